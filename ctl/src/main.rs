@@ -1,0 +1,2 @@
+//! rbdadm.
+fn main() {}

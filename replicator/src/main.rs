@@ -1,0 +1,2 @@
+//! rbdd.
+fn main() {}
