@@ -15,5 +15,6 @@ extern crate alloc;
 pub mod control;
 pub mod ids;
 pub mod metadata;
+pub mod nbd;
 pub mod peer;
 pub mod state;
