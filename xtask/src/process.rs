@@ -101,7 +101,14 @@ pub(crate) fn signal(name: &str, pid: u32) {
 
 /// The command line as a person would type it.
 pub(crate) fn show(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    let program = Path::new(command.get_program());
+    // Which cargo it was is of no interest; it is the one that started us.
+    let program = if program.ends_with("cargo") {
+        Path::new("cargo")
+    } else {
+        program
+    };
+    let mut words = vec![program.to_string_lossy().into_owned()];
     words.extend(
         command
             .get_args()

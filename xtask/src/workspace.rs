@@ -29,8 +29,6 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<String>,
     /// Names of its integration tests.
     pub(crate) integration_tests: Vec<String>,
-    /// Whether it has a library.
-    pub(crate) has_library: bool,
 }
 
 impl Workspace {
@@ -96,12 +94,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 fn package(json: &Value) -> Package {
-    let targets = list(&json["targets"]);
-    let of_kind = |kind: &'static str| {
-        targets
-            .iter()
-            .filter(move |target| list(&target["kind"]).iter().any(|k| k == kind))
-    };
+    let is_test = |target: &&Value| list(&target["kind"]).iter().any(|kind| kind == "test");
     Package {
         name: name(json),
         dependencies: list(&json["dependencies"])
@@ -109,8 +102,11 @@ fn package(json: &Value) -> Package {
             .filter(|dependency| dependency["kind"].is_null())
             .map(name)
             .collect(),
-        integration_tests: of_kind("test").map(name).collect(),
-        has_library: of_kind("lib").next().is_some(),
+        integration_tests: list(&json["targets"])
+            .iter()
+            .filter(is_test)
+            .map(name)
+            .collect(),
     }
 }
 

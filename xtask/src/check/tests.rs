@@ -99,7 +99,6 @@ fn a_crate_may_import_only_what_its_place_allows() {
         name: name.to_owned(),
         dependencies: dependencies.iter().map(|name| (*name).to_owned()).collect(),
         integration_tests: Vec::new(),
-        has_library: true,
     };
     let mut workspace = Workspace {
         root: "/".into(),
@@ -131,6 +130,5 @@ fn cargo_metadata_is_read_by_kind() {
     let package = &workspace.packages[0];
     assert_eq!(package.dependencies, ["b"]);
     assert_eq!(package.integration_tests, ["process"]);
-    assert!(package.has_library);
     assert!(Workspace::from_metadata("{}").is_err());
 }

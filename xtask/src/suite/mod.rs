@@ -66,36 +66,32 @@ impl Options {
 
 /// The runs of `cargo test` that together are all tests: first everything that stays inside one
 /// process, then the tests that start daemons, few at a time because each brings its own load.
+/// All select the whole workspace, so that nothing is built twice with other features.
 fn runs(workspace: &Workspace, quick: bool) -> Vec<Command> {
-    let mut inside = workspace::cargo();
-    inside.args(["test", "--no-fail-fast", "--workspace", "--exclude", TESTS]);
-    let mut runs = vec![inside];
-    let Some(package) = workspace
+    let tests = workspace
         .packages
         .iter()
-        .find(|package| package.name == TESTS)
-    else {
-        return runs;
-    };
-    let (process, single): (Vec<_>, Vec<_>) = package
-        .integration_tests
-        .iter()
-        .partition(|name| name.starts_with(PROCESS));
-    if package.has_library || !single.is_empty() {
-        let mut command = workspace::cargo();
-        command.args(["test", "--no-fail-fast", "--package", TESTS]);
-        command.args(package.has_library.then_some("--lib"));
-        command.args(single.iter().flat_map(|name| ["--test", name]));
-        runs.push(command);
-    }
+        .flat_map(|package| &package.integration_tests);
+    let (process, single): (Vec<_>, Vec<_>) = tests.partition(|name| name.starts_with(PROCESS));
+    let mut inside = cargo_test();
+    inside.args(["--lib", "--bins", "--examples"]);
+    inside.args(single.iter().flat_map(|name| ["--test", name]));
+    let mut documents = cargo_test();
+    documents.arg("--doc");
+    let mut runs = vec![inside, documents];
     if !quick && !process.is_empty() {
-        let mut command = workspace::cargo();
-        command.args(["test", "--no-fail-fast", "--package", TESTS]);
+        let mut command = cargo_test();
         command.args(process.iter().flat_map(|name| ["--test", name]));
         command.args(["--", "--test-threads", PROCESS_TEST_THREADS]);
         runs.push(command);
     }
     runs
+}
+
+fn cargo_test() -> Command {
+    let mut command = workspace::cargo();
+    command.args(["test", "--no-fail-fast", "--workspace"]);
+    command
 }
 
 /// Runs one `cargo test`, passing on what it prints and counting results as they go by.
@@ -171,10 +167,7 @@ fn report(tally: &Tally, not_here: &[String], quick: bool) -> Result<(), String>
     }
 }
 
-/// The crate whose tests need more than one crate.
-const TESTS: &str = "rbd-tests";
-
-/// How the names of its test programs begin when they start real daemons.
+/// How the name of an integration test begins when it starts real daemons.
 const PROCESS: &str = "process";
 
 /// Each process test runs two daemons and a client; more at once would measure the scheduler.

@@ -78,7 +78,6 @@ fn process_tests_run_last_and_not_at_all_when_time_is_short() {
             name: "rbd-tests".to_owned(),
             dependencies: Vec::new(),
             integration_tests: vec!["process_failover".to_owned(), "simulation".to_owned()],
-            has_library: true,
         }],
     };
     let lines = |quick| {
@@ -89,8 +88,8 @@ fn process_tests_run_last_and_not_at_all_when_time_is_short() {
     };
     let all = lines(false);
     assert_eq!(all.len(), 3);
-    assert!(all[0].ends_with("--workspace --exclude rbd-tests"));
-    assert!(all[1].ends_with("--package rbd-tests --lib --test simulation"));
+    assert!(all[0].ends_with("--lib --bins --examples --test simulation"));
+    assert!(all[1].ends_with("--doc"));
     assert!(all[2].ends_with("--test process_failover -- --test-threads 2"));
     assert_eq!(lines(true), all[..2]);
 }
