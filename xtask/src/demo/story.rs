@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use super::application::Application;
 use super::node::{EXPORT, Node, RESOURCE};
 use super::pattern::{first_difference, stamped};
+use crate::nbd_client::{Client, Error};
 use crate::process;
 
 /// Tells it; the error is the first thing that was not as it should be.
@@ -122,13 +124,17 @@ fn own_client(alpha: &Node, application: &mut Application) -> Result<(), String>
 fn secondary_refuses_clients(beta: &Node) -> Result<(), String> {
     match beta.open() {
         Ok(_) => Err(format!("{} is Secondary but let a client in", beta.name())),
-        Err(error) => {
+        Err(Error::Refused(reason)) => {
             println!(
-                "A client that tries {} instead is told: {error}",
+                "A client that tries {} instead is told: {reason}",
                 beta.name()
             );
             Ok(())
         }
+        Err(error) => Err(format!(
+            "{} did not refuse, but broke: {error}",
+            beta.name()
+        )),
     }
 }
 
@@ -244,7 +250,7 @@ fn settle(source: &Node, target: &Node) -> Result<(), String> {
     Ok(())
 }
 
-fn open(node: &Node) -> Result<crate::nbd_client::Client<std::os::unix::net::UnixStream>, String> {
+fn open(node: &Node) -> Result<Client<UnixStream>, String> {
     node.open()
         .map_err(|error| format!("{}: opening {EXPORT}: {error}", node.name()))
 }
