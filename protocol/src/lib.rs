@@ -1,6 +1,20 @@
-//! The words of rbd: every type and byte that crosses a wall between two programs or between a program and a disk.
+//! The words of rbd: every type and byte that crosses a wall between two programs or between a
+//! program and a disk.
+//!
+//! | Room | Wall |
+//! |---|---|
+//! | [`peer`] | the link between two nodes |
+//! | [`control`] | the Unix socket between `rbdadm` and `rbdd` |
+//!
+//! Nothing here decides, and nothing here performs I/O: bytes become values, values become bytes,
+//! and whatever is wrong with the bytes becomes an error. No input makes it panic.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod control;
 pub mod ids;
+pub mod metadata;
+pub mod nbd;
+pub mod peer;
+pub mod state;

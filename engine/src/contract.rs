@@ -1,0 +1,415 @@
+//! What the engine is told and what it asks for: the whole interface between the mind and its
+//! hands.
+//!
+//! Two interpreters perform [`Action`]s and report [`Event`]s: the daemon's io_uring loop and the
+//! simulator. The rules both keep:
+//!
+//! 1. Any action may be started at once. If B must follow A, the engine asks for B only when A's
+//!    completion has arrived. The only order the hands keep is that of packets on one channel of
+//!    one link.
+//! 2. Every action with an [`OperationId`] finishes exactly once, with the event of its kind, even
+//!    after the disk or link it went to is gone.
+//! 3. Facts cannot be refused. Wishes ([`Command`]) can, with a reason.
+//! 4. A payload is a handle `B`: cloned and dropped here, never looked into. A buffer the kernel
+//!    may still touch is owned by the operation in flight until its completion.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use rbd_protocol::control::{Refusal, ResourceConfig};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::metadata::Image;
+use rbd_protocol::peer::{Channel, Packet};
+
+/// Monotonic time in nanoseconds, from an origin of the caller's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// This time plus so many milliseconds.
+    #[must_use]
+    pub fn plus_ms(self, milliseconds: u64) -> Self {
+        Self(
+            self.0
+                .saturating_add(milliseconds.saturating_mul(1_000_000)),
+        )
+    }
+
+    /// Whole milliseconds from `earlier` to this time, 0 if it is not earlier.
+    #[must_use]
+    pub fn ms_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000_000
+    }
+}
+
+/// Names a client's request until it is completed. Chosen by the hands, unique while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a disk or metadata operation until it is done. Chosen by the engine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// Names one link (a pair of connections) to a peer. Chosen by the hands, never reused, so that
+/// packets of an older link are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Names a command until it is answered. Chosen by the hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What a client asks of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Read the range.
+    Read,
+    /// Write the payload.
+    Write {
+        /// Durable on every UpToDate disk before it is completed.
+        fua: bool,
+    },
+    /// Zero the range; with `discard`, give the space back if possible. Reads as zeroes afterwards
+    /// either way, so that both replicas stay identical.
+    Zero {
+        /// As for a write.
+        fua: bool,
+        /// Give the space back.
+        discard: bool,
+    },
+    /// Make durable every request completed before this one was made. The range is ignored.
+    Flush,
+}
+
+/// What the engine asks of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskRequest {
+    /// Read the range into a new buffer, given back in [`Event::DiskDone`].
+    Read,
+    /// Write the payload; with `fua`, complete only when durable.
+    Write {
+        /// Durable on completion.
+        fua: bool,
+    },
+    /// Make the range read as zeroes; with `discard`, give the space back if possible.
+    Zero {
+        /// Durable on completion.
+        fua: bool,
+        /// Give the space back.
+        discard: bool,
+    },
+    /// Make durable everything completed before this was started.
+    Flush,
+}
+
+/// How a disk operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskError {
+    /// The device returned an error.
+    Io,
+    /// No space is left.
+    NoSpace,
+    /// The disk is no longer there (it was detached while the operation waited).
+    Gone,
+}
+
+/// How a request failed, as clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// No usable disk or an I/O error.
+    Io,
+    /// No space is left on a backing disk.
+    NoSpace,
+    /// The range lies outside the volume, or the request contradicts itself.
+    Invalid,
+    /// This node is not Primary (any more).
+    NotPrimary,
+}
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLoss {
+    /// The peer closed it, or the network reset it.
+    Closed,
+    /// The peer did not answer in time.
+    Timeout,
+    /// The peer sent bytes that are not the protocol's.
+    Protocol,
+    /// The peer said goodbye.
+    Goodbye,
+    /// This node ended it on an administrator's command.
+    Commanded,
+    /// The link is being made anew so that both sides decide again.
+    Renegotiate,
+    /// The data of the two nodes must not be joined.
+    Refused,
+}
+
+/// A disk with its metadata, read and checked, handed over by the hands.
+#[derive(Clone, Debug)]
+pub struct AttachedDisk {
+    /// What was found on it.
+    pub image: Box<Image>,
+    /// Smallest unit it can write, in bytes: 512 or 4096.
+    pub block_bytes: u32,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event<B> {
+    /// A client asks. Answered by [`Action::Complete`]. `data` for writes only, of the range's
+    /// length.
+    Request {
+        /// Names it.
+        id: RequestId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// What is asked.
+        kind: RequestKind,
+        /// Where.
+        range: ByteRange,
+        /// What to write.
+        data: Option<B>,
+    },
+    /// [`Action::Disk`] has finished; a read gives its buffer back.
+    DiskDone {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: Result<Option<B>, DiskError>,
+    },
+    /// [`Action::Meta`] has finished; if `Ok`, the block is durable.
+    MetaDone {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: Result<(), DiskError>,
+    },
+    /// Both connections to the peer stand and each end has proven who it is.
+    LinkUp {
+        /// The peer.
+        peer: NodeId,
+        /// The link.
+        link: LinkId,
+    },
+    /// The link is gone. Also reported after [`Action::DropLink`].
+    LinkDown {
+        /// The peer.
+        peer: NodeId,
+        /// The link.
+        link: LinkId,
+        /// Why.
+        loss: LinkLoss,
+    },
+    /// A packet has arrived, whole and with fitting checksums.
+    Packet {
+        /// The peer.
+        peer: NodeId,
+        /// The link it came over.
+        link: LinkId,
+        /// The packet.
+        packet: Packet,
+        /// Its bulk payload.
+        data: Option<B>,
+    },
+    /// The time asked for by [`Action::WakeAt`] has come.
+    Timer,
+    /// Someone wishes something. Answered by [`Action::Reply`].
+    Command {
+        /// Names it.
+        call: CallId,
+        /// The wish.
+        command: Command,
+    },
+    /// How many clients have this volume open, after any change.
+    Openers {
+        /// The volume.
+        volume: VolumeNumber,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// A wish. It can be refused, and then nothing has changed.
+#[derive(Debug)]
+pub enum Command {
+    /// Use this disk.
+    Attach {
+        /// The volume.
+        volume: VolumeNumber,
+        /// The disk.
+        disk: AttachedDisk,
+    },
+    /// Take over options that may change while running (connection and resource options).
+    Configure(Box<ResourceConfig>),
+    /// Start trying to reach the peer, or all peers. Done when trying has begun.
+    Connect {
+        /// The peer, or all.
+        peer: Option<NodeId>,
+        /// In a split brain, give up this node's changes.
+        discard_my_data: bool,
+    },
+    /// Stop talking to the peer, or to all. Done when the link is gone.
+    Disconnect {
+        /// The peer, or all.
+        peer: Option<NodeId>,
+    },
+    /// Become Primary.
+    Promote {
+        /// Declare local data UpToDate even if it is not known to be.
+        force: bool,
+    },
+    /// Become Secondary.
+    Demote {
+        /// Fail in-flight requests instead of refusing because of openers.
+        force: bool,
+    },
+    /// Start a new data generation.
+    NewGeneration {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Declare both just-created replicas identical.
+        clear_bitmap: bool,
+    },
+    /// Demote, disconnect, write metadata, let go of the disks. Refused while open.
+    /// After its reply the resource takes no more requests and can be dropped as soon as all
+    /// operations have finished.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action<B> {
+    /// Do this on the volume's disk. Answered by [`Event::DiskDone`].
+    Disk {
+        /// Names it.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// What.
+        request: DiskRequest,
+        /// Where; ignored for a flush.
+        range: ByteRange,
+        /// What to write.
+        data: Option<B>,
+    },
+    /// Write this metadata block, durably. Answered by [`Event::MetaDone`].
+    Meta {
+        /// Names it.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where on the device that holds the metadata.
+        offset: u64,
+        /// The block.
+        block: Box<[u8; 4096]>,
+    },
+    /// Send this packet, after all sent before on the same channel of the same link. Silently
+    /// without effect when the link is gone.
+    Send {
+        /// The peer.
+        peer: NodeId,
+        /// The link.
+        link: LinkId,
+        /// Which of its connections.
+        channel: Channel,
+        /// The packet.
+        packet: Packet,
+        /// Its bulk payload.
+        data: Option<B>,
+    },
+    /// Close the link after what has been sent has gone out (or a short time has passed), then
+    /// report [`Event::LinkDown`] with the same reason.
+    DropLink {
+        /// The peer.
+        peer: NodeId,
+        /// The link.
+        link: LinkId,
+        /// Why.
+        loss: LinkLoss,
+    },
+    /// Start or stop trying to reach the peer and accepting links from it. Trying stops by itself
+    /// with [`Event::LinkUp`] and is asked for again after a loss.
+    SeekLink {
+        /// The peer.
+        peer: NodeId,
+        /// Start or stop.
+        seek: bool,
+        /// Try at once instead of after the configured pause.
+        at_once: bool,
+    },
+    /// Answer the client. A successful read carries its data.
+    Complete {
+        /// Which request.
+        id: RequestId,
+        /// How it ended.
+        result: Result<Option<B>, RequestError>,
+    },
+    /// Answer the command.
+    Reply {
+        /// Which one.
+        call: CallId,
+        /// Done, with a note for the user or without, or refused.
+        result: Result<Option<String>, Refusal>,
+    },
+    /// Send [`Event::Timer`] at this time, or soon after. Replaces the earlier wish.
+    WakeAt(Time),
+    /// Let go of the volume's disk as soon as its operations have finished.
+    ReleaseDisk {
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// Close all clients of the volume: it is no longer served here.
+    CloseClients {
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// Something changed that people or programs may want to know.
+    Report(Change),
+}
+
+/// A change worth a line in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// How urgent it is.
+    pub level: Level,
+    /// The peer concerned.
+    pub peer: Option<NodeId>,
+    /// The volume concerned.
+    pub volume: Option<VolumeNumber>,
+    /// What has happened, one line.
+    pub text: String,
+}
+
+/// How urgent a [`Change`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A resource or disk went out of service.
+    Error,
+    /// A person should look.
+    Warn,
+    /// A state changed.
+    Info,
+    /// A decision and its reason.
+    Debug,
+}
+
+/// How much more a resource will take: exports stop reading requests at zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Requests.
+    pub requests: u32,
+    /// Bytes of payload.
+    pub bytes: u64,
+}
+
+/// What an export must know of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// Usable size.
+    pub size_bytes: u64,
+    /// Smallest unit a request may have.
+    pub block_bytes: u32,
+    /// Its current generation.
+    pub generation: GenerationId,
+}

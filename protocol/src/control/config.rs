@@ -1,0 +1,139 @@
+//! A resource's configuration as `rbdadm` resolved it for one node: no inheritance, no defaults
+//! left to fill in, no names left to look up.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::ids::{NodeId, VolumeNumber};
+
+/// Everything the daemon needs to know of one resource.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct ResourceConfig {
+    /// Name of the resource.
+    pub name: String,
+    /// Where it is defined, `FILE:LINE`, for messages.
+    pub defined_at: String,
+    /// Path of the configuration file, for handlers.
+    pub config_path: String,
+    /// Name of this node.
+    pub node_name: String,
+    /// Number of this node.
+    pub node_id: NodeId,
+    /// Address to listen on for peers, `ADDRESS:PORT` (IPv6 in brackets); `None` without peers.
+    pub listen: Option<String>,
+    /// The other nodes.
+    pub peers: Vec<PeerConfig>,
+    /// The volumes.
+    pub volumes: Vec<VolumeConfig>,
+    /// Options of the resource as a whole.
+    pub options: ResourceOptions,
+    /// Handlers by name, each a shell command.
+    pub handlers: Vec<(String, String)>,
+}
+
+/// Another node of the resource.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct PeerConfig {
+    /// Name of the node: what identifies it in the handshake.
+    pub name: String,
+    /// Number of the node.
+    pub node_id: NodeId,
+    /// Where it listens, `ADDRESS:PORT`.
+    pub address: String,
+    /// Options of the connection to it.
+    pub net: NetOptions,
+}
+
+/// Options of one connection.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct NetOptions {
+    /// Both ends must know it; `None` turns authentication off.
+    pub shared_secret: Option<String>,
+    /// How long an unanswered request may stay unanswered, times `ko_count`.
+    pub timeout_ms: u32,
+    /// How many times `timeout_ms` passes before the peer is given up; 0 means never.
+    pub ko_count: u32,
+    /// Pause between two attempts to connect.
+    pub connect_interval_ms: u32,
+    /// Idle time after which the peer is asked for a sign of life.
+    pub ping_interval_ms: u32,
+    /// How long it may take to give one.
+    pub ping_timeout_ms: u32,
+    /// Size of the socket's send buffer; 0 leaves it to the kernel.
+    pub send_buffer_bytes: u32,
+    /// Size of the socket's receive buffer; 0 leaves it to the kernel.
+    pub receive_buffer_bytes: u32,
+}
+
+/// One volume on this node.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct VolumeConfig {
+    /// Its number.
+    pub number: VolumeNumber,
+    /// Path of the device as configured, such as `/dev/drbd1`.
+    pub device: String,
+    /// Minor number, from `minor N` or from the device's name.
+    pub minor: Option<u32>,
+    /// Backing disk: a block device or a regular file; `None` for a node without storage.
+    pub disk: Option<String>,
+    /// Where the metadata lies.
+    pub meta_disk: MetaDisk,
+    /// Use at most this many bytes of the disk.
+    pub size_limit_bytes: Option<u64>,
+    /// How it is offered over NBD.
+    pub exports: Vec<NbdExport>,
+}
+
+/// Where a volume's metadata lies.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum MetaDisk {
+    /// At the end of the backing disk.
+    Internal,
+    /// On a device or file of its own.
+    External {
+        /// Its path.
+        path: String,
+        /// With `PATH[INDEX]`, which fixed-size slot of it.
+        index: Option<u32>,
+    },
+}
+
+/// One way a volume is offered over NBD.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum NbdExport {
+    /// On the node's own Unix socket.
+    Unix,
+    /// On a TCP address, `ADDRESS:PORT`.
+    Tcp(String),
+}
+
+/// Options of the resource as a whole.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct ResourceOptions {
+    /// How many regions the write-intent log may keep marked before it clears the coldest
+    /// (`al-extents`). A soft limit: it never makes a write wait.
+    pub hot_region_limit: u32,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self {
+            shared_secret: None,
+            timeout_ms: 6_000,
+            ko_count: 7,
+            connect_interval_ms: 10_000,
+            ping_interval_ms: 1_000,
+            ping_timeout_ms: 2_000,
+            send_buffer_bytes: 0,
+            receive_buffer_bytes: 0,
+        }
+    }
+}
+
+impl Default for ResourceOptions {
+    fn default() -> Self {
+        Self {
+            hot_region_limit: 6_433,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The words between `rbdadm` and `rbdd`, spoken over a local socket only its owner may open.
+//!
+//! A conversation is one [`Request`] and one [`Reply`], each in a frame (see [`frame`]). Both ends
+//! come from the same package, so the encoding is `bincode` and carries no schema evolution: a
+//! frame starts with [`frame::VERSION`], and a daemon of another version answers with a clear
+//! refusal instead of guessing. Scripts use `rbdadm --json`, never this.
+
+pub mod config;
+pub mod frame;
+pub mod refusal;
+pub mod status;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub use config::{
+    MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
+};
+pub use refusal::{Refusal, RefusalCode};
+pub use status::{
+    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress,
+};
+
+/// What `rbdadm` asks of the daemon.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub enum Request {
+    /// Who are you? Answered by [`Reply::Daemon`].
+    Daemon,
+    /// Create what is missing of the resource, attach its disks, start connecting. Idempotent.
+    Up(ResourceConfig),
+    /// Bring the running resource to this configuration with the fewest changes. Idempotent.
+    Adjust(ResourceConfig),
+    /// Stop the resource. Refused while Primary with clients. Idempotent.
+    Down {
+        /// Name of the resource.
+        resource: String,
+    },
+    /// Start trying to reach the peer (all peers when `None`).
+    Connect {
+        /// Name of the resource.
+        resource: String,
+        /// Name of the peer, or all.
+        peer: Option<String>,
+        /// If the handshake finds a split brain, this node gives up its own changes.
+        discard_my_data: bool,
+    },
+    /// Stop talking to the peer until `Connect`. Idempotent.
+    Disconnect {
+        /// Name of the resource.
+        resource: String,
+        /// Name of the peer, or all.
+        peer: Option<String>,
+    },
+    /// Become Primary.
+    Promote {
+        /// Name of the resource.
+        resource: String,
+        /// Declare the local data UpToDate even if it is not known to be.
+        force: bool,
+    },
+    /// Become Secondary. Idempotent.
+    Demote {
+        /// Name of the resource.
+        resource: String,
+        /// Fail in-flight and new client I/O instead of refusing because of clients.
+        force: bool,
+    },
+    /// The state of one resource, or of all when `None`. Answered by [`Reply::Status`].
+    Status {
+        /// Name of the resource, or all.
+        resource: Option<String>,
+    },
+    /// Start a new data generation on this volume.
+    NewGeneration {
+        /// Name of the resource.
+        resource: String,
+        /// The volume.
+        volume: u16,
+        /// Declare both just-created replicas identical, skipping the initial sync.
+        clear_bitmap: bool,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub enum Reply {
+    /// Done, or already so.
+    Done,
+    /// Done, and the user should know this.
+    DoneWithNotes(Vec<String>),
+    /// Not done, nothing changed.
+    Refused(Refusal),
+    /// The state asked for.
+    Status(Vec<ResourceStatus>),
+    /// The daemon introduces itself.
+    Daemon {
+        /// Version of the package.
+        version: String,
+        /// Process id.
+        pid: u32,
+        /// Name of the node it serves.
+        node: String,
+    },
+}

@@ -1,0 +1,133 @@
+//! A snapshot of one resource, from which `status` in all its forms is printed.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::ids::{GenerationId, NodeId, VolumeNumber};
+use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// One resource on this node.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct ResourceStatus {
+    /// Name of the resource.
+    pub name: String,
+    /// This node's number.
+    pub node_id: NodeId,
+    /// This node's role.
+    pub role: Role,
+    /// Its volumes.
+    pub devices: Vec<DeviceStatus>,
+    /// Its connections, one per peer.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// One volume on this node. Byte counts are since the resource came up.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct DeviceStatus {
+    /// Its number.
+    pub volume: VolumeNumber,
+    /// Minor number, if it has one.
+    pub minor: Option<u32>,
+    /// State of the local disk.
+    pub disk_state: DiskState,
+    /// Why the disk is in this state and since when, in words; empty when UpToDate.
+    pub disk_note: String,
+    /// Path of the backing disk.
+    pub backing_disk: Option<String>,
+    /// Number of clients connected.
+    pub open_count: u32,
+    /// Usable size in bytes.
+    pub size_bytes: u64,
+    /// Bytes read from the local disk for clients.
+    pub read_bytes: u64,
+    /// Bytes written to the local disk.
+    pub written_bytes: u64,
+    /// Writes of the write-intent log.
+    pub intent_writes: u64,
+    /// Writes of bitmap blocks.
+    pub bitmap_writes: u64,
+    /// Client requests not yet completed.
+    pub upper_pending: u64,
+    /// Disk operations not yet completed.
+    pub lower_pending: u64,
+    /// Regions marked in the write-intent log.
+    pub hot_regions: u64,
+    /// Current data generation.
+    pub current_generation: GenerationId,
+}
+
+/// The connection to one peer.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct ConnectionStatus {
+    /// The peer's number.
+    pub peer_node_id: NodeId,
+    /// The peer's name.
+    pub name: String,
+    /// State of the connection.
+    pub connection_state: ConnectionState,
+    /// Why it is in this state, in words; empty when Connected.
+    pub note: String,
+    /// Milliseconds since this state was entered.
+    pub since_ms: u64,
+    /// The peer's role.
+    pub peer_role: Role,
+    /// Bytes of client writes sent and not acknowledged.
+    pub application_in_flight_bytes: u64,
+    /// Bytes of resync requested or sent and not acknowledged.
+    pub resync_in_flight_bytes: u64,
+    /// Own address.
+    pub local_address: String,
+    /// The peer's address.
+    pub peer_address: String,
+    /// The volumes as seen on this peer.
+    pub peer_devices: Vec<PeerDeviceStatus>,
+}
+
+/// One volume as seen on one peer.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct PeerDeviceStatus {
+    /// Its number.
+    pub volume: VolumeNumber,
+    /// What happens between the two copies.
+    pub replication_state: ReplicationState,
+    /// State of the peer's disk.
+    pub peer_disk_state: DiskState,
+    /// Bytes received from the peer.
+    pub received_bytes: u64,
+    /// Bytes sent to the peer.
+    pub sent_bytes: u64,
+    /// Bytes known to differ or not known to be equal.
+    pub out_of_sync_bytes: u64,
+    /// Requests sent and not acknowledged.
+    pub pending: u64,
+    /// Requests received and not acknowledged.
+    pub unacknowledged: u64,
+    /// Bitmap generation towards this peer.
+    pub bitmap_generation: GenerationId,
+    /// The resync that is running.
+    pub resync: Option<ResyncProgress>,
+}
+
+/// How far a resync is.
+#[derive(Clone, Copy, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct ResyncProgress {
+    /// Bytes out of sync when it started.
+    pub total_bytes: u64,
+    /// Bytes still out of sync.
+    pub remaining_bytes: u64,
+    /// Milliseconds since it started.
+    pub elapsed_ms: u64,
+}
+
+impl ResyncProgress {
+    /// How much is done, 0.0 to 100.0.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+    pub fn percent_done(&self) -> f64 {
+        if self.total_bytes == 0 {
+            return 100.0;
+        }
+        let done = self.total_bytes.saturating_sub(self.remaining_bytes);
+        100.0 * done as f64 / self.total_bytes as f64
+    }
+}

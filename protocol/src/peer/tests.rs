@@ -1,0 +1,208 @@
+//! Packets survive the way to bytes and back, and damaged bytes are refused.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::ids::{ByteRange, GenerationId, VolumeNumber};
+use crate::state::{DiskState, Role};
+
+fn hello() -> Hello {
+    Hello {
+        role: Role::Primary,
+        incarnation: 7,
+        boot: 9,
+        seen_incarnation: 11,
+        discard_my_data: true,
+        volumes: vec![HelloVolume {
+            number: VolumeNumber(3),
+            size_bytes: 1 << 40,
+            block_bytes: 512,
+            disk: DiskState::Consistent,
+            current: GenerationId(1),
+            bitmap: GenerationId(2),
+            history: vec![GenerationId(3), GenerationId(4)],
+            dirty_blocks: 5,
+            crashed_primary: true,
+            was_resync_target: false,
+        }],
+    }
+}
+
+fn one_of_each() -> Vec<Packet> {
+    let volume = VolumeNumber(3);
+    let range = ByteRange::new(1 << 33, 8192);
+    let id = 0x0102_0304_0506_0708;
+    let generation = GenerationId(0x1111_2222_3333_4444);
+    let mut words = Box::new([0_u64; 504]);
+    words[0] = 1;
+    words[503] = u64::MAX;
+    vec![
+        Packet::Hello(Box::new(hello())),
+        Packet::State {
+            role: Role::Secondary,
+            disks: vec![(volume, DiskState::UpToDate)],
+        },
+        Packet::PromoteRequest { id },
+        Packet::PromoteReply { id, granted: true },
+        Packet::NewGeneration {
+            id,
+            volume,
+            generation,
+        },
+        Packet::NewGenerationAck {
+            id,
+            volume,
+            adopted: false,
+        },
+        Packet::Goodbye,
+        Packet::Write {
+            id,
+            volume,
+            range,
+            fua: true,
+        },
+        Packet::Zero {
+            id,
+            volume,
+            range,
+            fua: false,
+            discard: true,
+        },
+        Packet::Zero {
+            id,
+            volume,
+            range,
+            fua: true,
+            discard: false,
+        },
+        Packet::Flush { id, volume },
+        Packet::WriteAck { id, volume },
+        Packet::NegativeAck {
+            id,
+            volume,
+            code: FailureCode::NoSpace,
+        },
+        Packet::FlushAck { id, volume },
+        Packet::Bitmap {
+            volume,
+            block: 17,
+            words,
+        },
+        Packet::BitmapEnd { volume, generation },
+        Packet::ResyncRequest { id, volume, range },
+        Packet::ResyncData { id, volume, range },
+        Packet::ResyncAck { id, volume, range },
+        Packet::ResyncNegativeAck { id, volume, range },
+        Packet::ResyncDone { volume, generation },
+        Packet::Ping { id },
+        Packet::PingAck { id },
+    ]
+}
+
+fn split(bytes: &[u8]) -> (Header, &[u8]) {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().unwrap();
+    (Header::decode(header).unwrap(), body)
+}
+
+#[test]
+fn every_packet_survives_the_way_to_bytes_and_back() {
+    for packet in one_of_each() {
+        let bulk = if packet.kind().is_bulk() {
+            vec![0xA5; 8192]
+        } else {
+            Vec::new()
+        };
+        let mut bytes = Vec::new();
+        packet.encode(&bulk, &mut bytes);
+        let (header, body) = split(&bytes);
+        assert_eq!(header.kind, packet.kind());
+        let payload = if packet.kind().is_bulk() {
+            &bulk[..]
+        } else {
+            body
+        };
+        header.check_payload(payload).unwrap();
+        assert_eq!(Packet::decode(&header, body).unwrap(), packet);
+    }
+}
+
+#[test]
+fn any_flipped_header_byte_is_refused() {
+    let mut bytes = Vec::new();
+    Packet::Flush {
+        id: 77,
+        volume: VolumeNumber(1),
+    }
+    .encode(&[], &mut bytes);
+    for index in 0..HEADER_BYTES {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[index] ^= 1 << bit;
+            let header: &[u8; HEADER_BYTES] = damaged[..HEADER_BYTES].try_into().unwrap();
+            assert!(Header::decode(header).is_err(), "byte {index} bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn an_announced_length_beyond_the_limit_is_refused() {
+    let mut header = Header {
+        kind: Kind::Write,
+        flags: 0,
+        volume: 0,
+        payload_length: BULK_LIMIT + 1,
+        id: 0,
+        offset: 0,
+        range_length: BULK_LIMIT + 1,
+        payload_crc: 0,
+    };
+    assert!(matches!(
+        Header::decode(&header.encode()),
+        Err(WireError::TooLong { .. })
+    ));
+    header.kind = Kind::Hello;
+    header.payload_length = BODY_LIMIT + 1;
+    assert!(matches!(
+        Header::decode(&header.encode()),
+        Err(WireError::TooLong { .. })
+    ));
+}
+
+#[test]
+fn a_flush_has_these_bytes() {
+    let mut bytes = Vec::new();
+    Packet::Flush {
+        id: 0x0102,
+        volume: VolumeNumber(3),
+    }
+    .encode(&[], &mut bytes);
+    assert_eq!(bytes.len(), HEADER_BYTES);
+    assert_eq!(
+        bytes[..44],
+        [
+            b'r', b'b', b'd', b'p', 0, 19, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+        ]
+    );
+    assert_eq!(bytes[44..], crc32fast::hash(&bytes[..44]).to_be_bytes());
+}
+
+#[test]
+fn a_truncated_body_is_refused() {
+    for packet in one_of_each() {
+        let mut bytes = Vec::new();
+        packet.encode(&[], &mut bytes);
+        if packet.kind().is_bulk() || bytes.len() == HEADER_BYTES {
+            continue;
+        }
+        let (header, body) = split(&bytes);
+        for length in 0..body.len() {
+            if matches!(packet, Packet::State { .. }) && length % 3 == 1 {
+                continue; // a shorter list of disks is a list of disks
+            }
+            assert!(Packet::decode(&header, &body[..length]).is_err());
+        }
+    }
+}

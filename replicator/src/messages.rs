@@ -1,0 +1,119 @@
+//! What the control plane (tokio, one thread) and a resource's own thread (io_uring) say to each
+//! other. Only owned values cross; there is nothing shared and no lock.
+
+use std::os::fd::OwnedFd;
+
+use rbd_engine::{AttachedDisk, Change, Command, VolumeFacts};
+use rbd_protocol::control::{Refusal, ResourceStatus};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::nbd::Session;
+use rbd_protocol::state::Role;
+use tokio::sync::oneshot;
+
+/// To a resource's thread.
+#[derive(Debug)]
+pub enum ToResource {
+    /// A wish for the engine.
+    Command {
+        /// The wish.
+        command: Command,
+        /// Where its answer goes.
+        reply: oneshot::Sender<Result<Option<String>, Refusal>>,
+    },
+    /// A disk whose metadata has been read; the files are locked and stay open in the thread.
+    Attach {
+        /// The volume.
+        volume: VolumeNumber,
+        /// The files.
+        files: DiskFiles,
+        /// What was read from them.
+        disk: AttachedDisk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Option<String>, Refusal>>,
+    },
+    /// A snapshot is wanted.
+    Status {
+        /// Where it goes.
+        reply: oneshot::Sender<ResourceStatus>,
+    },
+    /// Can this volume be served to a client now?
+    Export {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ExportAnswer>,
+    },
+    /// A client whose negotiation is over; from here on its bytes are the resource's.
+    Client {
+        /// The volume it chose.
+        volume: VolumeNumber,
+        /// Its socket, non-blocking.
+        socket: OwnedFd,
+        /// What was negotiated.
+        session: Session,
+        /// Bytes already received that belong to the transmission phase.
+        leftover: Vec<u8>,
+    },
+    /// Both connections to a peer, each end having proven who it is.
+    Link {
+        /// The peer.
+        peer: NodeId,
+        /// The data connection.
+        data: OwnedFd,
+        /// The control connection.
+        control: OwnedFd,
+    },
+    /// Finish what is in flight within a deadline and end the thread.
+    Shutdown,
+}
+
+/// The open files of one volume's disk.
+#[derive(Debug)]
+pub struct DiskFiles {
+    /// The data, opened with `O_DIRECT` where the file system can.
+    pub data: OwnedFd,
+    /// Whether it is `O_DIRECT`.
+    pub direct: bool,
+    /// Alignment of buffers, offsets and lengths it asks for, in bytes.
+    pub alignment: u32,
+    /// Whether it is a block device.
+    pub block_device: bool,
+    /// The device of external metadata; `None` when it lies on the data device.
+    pub metadata: Option<OwnedFd>,
+    /// Path of the data device, for messages.
+    pub path: String,
+}
+
+/// Answer to [`ToResource::Export`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportAnswer {
+    /// This node's role.
+    pub role: Role,
+    /// The peer that is Primary, if one is known to be.
+    pub primary_peer: Option<NodeId>,
+    /// Facts for the export; `None` while the volume has no usable data.
+    pub facts: Option<VolumeFacts>,
+}
+
+/// From a resource's thread, with the resource's name beside it.
+#[derive(Debug)]
+pub enum FromResource {
+    /// Start or stop trying to reach a peer.
+    SeekLink {
+        /// The peer.
+        peer: NodeId,
+        /// Start or stop.
+        seek: bool,
+        /// At once instead of after the configured pause.
+        at_once: bool,
+    },
+    /// Something changed that belongs in the log.
+    Report(Change),
+    /// The engine has let go of everything and the thread is about to end.
+    Stopped,
+    /// The thread cannot go on; the resource is out of service.
+    Failed {
+        /// Why, in one line.
+        why: String,
+    },
+}
