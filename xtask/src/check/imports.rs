@@ -1,13 +1,20 @@
-//! Who may depend on whom: words, mind, hands, voice.
+//! Who may depend on whom: words, mind, hands, voice. And that each crate of somebody else's has
+//! its reason written down.
 //!
-//! Only `[dependencies]` counts. Tests may look wherever they like.
+//! Between our crates only `[dependencies]` counts. Tests may look wherever they like.
+
+use std::fs;
 
 use super::step::Verdict;
 use crate::workspace::Workspace;
 
-/// Compares every crate's dependencies on other crates of the workspace with what is allowed.
+/// Compares every crate's dependencies on other crates of the workspace with what is allowed, and
+/// the rest with the reasons given for them.
 pub(super) fn check(workspace: &Workspace) -> Verdict {
-    Verdict::of_complaints(&complaints(workspace))
+    let mut found = complaints(workspace);
+    let read = |name: &str| fs::read_to_string(workspace.root.join(name)).unwrap_or_default();
+    found.extend(unexplained(&read("Cargo.toml"), &read(REASONS)));
+    Verdict::of_complaints(&found)
 }
 
 pub(super) fn complaints(workspace: &Workspace) -> Vec<String> {
@@ -38,6 +45,20 @@ pub(super) fn complaints(workspace: &Workspace) -> Vec<String> {
     found
 }
 
+/// The workspace's dependencies that have no row of their own among the reasons.
+pub(super) fn unexplained(manifest: &str, reasons: &str) -> Vec<String> {
+    manifest
+        .lines()
+        .skip_while(|line| line.trim() != "[workspace.dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.contains("path = "))
+        .filter_map(|line| line.split_once('=').map(|(name, _)| name.trim()))
+        .filter(|name| !reasons.contains(&format!("| `{name}` |")))
+        .map(|name| format!("{REASONS}: no row says why we depend on {name}"))
+        .collect()
+}
+
 enum Allowed {
     /// Exactly these crates of the workspace.
     Only(&'static [&'static str]),
@@ -58,3 +79,5 @@ const ALLOWED: &[(&str, Allowed)] = &[
     // Shares no code with what it examines.
     ("xtask", Allowed::Only(&[])),
 ];
+
+const REASONS: &str = "docs/decisions/dependencies.md";

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     report.step("purity of protocol and engine", || {
         purity::check(&workspace)
     });
-    report.step("imports", || imports::check(&workspace));
+    report.step("imports and dependencies", || imports::check(&workspace));
     report.step("tidy", || tidy::check(&workspace.root));
     report.step("shell scripts", || scripts::check(&workspace.root));
     report.step("licences, sources and duplicates", || {
@@ -59,6 +59,7 @@ fn lints() -> Verdict {
     command.args([
         "clippy",
         "--quiet",
+        "--keep-going",
         "--workspace",
         "--all-targets",
         "--",
@@ -71,13 +72,7 @@ fn lints() -> Verdict {
 fn documents() -> Verdict {
     let mut command = workspace::cargo();
     command.env("RUSTDOCFLAGS", "-D warnings");
-    command.args([
-        "doc",
-        "--quiet",
-        "--no-deps",
-        "--workspace",
-        "--document-private-items",
-    ]);
+    command.args(["doc", "--quiet", "--keep-going", "--no-deps", "--workspace"]);
     Verdict::of(process::run(&mut command))
 }
 

@@ -120,6 +120,17 @@ fn a_crate_may_import_only_what_its_place_allows() {
 }
 
 #[test]
+fn a_dependency_without_a_reason_is_a_complaint() {
+    let manifest = "[workspace.dependencies]\nours = { path = \"ours\" }\nclap = \"4\"\n\
+                    tokio = { version = \"1\" }\n\n[workspace.lints.rust]\nother = \"warn\"\n";
+    let found = imports::unexplained(manifest, "| `clap` | MIT | ctl | because |\n");
+    assert_eq!(
+        found,
+        ["docs/decisions/dependencies.md: no row says why we depend on tokio"]
+    );
+}
+
+#[test]
 fn cargo_metadata_is_read_by_kind() {
     let workspace = Workspace::from_metadata(
         r#"{"workspace_root":"/w","target_directory":"/w/target","packages":[{"name":"a",
