@@ -25,9 +25,13 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// The flag bits a test looks for on the wire.
 const FUA: u16 = 1;
 
+/// Debian's own, for which its libnbd bindings are built.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// What a program said and whether it was content.
 struct Outcome {
     success: bool,
+    code: Option<i32>,
     stdout: String,
     stderr: String,
 }
@@ -71,6 +75,7 @@ fn run_command(program: &str, command: &mut Command) -> Option<Outcome> {
     };
     Some(Outcome {
         success: status.success(),
+        code: status.code(),
         stdout: read(&stdout),
         stderr: read(&stderr),
     })
@@ -386,4 +391,22 @@ fn clients_keep_to_blocks_of_4096_when_told() {
             .into_iter()
             .all(|request| request.range.offset % 4096 == 0)
     );
+}
+
+#[test]
+fn libnbd_gets_the_right_error_for_each_wrong_request_and_goes_on() {
+    let sizes = BlockSizes::new(512, 4096, 1 << 20).unwrap();
+    let server = MemoryServer::start(Disk::new(image(), sizes));
+    let script = include_str!("nbd_memory_server/misbehave.py");
+    let Some(outcome) = run(PYTHON, &["-c", script, &server.uri("r0/0")]) else {
+        return;
+    };
+    if outcome.code == Some(77) {
+        eprintln!("skipped: python3-libnbd not installed");
+        return;
+    }
+    outcome.ok();
+    let mut expected = image();
+    expected[..512].fill(b'y');
+    assert!(server.disk.data() == expected, "the disk differs");
 }
