@@ -38,7 +38,12 @@ impl Bitmap {
     /// A clean bitmap for so many bytes of data.
     pub(crate) fn new(data_bytes: u64) -> Self {
         let bits = data_bytes.div_ceil(u64::from(BLOCK_SIZE));
-        Self { bits, pages: BTreeMap::new(), set: 0, unsaved: BTreeSet::new() }
+        Self {
+            bits,
+            pages: BTreeMap::new(),
+            set: 0,
+            unsaved: BTreeSet::new(),
+        }
     }
 
     /// How many blocks are dirty.
@@ -88,10 +93,10 @@ impl Bitmap {
     fn set_bits(&mut self, from: u64, to: u64) -> u64 {
         let before = self.set;
         for_each_piece(from, to.min(self.bits), |page, word, mask| {
-            let entry = self
-                .pages
-                .entry(page)
-                .or_insert_with(|| Page { words: Box::new([0; WORDS]), set: 0 });
+            let entry = self.pages.entry(page).or_insert_with(|| Page {
+                words: Box::new([0; WORDS]),
+                set: 0,
+            });
             if let Some(word) = entry.words.get_mut(word) {
                 let new = (mask & !*word).count_ones();
                 if new > 0 {
@@ -109,7 +114,9 @@ impl Bitmap {
         let before = self.set;
         let mut emptied = false;
         for_each_piece(from, to.min(self.bits), |page, word, mask| {
-            let Some(entry) = self.pages.get_mut(&page) else { return };
+            let Some(entry) = self.pages.get_mut(&page) else {
+                return;
+            };
             if let Some(word) = entry.words.get_mut(word) {
                 let gone = (mask & *word).count_ones();
                 if gone > 0 {
@@ -140,7 +147,11 @@ impl Bitmap {
                 let run = u64::from((rest >> start).trailing_ones());
                 let first = base + index * 64 + start;
                 self.set_bits(first, first + run);
-                rest = if start + run >= 64 { 0 } else { rest & (u64::MAX << (start + run)) };
+                rest = if start + run >= 64 {
+                    0
+                } else {
+                    rest & (u64::MAX << (start + run))
+                };
             }
         }
         if saved && was_absent && !was_unsaved {
@@ -157,7 +168,9 @@ impl Bitmap {
         for (page, content) in self.pages.range(first_page..) {
             let base = u64::from(*page) * BITS_PER_PAGE;
             let start_in_page = from_bit.saturating_sub(base);
-            let Some(first) = next_set(&content.words, start_in_page) else { continue };
+            let Some(first) = next_set(&content.words, start_in_page) else {
+                continue;
+            };
             let longest = u64::from(limit) / block;
             let mut end = first;
             while end < BITS_PER_PAGE && end - first < longest && is_set(&content.words, end) {
@@ -173,12 +186,16 @@ impl Bitmap {
 
     /// The pages that are not all zero.
     pub(crate) fn dirty_pages(&self) -> impl Iterator<Item = (u32, &Words)> {
-        self.pages.iter().map(|(page, content)| (*page, &*content.words))
+        self.pages
+            .iter()
+            .map(|(page, content)| (*page, &*content.words))
     }
 
     /// The words of one page.
     pub(crate) fn page(&self, page: u32) -> Words {
-        self.pages.get(&page).map_or([0; WORDS], |content| *content.words)
+        self.pages
+            .get(&page)
+            .map_or([0; WORDS], |content| *content.words)
     }
 
     /// A page whose content on disk may differ from memory, if there is one, at or after `from`.
@@ -205,13 +222,17 @@ impl Bitmap {
 /// Sets the bits of `range` in a page's words that were copied out of a bitmap.
 pub(crate) fn set_in_copy(words: &mut Words, page: u32, range: ByteRange) {
     let block = u64::from(BLOCK_SIZE);
-    for_each_piece(range.offset / block, range.end().div_ceil(block), |at, word, mask| {
-        if at == page
-            && let Some(word) = words.get_mut(word)
-        {
-            *word |= mask;
-        }
-    });
+    for_each_piece(
+        range.offset / block,
+        range.end().div_ceil(block),
+        |at, word, mask| {
+            if at == page
+                && let Some(word) = words.get_mut(word)
+            {
+                *word |= mask;
+            }
+        },
+    );
 }
 
 /// The page that holds the block at this byte offset.
@@ -227,7 +248,11 @@ fn for_each_piece(from: u64, to: u64, mut visit: impl FnMut(u32, usize, u64)) {
         let word = in_page / 64;
         let start = in_page % 64;
         let run = (64 - start).min(to - bit);
-        let mask = if run == 64 { u64::MAX } else { ((1_u64 << run) - 1) << start };
+        let mask = if run == 64 {
+            u64::MAX
+        } else {
+            ((1_u64 << run) - 1) << start
+        };
         if let (Ok(page), Ok(word)) = (u32::try_from(page), usize::try_from(word)) {
             visit(page, word, mask);
         }

@@ -106,7 +106,10 @@ fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
         (true, true) => return Verdict::Refuse(Conflict::SplitBrain),
         (false, false) => {}
     }
-    match (p.history.contains(&s.current), s.history.contains(&p.current)) {
+    match (
+        p.history.contains(&s.current),
+        s.history.contains(&p.current),
+    ) {
         (true, false) => Verdict::Target { full: true },
         (false, true) => Verdict::Source { full: true },
         (true, true) => Verdict::Refuse(Conflict::SplitBrain),
@@ -117,7 +120,10 @@ fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
 
 fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     let (s, p) = (own.volume, peer.volume);
-    match (s.disk == DiskState::Inconsistent, p.disk == DiskState::Inconsistent) {
+    match (
+        s.disk == DiskState::Inconsistent,
+        p.disk == DiskState::Inconsistent,
+    ) {
         (true, false) => return Verdict::Target { full: false },
         (false, true) => return Verdict::Source { full: false },
         (true, true) => return Verdict::Refuse(Conflict::SourceIsInconsistent),
@@ -130,8 +136,14 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     // interrupted since both were in sync; the crashed Primary; the one that knows what it wrote;
     // and when nothing tells them apart, the lower node number.
     let claims: [(bool, bool); 4] = [
-        (own.hello.role == Role::Primary, peer.hello.role == Role::Primary),
-        (own.hello.seen_incarnation != 0, peer.hello.seen_incarnation != 0),
+        (
+            own.hello.role == Role::Primary,
+            peer.hello.role == Role::Primary,
+        ),
+        (
+            own.hello.seen_incarnation != 0,
+            peer.hello.seen_incarnation != 0,
+        ),
         (s.crashed_primary, p.crashed_primary),
         (s.dirty_blocks > 0, p.dirty_blocks > 0),
     ];
@@ -167,7 +179,10 @@ fn is_fresh(volume: &HelloVolume) -> bool {
 fn share_an_ancestor(s: &HelloVolume, p: &HelloVolume) -> bool {
     let real = |id: &GenerationId| !id.is_none() && *id != GenerationId::JUST_CREATED;
     let ancestors = |volume: &HelloVolume| {
-        core::iter::once(volume.bitmap).chain(volume.history.clone()).filter(real).collect::<Ids>()
+        core::iter::once(volume.bitmap)
+            .chain(volume.history.clone())
+            .filter(real)
+            .collect::<Ids>()
     };
     let (s, p) = (ancestors(s), ancestors(p));
     s.iter().any(|id| p.contains(id))

@@ -24,7 +24,9 @@ impl<B: Clone> Resource<B> {
             .connections
             .values()
             .filter(|peer| {
-                peer.link.as_ref().is_some_and(|link| matches!(link.phase, Phase::Preparing { .. }))
+                peer.link
+                    .as_ref()
+                    .is_some_and(|link| matches!(link.phase, Phase::Preparing { .. }))
             })
             .map(super::Connection::node)
             .collect();
@@ -43,15 +45,23 @@ impl<B: Clone> Resource<B> {
     }
 
     fn greet(&mut self, node: NodeId) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         let hello = Hello {
             role: self.role,
             incarnation: self.incarnation,
             boot: self.boot,
             seen_incarnation: connection.seen_incarnation,
             discard_my_data: connection.discard_my_data,
-            volumes: self.volumes.values().map(|volume| describe(volume, node)).collect(),
+            volumes: self
+                .volumes
+                .values()
+                .map(|volume| describe(volume, node))
+                .collect(),
         };
         let sent = Box::new(hello.clone());
         let before = core::mem::replace(&mut link.phase, Phase::AwaitHello { sent });
@@ -62,17 +72,26 @@ impl<B: Clone> Resource<B> {
             }
         }
         self.cx.send(node, id, Packet::Hello(Box::new(hello)), None);
-        if let Phase::Preparing { theirs: Some(theirs) } = before {
+        if let Phase::Preparing {
+            theirs: Some(theirs),
+        } = before
+        {
             self.hello(node, theirs);
         }
     }
 
     /// The peer's greeting.
     pub(super) fn hello(&mut self, node: NodeId, theirs: Box<Hello>) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         match &mut link.phase {
-            Phase::Preparing { theirs: slot @ None } => *slot = Some(theirs),
+            Phase::Preparing {
+                theirs: slot @ None,
+            } => *slot = Some(theirs),
             Phase::AwaitHello { sent } => {
                 let sent = sent.clone();
                 self.decide_volumes(node, &sent, &theirs);
@@ -96,10 +115,15 @@ impl<B: Clone> Resource<B> {
         }
         let mut verdicts = Vec::new();
         for own in &sent.volumes {
-            let Some(peer) = theirs.volumes.iter().find(|theirs| theirs.number == own.number)
+            let Some(peer) = theirs
+                .volumes
+                .iter()
+                .find(|theirs| theirs.number == own.number)
             else {
-                let text =
-                    alloc::format!("the peer has no {:?}: the configurations differ", own.number);
+                let text = alloc::format!(
+                    "the peer has no {:?}: the configurations differ",
+                    own.number
+                );
                 self.refuse_link(node, text);
                 return;
             };
@@ -107,8 +131,16 @@ impl<B: Clone> Resource<B> {
                 self.refuse_link(node, text);
                 return;
             }
-            let own_side = Side { node: self.config.node_id, hello: sent, volume: own };
-            let peer_side = Side { node, hello: theirs, volume: peer };
+            let own_side = Side {
+                node: self.config.node_id,
+                hello: sent,
+                volume: own,
+            };
+            let peer_side = Side {
+                node,
+                hello: theirs,
+                volume: peer,
+            };
             let verdict = decide(own_side, peer_side);
             self.cx.report(
                 Level::Debug,
@@ -122,19 +154,29 @@ impl<B: Clone> Resource<B> {
             }
             verdicts.push((own.number, peer.disk, verdict));
         }
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         link.phase = Phase::Connected;
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
         connection.peer_role = theirs.role;
         connection.discard_my_data = false;
         connection.enter(ConnectionState::Connected, "", self.cx.now);
-        let disks = sent.volumes.iter().map(|volume| (volume.number, volume.disk)).collect();
+        let disks = sent
+            .volumes
+            .iter()
+            .map(|volume| (volume.number, volume.disk))
+            .collect();
         connection.told = Some((sent.role, disks));
         self.cx.report(Level::Info, Some(node), None, "connected");
         for (number, disk, verdict) in verdicts {
-            let Some(volume) = self.volumes.get_mut(&number) else { continue };
+            let Some(volume) = self.volumes.get_mut(&number) else {
+                continue;
+            };
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = Some(id);
                 peer.handshaking = false;
@@ -161,7 +203,9 @@ impl<B: Clone> Resource<B> {
     /// Remembers that both nodes are in sync in these incarnations of theirs.
     pub(super) fn note_seen(&mut self) {
         for connection in self.connections.values_mut() {
-            let Some(link) = &connection.link else { continue };
+            let Some(link) = &connection.link else {
+                continue;
+            };
             if !matches!(link.phase, Phase::Connected)
                 || connection.seen_incarnation == link.peer_incarnation
             {
@@ -241,7 +285,9 @@ fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<alloc::string::
     (both && own.size_bytes != peer.size_bytes).then(|| {
         alloc::format!(
             "the peer's {:?} has {} bytes, this node's {}: make both equal with the `size` option",
-            own.number, peer.size_bytes, own.size_bytes
+            own.number,
+            peer.size_bytes,
+            own.size_bytes
         )
     })
 }
