@@ -47,18 +47,6 @@ pub(crate) enum Conflict {
     SourceIsInconsistent,
 }
 
-impl Verdict {
-    /// The same verdict as the other node sees it.
-    #[cfg(test)]
-    pub(crate) fn mirrored(self) -> Self {
-        match self {
-            Self::Source { full } => Self::Target { full },
-            Self::Target { full } => Self::Source { full },
-            Self::NoSync | Self::NoDisk | Self::Refuse(_) => self,
-        }
-    }
-}
-
 /// Decides one volume. `own` is this node's greeting as it was sent, `peer` as it was received.
 pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if own.hello.role == Role::Primary && peer.hello.role == Role::Primary {

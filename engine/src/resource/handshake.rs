@@ -4,9 +4,10 @@
 //! (A7). From then on until the peer's has come, the generations stay as sent.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::ids::NodeId;
+use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
@@ -16,6 +17,14 @@ use crate::contract::{Level, LinkLoss};
 use crate::decide::{Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
 use crate::volume::Volume;
+
+/// What was decided on one volume.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    number: VolumeNumber,
+    peer_disk: DiskState,
+    verdict: Verdict,
+}
 
 impl<B: Clone> Resource<B> {
     /// Sends the greetings that have become due, and decides where both are known.
@@ -104,56 +113,13 @@ impl<B: Clone> Resource<B> {
     }
 
     fn decide_volumes(&mut self, node: NodeId, sent: &Hello, theirs: &Hello) {
-        if sent.volumes.len() != theirs.volumes.len() {
-            let text = alloc::format!(
-                "the peer has {} volumes, this node {}: the configurations differ",
-                theirs.volumes.len(),
-                sent.volumes.len()
-            );
-            self.refuse_link(node, text);
-            return;
-        }
-        let mut verdicts = Vec::new();
-        for own in &sent.volumes {
-            let Some(peer) = theirs
-                .volumes
-                .iter()
-                .find(|theirs| theirs.number == own.number)
-            else {
-                let text = alloc::format!(
-                    "the peer has no {:?}: the configurations differ",
-                    own.number
-                );
-                self.refuse_link(node, text);
-                return;
-            };
-            if let Some(text) = sizes_differ(own, peer) {
+        let verdicts = match self.compare_volumes(node, sent, theirs) {
+            Ok(verdicts) => verdicts,
+            Err(text) => {
                 self.refuse_link(node, text);
                 return;
             }
-            let own_side = Side {
-                node: self.config.node_id,
-                hello: sent,
-                volume: own,
-            };
-            let peer_side = Side {
-                node,
-                hello: theirs,
-                volume: peer,
-            };
-            let verdict = decide(own_side, peer_side);
-            self.cx.report(
-                Level::Debug,
-                Some(node),
-                Some(own.number),
-                alloc::format!("decided {verdict:?} from own {own:?} and the peer's {peer:?}"),
-            );
-            if let Verdict::Refuse(conflict) = verdict {
-                self.refuse_link(node, explain(conflict).into());
-                return;
-            }
-            verdicts.push((own.number, peer.disk, verdict));
-        }
+        };
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -172,27 +138,88 @@ impl<B: Clone> Resource<B> {
             .map(|volume| (volume.number, volume.disk))
             .collect();
         connection.told = Some((sent.role, disks));
+        if verdicts
+            .iter()
+            .any(|entry| matches!(entry.verdict, Verdict::Target { .. }))
+        {
+            connection.seen_incarnation = 0;
+        }
         self.cx.report(Level::Info, Some(node), None, "connected");
-        for (number, disk, verdict) in verdicts {
+        for Decided {
+            number,
+            peer_disk,
+            verdict,
+        } in verdicts
+        {
             let Some(volume) = self.volumes.get_mut(&number) else {
                 continue;
             };
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = Some(id);
                 peer.handshaking = false;
-                peer.peer_disk = disk;
+                peer.peer_disk = peer_disk;
             }
             apply(volume, node, verdict, &mut self.cx);
-            if matches!(verdict, Verdict::Target { .. })
-                && let Some(connection) = self.connections.get_mut(&node)
-            {
-                connection.seen_incarnation = 0;
-            }
         }
     }
 
+    /// The verdict on every volume, or why this link must not be.
+    fn compare_volumes(
+        &mut self,
+        node: NodeId,
+        sent: &Hello,
+        theirs: &Hello,
+    ) -> Result<Vec<Decided>, String> {
+        if sent.volumes.len() != theirs.volumes.len() {
+            return Err(alloc::format!(
+                "the peer has {} volumes, this node {}: the configurations differ",
+                theirs.volumes.len(),
+                sent.volumes.len()
+            ));
+        }
+        let mut verdicts = Vec::new();
+        for own in &sent.volumes {
+            let Some(peer) = theirs
+                .volumes
+                .iter()
+                .find(|theirs| theirs.number == own.number)
+            else {
+                let number = own.number;
+                return Err(alloc::format!(
+                    "the peer has no {number:?}: the configurations differ"
+                ));
+            };
+            if let Some(text) = sizes_differ(own, peer) {
+                return Err(text);
+            }
+            let own_side = Side {
+                node: self.config.node_id,
+                hello: sent,
+                volume: own,
+            };
+            let peer_side = Side {
+                node,
+                hello: theirs,
+                volume: peer,
+            };
+            let verdict = decide(own_side, peer_side);
+            let text = alloc::format!("decided {verdict:?} from own {own:?}, the peer's {peer:?}");
+            self.cx
+                .report(Level::Debug, Some(node), Some(own.number), text);
+            if let Verdict::Refuse(conflict) = verdict {
+                return Err(explain(conflict).into());
+            }
+            verdicts.push(Decided {
+                number: own.number,
+                peer_disk: peer.disk,
+                verdict,
+            });
+        }
+        Ok(verdicts)
+    }
+
     /// The data of the two nodes must not be joined: the connection ends until a person decides.
-    fn refuse_link(&mut self, node: NodeId, text: alloc::string::String) {
+    fn refuse_link(&mut self, node: NodeId, text: String) {
         self.cx.report(Level::Error, Some(node), None, text.clone());
         self.drop_link(node, LinkLoss::Refused);
         if let Some(connection) = self.connections.get_mut(&node) {
@@ -280,7 +307,7 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
     }
 }
 
-fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<alloc::string::String> {
+fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<String> {
     let both = own.size_bytes != 0 && peer.size_bytes != 0;
     (both && own.size_bytes != peer.size_bytes).then(|| {
         alloc::format!(

@@ -359,44 +359,40 @@ impl<B: Clone> Resource<B> {
 
     /// Takes a demotion as far as it can go.
     pub(super) fn advance_demotion(&mut self) {
+        let quiet = self.volumes.values().all(super::Volume::is_quiet);
+        let settled = self
+            .volumes
+            .values()
+            .all(|volume| is_settled(volume.local.as_ref()));
         match self.demotion {
-            Some(Demotion::Draining(call)) => {
-                if self.volumes.values().all(super::Volume::is_quiet) {
-                    for volume in self
-                        .volumes
-                        .values_mut()
-                        .filter(|volume| volume.local.is_some())
-                    {
-                        volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
-                    }
-                    self.demotion = Some(Demotion::Flushing(call));
-                }
-            }
-            Some(Demotion::Flushing(call)) => {
-                if self.volumes.values().all(super::Volume::is_quiet) {
-                    for volume in self.volumes.values_mut() {
-                        if let Some(local) = &mut volume.local {
-                            local.record_primary(false);
-                        }
-                        volume.unsettled = true;
-                    }
-                    self.demotion = Some(Demotion::Recording(call));
-                }
-            }
-            Some(Demotion::Recording(call)) => {
-                if self
+            Some(Demotion::Draining(call)) if quiet => {
+                for volume in self
                     .volumes
-                    .values()
-                    .all(|volume| is_settled(volume.local.as_ref()))
+                    .values_mut()
+                    .filter(|volume| volume.local.is_some())
                 {
-                    self.demotion = None;
-                    self.set_role(Role::Secondary);
-                    if let Some(call) = call {
-                        self.cx.reply(call, Ok(None));
+                    volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
+                }
+                self.demotion = Some(Demotion::Flushing(call));
+            }
+            Some(Demotion::Flushing(call)) if quiet => {
+                for volume in self.volumes.values_mut() {
+                    if let Some(local) = &mut volume.local {
+                        local.record_primary(false);
                     }
+                    volume.unsettled = true;
+                }
+                self.demotion = Some(Demotion::Recording(call));
+            }
+            Some(Demotion::Recording(call)) if settled => {
+                self.demotion = None;
+                self.set_role(Role::Secondary);
+                if let Some(call) = call {
+                    self.cx.reply(call, Ok(None));
                 }
             }
-            None => {}
+            Some(Demotion::Draining(_) | Demotion::Flushing(_) | Demotion::Recording(_)) | None => {
+            }
         }
     }
 

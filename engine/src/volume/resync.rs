@@ -271,20 +271,27 @@ impl<B: Clone> Volume<B> {
         result: Result<Option<B>, DiskError>,
         cx: &mut Context<B>,
     ) {
+        let error = result.as_ref().err().copied();
         let volume = self.number;
         self.unsettled = true;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         if peer.link == Some(link) && peer.source.reads.remove(&id).is_some() {
-            let packet = match &result {
-                Ok(_) => Packet::ResyncData { id, volume, range },
-                Err(_) => Packet::ResyncNegativeAck { id, volume, range },
-            };
             peer.sent_bytes += u64::from(range.length);
-            cx.send(node, link, packet, result.as_ref().ok().cloned().flatten());
+            match result {
+                Ok(data) => cx.send(node, link, Packet::ResyncData { id, volume, range }, data),
+                Err(_) => {
+                    cx.send(
+                        node,
+                        link,
+                        Packet::ResyncNegativeAck { id, volume, range },
+                        None,
+                    );
+                }
+            }
         }
-        if let Err(error) = result {
+        if let Some(error) = error {
             self.fail_disk(describe(error), cx);
         }
     }
