@@ -66,8 +66,6 @@ pub enum Kind {
     ResyncRequest = 50,
     /// The range asked for.
     ResyncData = 51,
-    /// The range asked for is all zeroes.
-    ResyncZeroes = 52,
     /// The resynchronised range is on the target's disk.
     ResyncAck = 53,
     /// The range asked for could not be read.
@@ -103,7 +101,6 @@ impl Kind {
             49 => Self::BitmapEnd,
             50 => Self::ResyncRequest,
             51 => Self::ResyncData,
-            52 => Self::ResyncZeroes,
             53 => Self::ResyncAck,
             54 => Self::ResyncNegativeAck,
             55 => Self::ResyncDone,

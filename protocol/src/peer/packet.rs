@@ -144,6 +144,8 @@ pub enum Packet {
     BitmapEnd {
         /// The volume.
         volume: VolumeNumber,
+        /// The sender's current generation: from the source, the one the target will adopt.
+        generation: GenerationId,
     },
     /// The target asks for a range.
     ResyncRequest {
@@ -161,15 +163,6 @@ pub enum Packet {
         /// The volume.
         volume: VolumeNumber,
         /// Where; exactly as long as the payload.
-        range: ByteRange,
-    },
-    /// The source's data for that range is all zeroes.
-    ResyncZeroes {
-        /// The request answered.
-        id: u64,
-        /// The volume.
-        volume: VolumeNumber,
-        /// Where.
         range: ByteRange,
     },
     /// The target has the range on its disk.
@@ -234,7 +227,6 @@ impl Packet {
             Self::BitmapEnd { .. } => Kind::BitmapEnd,
             Self::ResyncRequest { .. } => Kind::ResyncRequest,
             Self::ResyncData { .. } => Kind::ResyncData,
-            Self::ResyncZeroes { .. } => Kind::ResyncZeroes,
             Self::ResyncAck { .. } => Kind::ResyncAck,
             Self::ResyncNegativeAck { .. } => Kind::ResyncNegativeAck,
             Self::ResyncDone { .. } => Kind::ResyncDone,
@@ -330,15 +322,13 @@ impl Packet {
                 header.volume = volume.0;
                 header.id = u64::from(*block);
             }
-            Self::BitmapEnd { volume } => header.volume = volume.0,
             Self::ResyncRequest { id, volume, range }
             | Self::ResyncData { id, volume, range }
-            | Self::ResyncZeroes { id, volume, range }
             | Self::ResyncAck { id, volume, range }
             | Self::ResyncNegativeAck { id, volume, range } => {
                 header.set_range(*id, *volume, *range);
             }
-            Self::ResyncDone { volume, generation } => {
+            Self::BitmapEnd { volume, generation } | Self::ResyncDone { volume, generation } => {
                 header.volume = volume.0;
                 header.offset = generation.0;
             }
@@ -426,10 +416,12 @@ impl Packet {
             }
             Kind::FlushAck => Self::FlushAck { id, volume },
             Kind::Bitmap => read_bitmap(id, volume, body)?,
-            Kind::BitmapEnd => Self::BitmapEnd { volume },
+            Kind::BitmapEnd => Self::BitmapEnd {
+                volume,
+                generation: GenerationId(header.offset),
+            },
             Kind::ResyncRequest => Self::ResyncRequest { id, volume, range },
             Kind::ResyncData => Self::ResyncData { id, volume, range },
-            Kind::ResyncZeroes => Self::ResyncZeroes { id, volume, range },
             Kind::ResyncAck => Self::ResyncAck { id, volume, range },
             Kind::ResyncNegativeAck => Self::ResyncNegativeAck { id, volume, range },
             Kind::ResyncDone => Self::ResyncDone {
