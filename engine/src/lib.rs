@@ -8,8 +8,17 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod bitmap;
+mod connection;
+mod context;
 pub mod contract;
+mod decide;
+mod intent;
+mod local_disk;
+mod peer_device;
+mod random;
 mod resource;
+mod volume;
 
 pub use contract::{
     Action, AttachedDisk, CallId, Change, Command, DiskError, DiskRequest, Event, Level, LinkId,

@@ -4,6 +4,8 @@
 //! | Room | Wall |
 //! |---|---|
 //! | [`peer`] | the link between two nodes |
+//! | [`metadata`] | the disk, beside the data |
+//! | [`nbd`] | the socket of an NBD client |
 //! | [`control`] | the Unix socket between `rbdadm` and `rbdd` |
 //!
 //! Nothing here decides, and nothing here performs I/O: bytes become values, values become bytes,

@@ -1,2 +1,58 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask check | test | demo | bench`.
+//!
+//! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
+//! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
+//! and it depends on almost nothing, so that it builds in seconds.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod check;
+mod demo;
+mod nbd_client;
+mod process;
+mod suite;
+mod workspace;
+
+use std::env;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments.is_empty() {
+        eprint!("{USAGE}");
+        return ExitCode::FAILURE;
+    }
+    let command = arguments.remove(0);
+    let outcome = match command.as_str() {
+        "check" => check::run(&arguments),
+        "test" => suite::run(&arguments),
+        "demo" => demo::run(&arguments),
+        "bench" => bench::run(&arguments),
+        demo::JANITOR_COMMAND => demo::janitor(&arguments),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("unknown command '{other}'\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask {command}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check            format, lints, documents, purity, tidy: what every commit must pass
+  test [OPTIONS]   every test this machine can run
+      --quick      leave out the tests that start real daemons
+      --list       name the tests instead of running them
+  demo             two nodes on this machine mirror a device, lose each other and fail over
+      --verbose    print every command line in full
+  bench [ARGS]     the end-to-end benchmark; ARGS are handed on to it
+";

@@ -1,0 +1,121 @@
+//! The connection to one peer: whether it is wanted, whether it stands, how far its handshake is,
+//! and signs of life.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rbd_protocol::control::PeerConfig;
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::peer::Hello;
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
+
+use crate::contract::{CallId, LinkId, LinkLoss, Time};
+
+/// The connection to one peer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) config: PeerConfig,
+    pub(crate) state: ConnectionState,
+    pub(crate) note: String,
+    pub(crate) since: Time,
+    pub(crate) link: Option<Link>,
+    pub(crate) peer_role: Role,
+    /// In a split brain this node gives up its changes.
+    pub(crate) discard_my_data: bool,
+    /// The peer's incarnation both were last in sync under, since this node came up (B7).
+    pub(crate) seen_incarnation: u64,
+    /// This node has consented to the peer's promotion and waits to hear of it.
+    pub(crate) consented_until: Option<Time>,
+    /// The role and disk states the peer was last told.
+    pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
+    /// Commands to answer when the link is gone.
+    pub(crate) disconnecting: Vec<CallId>,
+}
+
+/// A link that stands.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) phase: Phase,
+    pub(crate) up_since: Time,
+    pub(crate) peer_incarnation: u64,
+    pub(crate) last_heard: Time,
+    pub(crate) ping_sent: Option<Time>,
+}
+
+/// How far the handshake is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// The own greeting waits until what it would say is durable and nothing of an older link is
+    /// in flight. The peer's may have come already.
+    Preparing { theirs: Option<Box<Hello>> },
+    /// The own greeting has been sent.
+    AwaitHello { sent: Box<Hello> },
+    /// Both have decided the same.
+    Connected,
+    /// The link is being closed; what still arrives is ignored.
+    Closing,
+}
+
+impl Connection {
+    pub(crate) fn new(config: PeerConfig) -> Self {
+        Self {
+            config,
+            state: ConnectionState::StandAlone,
+            note: String::from("not told to connect yet"),
+            since: Time(0),
+            link: None,
+            peer_role: Role::Unknown,
+            discard_my_data: false,
+            seen_incarnation: 0,
+            consented_until: None,
+            told: None,
+            disconnecting: Vec::new(),
+        }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.config.node_id
+    }
+
+    pub(crate) fn enter(&mut self, state: ConnectionState, note: impl Into<String>, now: Time) {
+        if self.state != state {
+            self.since = now;
+        }
+        self.state = state;
+        self.note = note.into();
+    }
+
+    /// The link, if it is this one and not being closed.
+    pub(crate) fn current(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.link
+            .as_mut()
+            .filter(|link| link.id == id && !matches!(link.phase, Phase::Closing))
+    }
+
+    /// The link's name, if the handshake over it is done.
+    pub(crate) fn connected_link(&self) -> Option<LinkId> {
+        let link = self.link.as_ref()?;
+        matches!(link.phase, Phase::Connected).then_some(link.id)
+    }
+
+    /// Whether a handshake is under way.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        let phase = self.link.as_ref().map(|link| &link.phase);
+        matches!(phase, Some(Phase::Preparing { .. } | Phase::AwaitHello { .. }))
+    }
+}
+
+/// What people are told of a lost link.
+pub(crate) fn describe(loss: LinkLoss) -> (ConnectionState, &'static str) {
+    match loss {
+        LinkLoss::Closed => (ConnectionState::NetworkFailure, "the link was lost"),
+        LinkLoss::Timeout => (ConnectionState::Timeout, "the peer did not answer in time"),
+        LinkLoss::Protocol => (ConnectionState::ProtocolError, "the peer broke the protocol"),
+        LinkLoss::Goodbye => (ConnectionState::TearDown, "the peer disconnected"),
+        LinkLoss::Commanded => (ConnectionState::StandAlone, "disconnected by command"),
+        LinkLoss::Renegotiate => (ConnectionState::Unconnected, "connecting anew"),
+        LinkLoss::Refused => (ConnectionState::StandAlone, "the data must not be joined"),
+    }
+}

@@ -1,0 +1,204 @@
+//! What every part of the engine needs while it handles one event: the time, the list of actions,
+//! and the operations in flight.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::peer::{Channel, Packet};
+
+use crate::contract::{
+    Action, CallId, Change, DiskRequest, Level, LinkId, OperationId, RequestError, RequestId, Time,
+};
+use crate::random::Random;
+
+/// What an operation in flight is for. Its completion is handled accordingly, whatever has become
+/// of the disk or link in the meantime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// The local leg of a client's write.
+    Write { volume: VolumeNumber, write: u64 },
+    /// A client's read.
+    Read { volume: VolumeNumber, read: u64 },
+    /// A write for a peer.
+    PeerWrite { volume: VolumeNumber, write: u64 },
+    /// The local leg of a barrier.
+    Barrier { volume: VolumeNumber, barrier: u64 },
+    /// A flush a peer asked for.
+    PeerFlush { volume: VolumeNumber, peer: NodeId, link: LinkId, id: u64 },
+    /// A read on behalf of a resync target.
+    ResyncRead { volume: VolumeNumber, peer: NodeId, link: LinkId, id: u64, range: ByteRange },
+    /// The superblock, in this version, of this attachment.
+    Superblock { volume: VolumeNumber, attachment: u64, version: u64 },
+    /// A block of the write-intent log.
+    Intent { volume: VolumeNumber, attachment: u64, block: u32 },
+    /// A page of the bitmap towards a peer.
+    BitmapPage { volume: VolumeNumber, attachment: u64, peer: NodeId, page: u32 },
+}
+
+/// The surroundings of the event being handled.
+#[derive(Debug)]
+pub(crate) struct Context<B> {
+    pub(crate) now: Time,
+    pub(crate) random: Random,
+    pub(crate) out: Vec<Action<B>>,
+    pub(crate) client_requests: u32,
+    pub(crate) client_bytes: u64,
+    operations: BTreeMap<u64, Operation>,
+    next_operation: u64,
+    next_name: u64,
+    wake: Option<Time>,
+}
+
+impl<B> Context<B> {
+    pub(crate) fn new(random: Random) -> Self {
+        Self {
+            now: Time(0),
+            random,
+            out: Vec::new(),
+            client_requests: 0,
+            client_bytes: 0,
+            operations: BTreeMap::new(),
+            next_operation: 0,
+            next_name: 0,
+            wake: None,
+        }
+    }
+
+    /// A number nothing else in this resource has had.
+    pub(crate) fn name(&mut self) -> u64 {
+        self.next_name += 1;
+        self.next_name
+    }
+
+    fn operation(&mut self, operation: Operation) -> OperationId {
+        self.next_operation += 1;
+        self.operations.insert(self.next_operation, operation);
+        OperationId(self.next_operation)
+    }
+
+    /// Takes a finished operation out; `None` if it finished before, which breaks the contract.
+    pub(crate) fn finished(&mut self, id: OperationId) -> Option<Operation> {
+        self.operations.remove(&id.0)
+    }
+
+    /// Operations in flight.
+    pub(crate) fn operation_count(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Operations in flight on one volume's disk.
+    pub(crate) fn operations_on(&self, number: VolumeNumber) -> usize {
+        self.operations.values().filter(|operation| operation.volume() == number).count()
+    }
+
+    pub(crate) fn disk(
+        &mut self,
+        operation: Operation,
+        request: DiskRequest,
+        range: ByteRange,
+        data: Option<B>,
+    ) {
+        let volume = operation.volume();
+        let id = self.operation(operation);
+        self.out.push(Action::Disk { id, volume, request, range, data });
+    }
+
+    pub(crate) fn meta(
+        &mut self,
+        operation: Operation,
+        offset: u64,
+        block: alloc::boxed::Box<[u8; 4096]>,
+    ) {
+        let volume = operation.volume();
+        let id = self.operation(operation);
+        self.out.push(Action::Meta { id, volume, offset, block });
+    }
+
+    pub(crate) fn send(&mut self, peer: NodeId, link: LinkId, packet: Packet, data: Option<B>) {
+        let channel = channel_of(&packet);
+        self.out.push(Action::Send { peer, link, channel, packet, data });
+    }
+
+    pub(crate) fn complete(&mut self, id: RequestId, result: Result<Option<B>, RequestError>) {
+        self.client_requests = self.client_requests.saturating_sub(1);
+        self.out.push(Action::Complete { id, result });
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        call: CallId,
+        result: Result<Option<String>, rbd_protocol::control::Refusal>,
+    ) {
+        self.out.push(Action::Reply { call, result });
+    }
+
+    pub(crate) fn report(
+        &mut self,
+        level: Level,
+        peer: Option<NodeId>,
+        volume: Option<VolumeNumber>,
+        text: impl Into<String>,
+    ) {
+        self.out.push(Action::Report(Change { level, peer, volume, text: text.into() }));
+    }
+
+    /// Makes sure the timer fires at `time` or earlier.
+    pub(crate) fn wake_by(&mut self, time: Time) {
+        if self.wake.is_none_or(|wake| time < wake) {
+            self.wake = Some(time);
+            self.out.push(Action::WakeAt(time));
+        }
+    }
+
+    /// The timer has fired: no wake-up is pending any more.
+    pub(crate) fn timer_fired(&mut self) {
+        self.wake = None;
+    }
+}
+
+impl Operation {
+    pub(crate) fn volume(&self) -> VolumeNumber {
+        match self {
+            Self::Write { volume, .. }
+            | Self::Read { volume, .. }
+            | Self::PeerWrite { volume, .. }
+            | Self::Barrier { volume, .. }
+            | Self::PeerFlush { volume, .. }
+            | Self::ResyncRead { volume, .. }
+            | Self::Superblock { volume, .. }
+            | Self::Intent { volume, .. }
+            | Self::BitmapPage { volume, .. } => *volume,
+        }
+    }
+}
+
+/// Acknowledgements and signs of life take the control connection, all else the data connection.
+/// What must not overtake acknowledgements goes with them.
+fn channel_of(packet: &Packet) -> Channel {
+    match packet {
+        Packet::WriteAck { .. }
+        | Packet::NegativeAck { .. }
+        | Packet::FlushAck { .. }
+        | Packet::ResyncAck { .. }
+        | Packet::ResyncNegativeAck { .. }
+        | Packet::ResyncDone { .. }
+        | Packet::Ping { .. }
+        | Packet::PingAck { .. } => Channel::Control,
+        Packet::Hello(_)
+        | Packet::State { .. }
+        | Packet::PromoteRequest { .. }
+        | Packet::PromoteReply { .. }
+        | Packet::NewGeneration { .. }
+        | Packet::NewGenerationAck { .. }
+        | Packet::Goodbye
+        | Packet::Write { .. }
+        | Packet::Zero { .. }
+        | Packet::Flush { .. }
+        | Packet::Bitmap { .. }
+        | Packet::BitmapEnd { .. }
+        | Packet::ResyncRequest { .. }
+        | Packet::ResyncData { .. } => Channel::Data,
+    }
+}

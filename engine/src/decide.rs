@@ -1,0 +1,176 @@
+//! Who synchronises from whom: one pure, total function of the two greetings *as sent*.
+//!
+//! The rules follow DRBD's comparison of generation identifiers, with two differences. A node that
+//! was never interrupted since both were in sync beats a crashed Primary (B7). And "nothing to do"
+//! must be proven: with equal generations both bitmaps must be empty (D4). Both nodes evaluate the
+//! same greetings with the sides exchanged and reach mirrored verdicts (D1).
+
+use rbd_protocol::ids::{GenerationId, NodeId};
+use rbd_protocol::peer::{Hello, HelloVolume};
+use rbd_protocol::state::{DiskState, Role};
+
+/// One node's part of the comparison.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Side<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) hello: &'a Hello,
+    pub(crate) volume: &'a HelloVolume,
+}
+
+/// What is to happen to one volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Both replicas are identical.
+    NoSync,
+    /// At least one node has no disk to replicate to.
+    NoDisk,
+    /// This node's data is copied to the peer: all of it, or what the joined bitmaps list.
+    Source { full: bool },
+    /// The peer's data is copied here.
+    Target { full: bool },
+    /// The data must not be joined.
+    Refuse(Conflict),
+}
+
+/// Why the data must not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// Both nodes have changes the other lacks.
+    SplitBrain,
+    /// No generation in common.
+    Unrelated,
+    /// Both nodes are Primary.
+    TwoPrimaries,
+    /// The node that would be overwritten is Primary.
+    PrimaryWouldBeTarget,
+    /// The node that would be the source has no complete data itself.
+    SourceIsInconsistent,
+}
+
+impl Verdict {
+    /// The same verdict as the other node sees it.
+    #[cfg(test)]
+    pub(crate) fn mirrored(self) -> Self {
+        match self {
+            Self::Source { full } => Self::Target { full },
+            Self::Target { full } => Self::Source { full },
+            Self::NoSync | Self::NoDisk | Self::Refuse(_) => self,
+        }
+    }
+}
+
+/// Decides one volume. `own` is this node's greeting as it was sent, `peer` as it was received.
+pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    if own.hello.role == Role::Primary && peer.hello.role == Role::Primary {
+        return Verdict::Refuse(Conflict::TwoPrimaries);
+    }
+    if !has_disk(own) || !has_disk(peer) {
+        return Verdict::NoDisk;
+    }
+    let verdict = match compare(own, peer) {
+        Verdict::Refuse(Conflict::SplitBrain) => by_command(own, peer),
+        verdict => verdict,
+    };
+    let (source, target) = match verdict {
+        Verdict::Source { .. } => (own, peer),
+        Verdict::Target { .. } => (peer, own),
+        Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => return verdict,
+    };
+    if target.hello.role == Role::Primary {
+        return Verdict::Refuse(Conflict::PrimaryWouldBeTarget);
+    }
+    if source.volume.disk <= DiskState::Inconsistent {
+        return Verdict::Refuse(Conflict::SourceIsInconsistent);
+    }
+    verdict
+}
+
+fn has_disk(side: Side<'_>) -> bool {
+    side.volume.disk >= DiskState::Inconsistent && side.volume.disk != DiskState::DUnknown
+}
+
+fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    let (s, p) = (own.volume, peer.volume);
+    match (is_fresh(s), is_fresh(p)) {
+        (true, true) => return Verdict::NoSync,
+        (true, false) => return Verdict::Target { full: true },
+        (false, true) => return Verdict::Source { full: true },
+        (false, false) => {}
+    }
+    if s.current == p.current {
+        return equal_generations(own, peer);
+    }
+    match (s.current == p.bitmap, p.current == s.bitmap) {
+        (true, false) => return Verdict::Target { full: false },
+        (false, true) => return Verdict::Source { full: false },
+        (true, true) => return Verdict::Refuse(Conflict::SplitBrain),
+        (false, false) => {}
+    }
+    match (p.history.contains(&s.current), s.history.contains(&p.current)) {
+        (true, false) => Verdict::Target { full: true },
+        (false, true) => Verdict::Source { full: true },
+        (true, true) => Verdict::Refuse(Conflict::SplitBrain),
+        (false, false) if share_an_ancestor(s, p) => Verdict::Refuse(Conflict::SplitBrain),
+        (false, false) => Verdict::Refuse(Conflict::Unrelated),
+    }
+}
+
+fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    let (s, p) = (own.volume, peer.volume);
+    match (s.disk == DiskState::Inconsistent, p.disk == DiskState::Inconsistent) {
+        (true, false) => return Verdict::Target { full: false },
+        (false, true) => return Verdict::Source { full: false },
+        (true, true) => return Verdict::Refuse(Conflict::SourceIsInconsistent),
+        (false, false) => {}
+    }
+    if s.dirty_blocks == 0 && p.dirty_blocks == 0 {
+        return Verdict::NoSync;
+    }
+    // Something may differ. The source is, in this order: the Primary; the node that was not
+    // interrupted since both were in sync; the crashed Primary; the one that knows what it wrote;
+    // and when nothing tells them apart, the lower node number.
+    let claims: [(bool, bool); 4] = [
+        (own.hello.role == Role::Primary, peer.hello.role == Role::Primary),
+        (own.hello.seen_incarnation != 0, peer.hello.seen_incarnation != 0),
+        (s.crashed_primary, p.crashed_primary),
+        (s.dirty_blocks > 0, p.dirty_blocks > 0),
+    ];
+    for claim in claims {
+        match claim {
+            (true, false) => return Verdict::Source { full: false },
+            (false, true) => return Verdict::Target { full: false },
+            (true, true) | (false, false) => {}
+        }
+    }
+    if own.node < peer.node {
+        Verdict::Source { full: false }
+    } else {
+        Verdict::Target { full: false }
+    }
+}
+
+/// In a split brain, a node told to give up its changes becomes the target, if it is the only one.
+/// The bitmaps tell what differs only if both count from the same generation (Z15).
+fn by_command(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    let full = own.volume.bitmap != peer.volume.bitmap || own.volume.bitmap.is_none();
+    match (own.hello.discard_my_data, peer.hello.discard_my_data) {
+        (true, false) => Verdict::Target { full },
+        (false, true) => Verdict::Source { full },
+        (true, true) | (false, false) => Verdict::Refuse(Conflict::SplitBrain),
+    }
+}
+
+fn is_fresh(volume: &HelloVolume) -> bool {
+    volume.current == GenerationId::JUST_CREATED || volume.current.is_none()
+}
+
+fn share_an_ancestor(s: &HelloVolume, p: &HelloVolume) -> bool {
+    let real = |id: &GenerationId| !id.is_none() && *id != GenerationId::JUST_CREATED;
+    let ancestors = |volume: &HelloVolume| {
+        core::iter::once(volume.bitmap).chain(volume.history.clone()).filter(real).collect::<Ids>()
+    };
+    let (s, p) = (ancestors(s), ancestors(p));
+    s.iter().any(|id| p.contains(id))
+}
+
+type Ids = alloc::vec::Vec<GenerationId>;

@@ -1,0 +1,396 @@
+//! The local disk of a volume as the engine sees it: its metadata as it should be, and how much of
+//! that is durable.
+//!
+//! The superblock is a value that is changed in memory and written as a whole, one write at a time;
+//! each change gets a *version*, and whoever must not go on before it is durable asks
+//! [`LocalDisk::is_durable`]. The write-intent log likewise has at most one write per block under
+//! way. Nothing here decides when to change what.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::metadata::{
+    BlockAddress, Image, Layout, NodeName, PeerBitmap, Superblock, encode_bitmap_block,
+    encode_intent_block,
+};
+use rbd_protocol::state::DiskState;
+
+use crate::bitmap::{Bitmap, Words};
+use crate::context::{Context, Operation};
+use crate::contract::{AttachedDisk, Time};
+use crate::intent::IntentLog;
+
+/// One attached disk.
+#[derive(Debug)]
+pub(crate) struct LocalDisk {
+    layout: Layout,
+    block_bytes: u32,
+    superblock: Superblock,
+    /// Counts changes of `superblock`.
+    version: u64,
+    /// The version being written.
+    writing: Option<u64>,
+    durable: u64,
+    /// Names this attachment, so that completions of an earlier one are told apart.
+    pub(crate) attachment: u64,
+    pub(crate) intent: IntentLog,
+    intent_sequences: Vec<u64>,
+    /// Blocks of the intent log not yet written under this attachment's epoch.
+    unwritten: BTreeSet<u32>,
+    bitmap_sequence: u64,
+    crashed_primary: bool,
+}
+
+/// Why a disk cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttachError {
+    /// The metadata has no room for another peer's bitmap.
+    NoPeerSlot,
+    /// A peer's name does not fit the metadata.
+    PeerName,
+}
+
+impl LocalDisk {
+    /// Takes a disk, and tells what each peer may lack according to it: what its bitmap says, and
+    /// every region in which writes may have been in flight.
+    pub(crate) fn attach(
+        disk: AttachedDisk,
+        peers: &[(NodeId, &str)],
+        boot: u128,
+        attachment: u64,
+        now: Time,
+    ) -> Result<(Self, BTreeMap<NodeId, Bitmap>), AttachError> {
+        let AttachedDisk { image, block_bytes } = disk;
+        let Image { mut superblock, layout, hot_regions, intent_sequences, peers: found, .. } =
+            *image;
+        let data_bytes = superblock.data_bytes;
+        let mut bitmaps = BTreeMap::new();
+        for (node, name) in peers {
+            let slot = take_slot(&mut superblock, *node, name)?;
+            let mut bitmap = Bitmap::new(data_bytes);
+            match found.get(usize::from(slot)) {
+                Some(PeerBitmap::Pages(pages)) if superblock_counts(&superblock, slot) => {
+                    for (page, words) in pages {
+                        bitmap.merge_page(*page, words, true);
+                    }
+                }
+                _ => bitmap.set_all(),
+            }
+            for region in hot_regions.iter().cloned().flatten() {
+                bitmap.set_touched(region_range(region, data_bytes));
+            }
+            bitmaps.insert(*node, bitmap);
+        }
+        let hot = hot_regions.into_iter().flatten().filter_map(|region| u32::try_from(region).ok());
+        let intent = IntentLog::new(data_bytes, hot, now);
+        let crashed_primary = superblock.flags.primary;
+        superblock.flags.clean_shutdown = false;
+        superblock.boot_id = boot;
+        let unwritten = (0..intent.block_count()).collect();
+        let mut local = Self {
+            layout,
+            block_bytes,
+            superblock,
+            version: 1,
+            writing: None,
+            durable: 0,
+            attachment,
+            intent,
+            intent_sequences,
+            unwritten,
+            bitmap_sequence: image.bitmap_sequence,
+            crashed_primary,
+        };
+        local.intent.rewrite_all();
+        Ok((local, bitmaps))
+    }
+
+    /// Usable size in bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.superblock.data_bytes
+    }
+
+    /// Smallest unit the disk can write.
+    pub(crate) fn block_bytes(&self) -> u32 {
+        self.block_bytes
+    }
+
+    /// The data's current generation.
+    pub(crate) fn current(&self) -> GenerationId {
+        self.superblock.generation
+    }
+
+    /// Whether the data has never been declared good.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.current() == GenerationId::JUST_CREATED
+    }
+
+    /// Earlier generations, newest first.
+    pub(crate) fn history(&self) -> Vec<GenerationId> {
+        self.superblock.history.iter().copied().filter(|id| !id.is_none()).collect()
+    }
+
+    /// This node was Primary when it was last interrupted.
+    pub(crate) fn crashed_primary(&self) -> bool {
+        self.crashed_primary
+    }
+
+    /// The generation since which the bitmap towards this peer counts.
+    pub(crate) fn bitmap_generation(&self, peer: NodeId) -> GenerationId {
+        self.slot(peer)
+            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
+            .map_or(GenerationId::NONE, |entry| entry.bitmap_generation)
+    }
+
+    /// The state the disk is in when no peer has been seen.
+    pub(crate) fn state_alone(&self) -> DiskState {
+        let flags = self.superblock.flags;
+        let knows_itself_newest =
+            self.superblock.peers.iter().any(|peer| !peer.bitmap_generation.is_none());
+        let has_peers = self.superblock.peers.iter().any(|peer| peer.node_id.is_some());
+        if self.is_fresh() || !flags.consistent {
+            DiskState::Inconsistent
+        } else if flags.outdated {
+            DiskState::Outdated
+        } else if flags.was_up_to_date && (knows_itself_newest || !has_peers) {
+            DiskState::UpToDate
+        } else {
+            DiskState::Consistent
+        }
+    }
+
+    /// The newest version of the superblock.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether this version of the superblock, or a later one, is durable.
+    pub(crate) fn is_durable(&self, version: u64) -> bool {
+        self.durable >= version
+    }
+
+    /// Whether everything in the superblock is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_durable(self.version) && self.unwritten.is_empty()
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Superblock)) {
+        let before = self.superblock.clone();
+        change(&mut self.superblock);
+        if self.superblock != before {
+            self.version += 1;
+        }
+    }
+
+    /// Makes this the current generation; the old one becomes history unless it was a reserved one.
+    pub(crate) fn begin_generation(&mut self, generation: GenerationId) {
+        self.change(|superblock| {
+            let old = superblock.generation;
+            superblock.generation = generation;
+            if old != generation {
+                push_history(superblock, old);
+            }
+        });
+    }
+
+    /// From now on the bitmap towards this peer counts since this generation.
+    pub(crate) fn set_bitmap_generation(&mut self, peer: NodeId, generation: GenerationId) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.change(|superblock| {
+            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
+                entry.bitmap_generation = generation;
+            }
+        });
+    }
+
+    /// The peer has everything: its bitmap generation becomes history.
+    pub(crate) fn forget_bitmap_generation(&mut self, peer: NodeId) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.change(|superblock| {
+            let Some(entry) = superblock.peers.get_mut(usize::from(slot)) else { return };
+            entry.flags.seen = true;
+            let old = core::mem::take(&mut entry.bitmap_generation);
+            push_history(superblock, old);
+        });
+    }
+
+    /// Whatever a crash left undecided has been decided with the peer.
+    pub(crate) fn note_interruption_settled(&mut self) {
+        self.crashed_primary = false;
+    }
+
+    /// The bitmap on disk towards this peer does not count: everything is out of sync.
+    pub(crate) fn set_full_sync(&mut self, peer: NodeId, full: bool) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.change(|superblock| {
+            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
+                entry.flags.full_sync = full;
+            }
+        });
+    }
+
+    /// Whether the bitmap on disk towards this peer does not count.
+    pub(crate) fn is_full_sync(&self, peer: NodeId) -> bool {
+        self.slot(peer)
+            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
+            .is_some_and(|entry| entry.flags.full_sync)
+    }
+
+    /// Records what of the disk's state outlives a restart.
+    pub(crate) fn record_disk_state(&mut self, state: DiskState) {
+        self.change(|superblock| {
+            let flags = &mut superblock.flags;
+            match state {
+                DiskState::UpToDate => {
+                    flags.consistent = true;
+                    flags.was_up_to_date = true;
+                    flags.outdated = false;
+                }
+                DiskState::Outdated => {
+                    flags.consistent = true;
+                    flags.outdated = true;
+                }
+                DiskState::Inconsistent => flags.consistent = false,
+                DiskState::Consistent => flags.consistent = true,
+                DiskState::Diskless
+                | DiskState::Attaching
+                | DiskState::Detaching
+                | DiskState::Failed
+                | DiskState::Negotiating
+                | DiskState::DUnknown => {}
+            }
+        });
+    }
+
+    /// Records whether this node is Primary.
+    pub(crate) fn record_primary(&mut self, primary: bool) {
+        self.change(|superblock| superblock.flags.primary = primary);
+    }
+
+    /// Records that nothing is in flight and everything is flushed (C8).
+    pub(crate) fn record_clean(&mut self) {
+        self.change(|superblock| superblock.flags.clean_shutdown = true);
+    }
+
+    fn slot(&self, peer: NodeId) -> Option<u8> {
+        self.superblock.peer_slot_of(peer)
+    }
+
+    /// Starts the metadata writes that are wanted and not under way. Returns how many blocks of
+    /// the intent log are among them.
+    pub(crate) fn start_metadata<B>(
+        &mut self,
+        volume: VolumeNumber,
+        cx: &mut Context<B>,
+    ) -> u64 {
+        let started = self.start_intent(volume, cx);
+        // The first superblock of an attachment announces its epoch, so it waits for every block of
+        // the intent log to have been written under it.
+        if self.writing.is_none() && self.durable < self.version && self.unwritten.is_empty() {
+            self.writing = Some(self.version);
+            self.superblock.sequence += 1;
+            if self.durable == 0 {
+                self.superblock.attach_epoch += 1;
+            }
+            let offset = self.layout.offset(self.superblock.address());
+            let operation = Operation::Superblock {
+                volume,
+                attachment: self.attachment,
+                version: self.version,
+            };
+            cx.meta(operation, offset, self.superblock.encode());
+        }
+        started
+    }
+
+    fn start_intent<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) -> u64 {
+        let epoch = self.superblock.attach_epoch + u64::from(self.durable == 0 && self.writing.is_none());
+        let mut started = 0;
+        while let Some((block, words)) = self.intent.next_write() {
+            let Some(sequence) =
+                usize::try_from(block).ok().and_then(|at| self.intent_sequences.get_mut(at))
+            else {
+                continue;
+            };
+            *sequence += 1;
+            let identity = self.superblock.identity();
+            let (slot, bytes) = encode_intent_block(identity, epoch, block, &words, *sequence);
+            let offset = self.layout.offset(BlockAddress::Intent { block, slot });
+            let operation = Operation::Intent { volume, attachment: self.attachment, block };
+            cx.meta(operation, offset, bytes);
+            started += 1;
+        }
+        started
+    }
+
+    /// A version of the superblock has become durable.
+    pub(crate) fn superblock_written(&mut self, version: u64) {
+        self.writing = None;
+        self.durable = self.durable.max(version);
+    }
+
+    /// A block of the intent log has become durable.
+    pub(crate) fn intent_written(&mut self, block: u32) {
+        self.unwritten.remove(&block);
+        self.intent.written(block);
+    }
+
+    /// Writes one page of the bitmap towards a peer.
+    pub(crate) fn save_page<B>(
+        &mut self,
+        volume: VolumeNumber,
+        peer: NodeId,
+        page: u32,
+        words: &Words,
+        cx: &mut Context<B>,
+    ) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.bitmap_sequence += 1;
+        let identity = self.superblock.identity();
+        let bytes = encode_bitmap_block(identity, slot, page, words, self.bitmap_sequence);
+        let address = BlockAddress::Bitmap { peer_slot: slot, block: page };
+        let operation =
+            Operation::BitmapPage { volume, attachment: self.attachment, peer, page };
+        cx.meta(operation, self.layout.offset(address), bytes);
+    }
+}
+
+fn push_history(superblock: &mut Superblock, generation: GenerationId) {
+    let known = superblock.history.contains(&generation);
+    if generation.is_none() || generation == GenerationId::JUST_CREATED || known {
+        return;
+    }
+    superblock.history.rotate_right(1);
+    if let Some(first) = superblock.history.first_mut() {
+        *first = generation;
+    }
+}
+
+fn take_slot(superblock: &mut Superblock, node: NodeId, name: &str) -> Result<u8, AttachError> {
+    if let Some(slot) = superblock.peer_slot_of(node) {
+        return Ok(slot);
+    }
+    let name = NodeName::new(name).map_err(|_| AttachError::PeerName)?;
+    let room = usize::from(superblock.max_peers);
+    let free = superblock.peers.iter_mut().take(room).position(|slot| slot.node_id.is_none());
+    let index = free.ok_or(AttachError::NoPeerSlot)?;
+    if let Some(entry) = superblock.peers.get_mut(index) {
+        entry.node_id = Some(node);
+        entry.name = name;
+        entry.bitmap_generation = GenerationId::NONE;
+        entry.flags.full_sync = true;
+    }
+    u8::try_from(index).map_err(|_| AttachError::NoPeerSlot)
+}
+
+fn superblock_counts(superblock: &Superblock, slot: u8) -> bool {
+    superblock.peers.get(usize::from(slot)).is_some_and(|entry| !entry.flags.full_sync)
+}
+
+fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::ByteRange {
+    let size = rbd_protocol::ids::REGION_SIZE;
+    let offset = region.saturating_mul(size);
+    let length = data_bytes.saturating_sub(offset).min(size);
+    rbd_protocol::ids::ByteRange::new(offset, u32::try_from(length).unwrap_or(0))
+}

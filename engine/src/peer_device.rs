@@ -1,0 +1,183 @@
+//! One volume as seen on one peer: what the peer's copy is known to be, and what it may lack.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
+use rbd_protocol::state::{DiskState, ReplicationState};
+
+use crate::bitmap::{Bitmap, page_of};
+use crate::contract::{LinkId, Time};
+
+/// One volume on one peer.
+#[derive(Debug)]
+pub(crate) struct PeerDevice {
+    pub(crate) node: NodeId,
+    /// The link over which this volume is replicated; `None` before the handshake is done.
+    pub(crate) link: Option<LinkId>,
+    /// A greeting has been sent and not been answered: what it said must stay true.
+    pub(crate) handshaking: bool,
+    pub(crate) replication: ReplicationState,
+    pub(crate) peer_disk: DiskState,
+    /// Blocks the peer may lack or have otherwise.
+    pub(crate) bitmap: Bitmap,
+    /// Writes the peer has acknowledged and not yet made durable, oldest first (B5).
+    pub(crate) unstable: VecDeque<(u64, ByteRange)>,
+    pub(crate) next_unstable: u64,
+    /// Pages on disk that mark unstable blocks as dirty, to be safe.
+    pub(crate) saved_with_unstable: BTreeSet<u32>,
+    /// The superblock version that records that this peer is behind.
+    pub(crate) behind_since_version: u64,
+    pub(crate) source: Source,
+    pub(crate) target: Option<Target>,
+    pub(crate) resync_total_bytes: u64,
+    pub(crate) resync_started: Time,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+}
+
+/// This node's part when it is the source of a resync.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    /// Own bitmap has been sent.
+    pub(crate) bitmap_sent: bool,
+    /// The peer's bitmap has been received and joined.
+    pub(crate) bitmap_received: bool,
+    /// Requests of the target not yet answered, by its name for them.
+    pub(crate) reads: BTreeMap<u64, SourceRead>,
+}
+
+/// One range the target has asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceRead {
+    pub(crate) range: ByteRange,
+    /// The disk read is under way: overlapping writes wait until its data has been sent (E2).
+    pub(crate) started: bool,
+}
+
+/// This node's part when it is the target of a resync.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// That this disk is inconsistent is durable from this superblock version on (E1).
+    pub(crate) inconsistent_version: u64,
+    /// Own bitmap has been sent.
+    pub(crate) bitmap_sent: bool,
+    /// The source's generation, once its bitmap is complete.
+    pub(crate) generation: Option<GenerationId>,
+    /// Ranges asked for and not yet on the disk.
+    pub(crate) outstanding: BTreeMap<u64, ByteRange>,
+    pub(crate) outstanding_bytes: u64,
+    /// Where to look for the next dirty block.
+    pub(crate) cursor: u64,
+    pub(crate) finish: Finish,
+}
+
+/// The end of a resync at the target, step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// Blocks are still missing.
+    NotYet,
+    /// Everything is written; the disk is being flushed.
+    Flushing,
+    /// The new state is being written to the superblock, in this version.
+    Recording(u64),
+}
+
+impl PeerDevice {
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            link: None,
+            handshaking: false,
+            replication: ReplicationState::Off,
+            peer_disk: DiskState::DUnknown,
+            bitmap: Bitmap::new(0),
+            unstable: VecDeque::new(),
+            next_unstable: 0,
+            saved_with_unstable: BTreeSet::new(),
+            behind_since_version: 0,
+            source: Source::default(),
+            target: None,
+            resync_total_bytes: 0,
+            resync_started: Time(0),
+            sent_bytes: 0,
+            received_bytes: 0,
+        }
+    }
+
+    /// Whether writes go to this peer at this moment. If not, they are marked out of sync: never
+    /// both, never neither (A3).
+    pub(crate) fn is_mirrored(&self) -> bool {
+        let replicating = matches!(
+            self.replication,
+            ReplicationState::Established
+                | ReplicationState::WFBitMapS
+                | ReplicationState::SyncSource
+        );
+        replicating && self.link.is_some() && self.has_disk()
+    }
+
+    /// Whether the peer has a disk that can take writes.
+    pub(crate) fn has_disk(&self) -> bool {
+        matches!(
+            self.peer_disk,
+            DiskState::Inconsistent
+                | DiskState::Outdated
+                | DiskState::Consistent
+                | DiskState::UpToDate
+        )
+    }
+
+    /// Whether this node feeds the peer's resync.
+    pub(crate) fn is_resync_source(&self) -> bool {
+        matches!(self.replication, ReplicationState::WFBitMapS | ReplicationState::SyncSource)
+    }
+
+    /// The peer acknowledged this range without making it durable.
+    pub(crate) fn note_unstable(&mut self, range: ByteRange) {
+        self.next_unstable += 1;
+        self.unstable.push_back((self.next_unstable, range));
+    }
+
+    /// Everything noted so far up to this point has been made durable.
+    pub(crate) fn retire_unstable(&mut self, up_to: u64) {
+        while let Some((sequence, _)) = self.unstable.front()
+            && *sequence <= up_to
+        {
+            let Some((_, range)) = self.unstable.pop_front() else { return };
+            for page in [page_of(range.offset), page_of(range.end().saturating_sub(1))] {
+                if self.saved_with_unstable.remove(&page) {
+                    self.bitmap.note_unsaved(page);
+                }
+            }
+        }
+    }
+
+    /// Marks every acknowledged write that may not be durable on the peer. Tells whether there was
+    /// any.
+    pub(crate) fn mark_unstable_dirty(&mut self) -> bool {
+        let any = !self.unstable.is_empty();
+        for (_, range) in core::mem::take(&mut self.unstable) {
+            self.bitmap.set_touched(range);
+        }
+        any
+    }
+
+    /// Bytes that may differ.
+    pub(crate) fn out_of_sync_bytes(&self) -> u64 {
+        self.bitmap.count() * u64::from(rbd_protocol::ids::BLOCK_SIZE)
+    }
+}
+
+impl Target {
+    pub(crate) fn new(inconsistent_version: u64) -> Self {
+        Self {
+            inconsistent_version,
+            bitmap_sent: false,
+            generation: None,
+            outstanding: BTreeMap::new(),
+            outstanding_bytes: 0,
+            cursor: 0,
+            finish: Finish::NotYet,
+        }
+    }
+}

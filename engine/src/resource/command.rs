@@ -1,0 +1,328 @@
+//! Commands. Each is refused with a reason before anything has changed, or done.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+use super::Resource;
+use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss};
+use crate::local_disk::{AttachError, LocalDisk};
+
+impl<B: Clone> Resource<B> {
+    pub(super) fn command(&mut self, call: CallId, command: Command) {
+        let result = match command {
+            Command::Attach { volume, disk } => self.attach(volume, disk).map(Some),
+            Command::Configure(config) => {
+                self.configure(*config);
+                Ok(Some(None))
+            }
+            Command::Connect { peer, discard_my_data } => {
+                self.connect(peer, discard_my_data).map(|()| Some(None))
+            }
+            Command::Disconnect { peer } => {
+                self.disconnect(call, peer);
+                Ok(None)
+            }
+            Command::Promote { force } => self.start_promotion(call, force).map(|()| None),
+            Command::Demote { force } => self.start_demotion(call, force).map(|()| None),
+            Command::NewGeneration { volume, clear_bitmap } => {
+                self.new_generation(call, volume, clear_bitmap)
+            }
+            Command::Stop => self.start_stop(call).map(|()| None),
+        };
+        match result {
+            Ok(Some(note)) => self.cx.reply(call, Ok(note)),
+            Ok(None) => {} // it takes several steps and answers itself
+            Err(refusal) => self.cx.reply(call, Err(refusal)),
+        }
+    }
+
+    fn attach(
+        &mut self,
+        number: VolumeNumber,
+        disk: AttachedDisk,
+    ) -> Result<Option<String>, Refusal> {
+        let name = &self.config.name;
+        let Some(volume) = self.volumes.get_mut(&number) else {
+            let reason = alloc::format!("{name} has no {number:?}");
+            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, ""));
+        };
+        if volume.local.is_some() {
+            let reason = alloc::format!("{name}/{number} already has its disk");
+            return Err(Refusal::new(RefusalCode::AlreadyAttached, reason, ""));
+        }
+        let damage = disk.image.damage.clone();
+        let peers: Vec<(NodeId, &str)> = self
+            .config
+            .peers
+            .iter()
+            .map(|peer| (peer.node_id, peer.name.as_str()))
+            .collect();
+        self.attachments += 1;
+        let now = self.cx.now;
+        let (local, bitmaps) =
+            LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(|error| {
+                let (reason, help) = match error {
+                    AttachError::NoPeerSlot => (
+                        "the metadata has no room for another peer's bitmap",
+                        "make it anew with create-md --max-peers N",
+                    ),
+                    AttachError::PeerName => ("a peer's name is too long for the metadata", ""),
+                };
+                Refusal::new(RefusalCode::InvalidRequest, reason, help)
+            })?;
+        let state = local.state_alone();
+        volume.local = Some(local);
+        for (node, bitmap) in bitmaps {
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.bitmap = bitmap;
+                peer.behind_since_version = 0;
+                peer.unstable.clear();
+                peer.saved_with_unstable.clear();
+            }
+        }
+        volume.set_disk_state(state, note_for(state), &mut self.cx);
+        self.renegotiate();
+        let note = (!damage.is_empty()).then(|| {
+            alloc::format!(
+                "{name}/{number}: {} damaged place(s) in the metadata count as out of sync",
+                damage.len()
+            )
+        });
+        Ok(note)
+    }
+
+    fn configure(&mut self, config: ResourceConfig) {
+        for peer in &config.peers {
+            let Some(connection) = self.connections.get_mut(&peer.node_id) else { continue };
+            if connection.config != *peer {
+                connection.config = peer.clone();
+                self.drop_link(peer.node_id, LinkLoss::Renegotiate);
+            }
+        }
+        let listen_changed = self.config.listen != config.listen;
+        self.config = config;
+        if listen_changed {
+            self.renegotiate();
+        }
+    }
+
+    fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
+        match peer {
+            None => Ok(self.connections.keys().copied().collect()),
+            Some(node) if self.connections.contains_key(&node) => Ok(alloc::vec![node]),
+            Some(node) => {
+                let reason = alloc::format!("{} has no peer with node-id {node}", self.config.name);
+                Err(Refusal::new(RefusalCode::InvalidRequest, reason, ""))
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: Option<NodeId>, discard_my_data: bool) -> Result<(), Refusal> {
+        if discard_my_data && self.role == Role::Primary {
+            let help = alloc::format!("rbdadm secondary {}", self.config.name);
+            let reason = "a Primary's data is in use";
+            return Err(Refusal::new(RefusalCode::DiscardWhilePrimary, reason, help));
+        }
+        for node in self.selected(peer)? {
+            let Some(connection) = self.connections.get_mut(&node) else { continue };
+            if connection.state == ConnectionState::Connected {
+                continue;
+            }
+            connection.discard_my_data = discard_my_data;
+            if connection.state == ConnectionState::StandAlone {
+                let note = "trying to reach the peer";
+                connection.enter(ConnectionState::Connecting, note, self.cx.now);
+                if connection.link.is_none() {
+                    self.cx.out.push(Action::SeekLink { peer: node, seek: true, at_once: true });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self, call: CallId, peer: Option<NodeId>) {
+        let nodes = match self.selected(peer) {
+            Ok(nodes) => nodes,
+            Err(refusal) => {
+                self.cx.reply(call, Err(refusal));
+                return;
+            }
+        };
+        let mut waits = false;
+        for node in nodes {
+            self.disconnect_peer(node);
+            let Some(connection) = self.connections.get_mut(&node) else { continue };
+            // One link is enough to wait for: links close side by side, within a short deadline.
+            if connection.link.is_some() && !waits {
+                connection.disconnecting.push(call);
+                waits = true;
+            }
+        }
+        if !waits {
+            self.cx.reply(call, Ok(None));
+        }
+    }
+
+    pub(super) fn disconnect_peer(&mut self, node: NodeId) {
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        if let Some(link) = connection.link.as_ref().map(|link| link.id) {
+            if connection.connected_link().is_some() {
+                self.cx.send(node, link, Packet::Goodbye, None);
+            }
+            self.drop_link(node, LinkLoss::Commanded);
+        }
+        self.cx.out.push(Action::SeekLink { peer: node, seek: false, at_once: false });
+        if let Some(connection) = self.connections.get_mut(&node) {
+            let note = "disconnected by command";
+            connection.enter(ConnectionState::StandAlone, note, self.cx.now);
+        }
+    }
+
+    fn new_generation(
+        &mut self,
+        call: CallId,
+        number: VolumeNumber,
+        clear_bitmap: bool,
+    ) -> Result<Option<Option<String>>, Refusal> {
+        let name = self.config.name.clone();
+        let refuse = |code, reason: String, help: String| Err(Refusal::new(code, reason, help));
+        let Some(volume) = self.volumes.get_mut(&number) else {
+            let reason = alloc::format!("{name} has no {number:?}");
+            return refuse(RefusalCode::InvalidRequest, reason, String::new());
+        };
+        let Some(local) = &volume.local else {
+            let reason = alloc::format!("{name}/{number} has no disk");
+            return refuse(RefusalCode::StateDiskless, reason, alloc::format!("rbdadm up {name}"));
+        };
+        if !clear_bitmap {
+            if volume.disk != DiskState::UpToDate {
+                let reason = alloc::format!("{name}/{number} is {}", volume.disk);
+                return refuse(RefusalCode::StateNoUpToDateData, reason, String::new());
+            }
+            if volume.peers.values().any(|peer| peer.link.is_some()) {
+                let reason = String::from("a connected peer would not learn of it");
+                let help = alloc::format!("rbdadm disconnect {name}");
+                return refuse(RefusalCode::InvalidRequest, reason, help);
+            }
+            volume.begin_generation(|_| true, &mut self.cx);
+            return Ok(Some(None));
+        }
+        if !local.is_fresh() {
+            let reason = alloc::format!("{name}/{number} already has data of a known generation");
+            let help = String::from("only fresh metadata can skip the initial sync");
+            return refuse(RefusalCode::InvalidRequest, reason, help);
+        }
+        if self.role == Role::Primary || self.clearing.is_some() {
+            let reason = String::from("both nodes must be Secondary, and no other such command run");
+            return refuse(RefusalCode::InvalidRequest, reason, String::new());
+        }
+        let established: Vec<(NodeId, LinkId)> = volume
+            .peers
+            .values()
+            .filter(|peer| peer.replication == ReplicationState::Established)
+            .filter_map(|peer| Some((peer.node, peer.link?)))
+            .collect();
+        if established.is_empty() || established.len() != volume.peers.len() {
+            let reason = alloc::format!("{name}/{number} is not connected to its peer");
+            let help = alloc::format!("rbdadm connect {name}; rbdadm wait-connect {name}");
+            return refuse(RefusalCode::StateNeedsConnection, reason, help);
+        }
+        let generation = self.cx.random.generation();
+        self.clearing = Some((call, number));
+        for (node, link) in established {
+            let packet = Packet::NewGeneration { id: generation.0, volume: number, generation };
+            self.cx.send(node, link, packet, None);
+        }
+        Ok(None)
+    }
+
+    /// A peer asks to declare both just-created replicas identical.
+    pub(super) fn new_generation_request(
+        &mut self,
+        node: NodeId,
+        link: LinkId,
+        id: u64,
+        number: VolumeNumber,
+        generation: GenerationId,
+    ) {
+        let adopted = self.role == Role::Secondary
+            && self.volumes.get(&number).is_some_and(|volume| {
+                volume.local.as_ref().is_some_and(LocalDisk::is_fresh)
+                    && volume.peers.get(&node).is_some_and(|peer| {
+                        peer.replication == ReplicationState::Established
+                    })
+            });
+        if adopted {
+            self.skip_initial_sync(node, number, generation);
+        }
+        // The answer is not held back until it is durable here: were it lost, the next handshake
+        // would find just-created metadata and copy everything, which is safe.
+        let packet = Packet::NewGenerationAck { id, volume: number, adopted };
+        self.cx.send(node, link, packet, None);
+    }
+
+    /// The peer's answer to that.
+    pub(super) fn new_generation_reply(
+        &mut self,
+        node: NodeId,
+        number: VolumeNumber,
+        id: u64,
+        adopted: bool,
+    ) {
+        let Some((call, asked)) = self.clearing.take_if(|(_, asked)| *asked == number) else {
+            return;
+        };
+        if adopted {
+            self.skip_initial_sync(node, asked, GenerationId(id));
+            self.cx.reply(call, Ok(None));
+        } else {
+            let reason = "the peer's volume is in use or not just created";
+            let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, "");
+            self.cx.reply(call, Err(refusal));
+        }
+    }
+
+    /// The peer that was asked is gone.
+    pub(super) fn clearing_lost_peer(&mut self, _node: NodeId) {
+        if let Some((call, _)) = self.clearing.take() {
+            let reason = "the connection was lost on the way";
+            let refusal = Refusal::new(RefusalCode::StateNeedsConnection, reason, "");
+            self.cx.reply(call, Err(refusal));
+        }
+    }
+
+    fn skip_initial_sync(&mut self, node: NodeId, number: VolumeNumber, generation: GenerationId) {
+        let Some(volume) = self.volumes.get_mut(&number) else { return };
+        volume.adopt_generation(generation);
+        if let Some(peer) = volume.peers.get_mut(&node) {
+            peer.bitmap.clear_all();
+            peer.peer_disk = DiskState::UpToDate;
+        }
+        volume.set_disk_state(DiskState::UpToDate, "", &mut self.cx);
+        volume.note_in_sync(node, &mut self.cx);
+    }
+}
+
+/// What people are told of a disk that has just been attached.
+fn note_for(state: DiskState) -> &'static str {
+    match state {
+        DiskState::Inconsistent => "never synchronised, or interrupted while being so",
+        DiskState::Outdated => "known to be behind a peer",
+        DiskState::Consistent => {
+            "no peer has been seen since it was attached, so whether it is the newest is not known"
+        }
+        DiskState::Diskless
+        | DiskState::Attaching
+        | DiskState::Detaching
+        | DiskState::Failed
+        | DiskState::Negotiating
+        | DiskState::DUnknown
+        | DiskState::UpToDate => "",
+    }
+}
+

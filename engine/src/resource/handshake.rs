@@ -1,0 +1,263 @@
+//! The two greetings, and what they mean for each volume.
+//!
+//! A greeting is sent when all it says is durable (D5) and nothing of an older link is in flight
+//! (A7). From then on until the peer's has come, the generations stay as sent.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::peer::{Hello, HelloVolume, Packet};
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
+
+use super::Resource;
+use crate::connection::Phase;
+use crate::contract::{Level, LinkLoss};
+use crate::decide::{Conflict, Side, Verdict, decide};
+use crate::local_disk::LocalDisk;
+use crate::volume::Volume;
+
+impl<B: Clone> Resource<B> {
+    /// Sends the greetings that have become due, and decides where both are known.
+    pub(super) fn advance_handshakes(&mut self) {
+        let preparing: Vec<NodeId> = self
+            .connections
+            .values()
+            .filter(|peer| {
+                peer.link.as_ref().is_some_and(|link| matches!(link.phase, Phase::Preparing { .. }))
+            })
+            .map(super::Connection::node)
+            .collect();
+        for node in preparing {
+            if self.is_ready_to_greet(node) {
+                self.greet(node);
+            }
+        }
+    }
+
+    fn is_ready_to_greet(&self, node: NodeId) -> bool {
+        self.volumes.values().all(|volume| {
+            let quiet = !volume.peer_writes.values().any(|write| write.peer == node);
+            quiet && volume.local.as_ref().is_none_or(LocalDisk::is_settled)
+        })
+    }
+
+    fn greet(&mut self, node: NodeId) {
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(link) = &mut connection.link else { return };
+        let hello = Hello {
+            role: self.role,
+            incarnation: self.incarnation,
+            boot: self.boot,
+            seen_incarnation: connection.seen_incarnation,
+            discard_my_data: connection.discard_my_data,
+            volumes: self.volumes.values().map(|volume| describe(volume, node)).collect(),
+        };
+        let sent = Box::new(hello.clone());
+        let before = core::mem::replace(&mut link.phase, Phase::AwaitHello { sent });
+        let id = link.id;
+        for volume in self.volumes.values_mut() {
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.handshaking = true;
+            }
+        }
+        self.cx.send(node, id, Packet::Hello(Box::new(hello)), None);
+        if let Phase::Preparing { theirs: Some(theirs) } = before {
+            self.hello(node, theirs);
+        }
+    }
+
+    /// The peer's greeting.
+    pub(super) fn hello(&mut self, node: NodeId, theirs: Box<Hello>) {
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(link) = &mut connection.link else { return };
+        match &mut link.phase {
+            Phase::Preparing { theirs: slot @ None } => *slot = Some(theirs),
+            Phase::AwaitHello { sent } => {
+                let sent = sent.clone();
+                self.decide_volumes(node, &sent, &theirs);
+            }
+            Phase::Preparing { theirs: Some(_) } | Phase::Connected => {
+                self.violation(node, "a second greeting");
+            }
+            Phase::Closing => {}
+        }
+    }
+
+    fn decide_volumes(&mut self, node: NodeId, sent: &Hello, theirs: &Hello) {
+        if sent.volumes.len() != theirs.volumes.len() {
+            let text = alloc::format!(
+                "the peer has {} volumes, this node {}: the configurations differ",
+                theirs.volumes.len(),
+                sent.volumes.len()
+            );
+            self.refuse_link(node, text);
+            return;
+        }
+        let mut verdicts = Vec::new();
+        for own in &sent.volumes {
+            let Some(peer) = theirs.volumes.iter().find(|theirs| theirs.number == own.number)
+            else {
+                let text =
+                    alloc::format!("the peer has no {:?}: the configurations differ", own.number);
+                self.refuse_link(node, text);
+                return;
+            };
+            if let Some(text) = sizes_differ(own, peer) {
+                self.refuse_link(node, text);
+                return;
+            }
+            let own_side = Side { node: self.config.node_id, hello: sent, volume: own };
+            let peer_side = Side { node, hello: theirs, volume: peer };
+            let verdict = decide(own_side, peer_side);
+            self.cx.report(
+                Level::Debug,
+                Some(node),
+                Some(own.number),
+                alloc::format!("decided {verdict:?} from own {own:?} and the peer's {peer:?}"),
+            );
+            if let Verdict::Refuse(conflict) = verdict {
+                self.refuse_link(node, explain(conflict).into());
+                return;
+            }
+            verdicts.push((own.number, peer.disk, verdict));
+        }
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(link) = &mut connection.link else { return };
+        link.phase = Phase::Connected;
+        link.peer_incarnation = theirs.incarnation;
+        let id = link.id;
+        connection.peer_role = theirs.role;
+        connection.discard_my_data = false;
+        connection.enter(ConnectionState::Connected, "", self.cx.now);
+        let disks = sent.volumes.iter().map(|volume| (volume.number, volume.disk)).collect();
+        connection.told = Some((sent.role, disks));
+        self.cx.report(Level::Info, Some(node), None, "connected");
+        for (number, disk, verdict) in verdicts {
+            let Some(volume) = self.volumes.get_mut(&number) else { continue };
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.link = Some(id);
+                peer.handshaking = false;
+                peer.peer_disk = disk;
+            }
+            apply(volume, node, verdict, &mut self.cx);
+            if matches!(verdict, Verdict::Target { .. })
+                && let Some(connection) = self.connections.get_mut(&node)
+            {
+                connection.seen_incarnation = 0;
+            }
+        }
+    }
+
+    /// The data of the two nodes must not be joined: the connection ends until a person decides.
+    fn refuse_link(&mut self, node: NodeId, text: alloc::string::String) {
+        self.cx.report(Level::Error, Some(node), None, text.clone());
+        self.drop_link(node, LinkLoss::Refused);
+        if let Some(connection) = self.connections.get_mut(&node) {
+            connection.enter(ConnectionState::StandAlone, text, self.cx.now);
+        }
+    }
+
+    /// Remembers that both nodes are in sync in these incarnations of theirs.
+    pub(super) fn note_seen(&mut self) {
+        for connection in self.connections.values_mut() {
+            let Some(link) = &connection.link else { continue };
+            if !matches!(link.phase, Phase::Connected)
+                || connection.seen_incarnation == link.peer_incarnation
+            {
+                continue;
+            }
+            let node = connection.config.node_id;
+            let in_sync = self.volumes.values().all(|volume| {
+                volume.peers.get(&node).is_some_and(|peer| {
+                    peer.replication == ReplicationState::Established
+                        && peer.peer_disk == DiskState::UpToDate
+                        && volume.disk == DiskState::UpToDate
+                })
+            });
+            if in_sync {
+                connection.seen_incarnation = link.peer_incarnation;
+            }
+        }
+    }
+}
+
+fn apply<B: Clone>(
+    volume: &mut Volume<B>,
+    node: NodeId,
+    verdict: Verdict,
+    cx: &mut crate::context::Context<B>,
+) {
+    match verdict {
+        Verdict::NoSync => {
+            let fresh = volume.local.as_ref().is_some_and(LocalDisk::is_fresh);
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.replication = ReplicationState::Established;
+                if !fresh {
+                    peer.peer_disk = DiskState::UpToDate;
+                }
+            }
+            if !fresh {
+                volume.set_disk_state(DiskState::UpToDate, "", cx);
+                volume.note_in_sync(node, cx);
+            }
+        }
+        Verdict::NoDisk => {
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.replication = ReplicationState::Off;
+            }
+        }
+        Verdict::Source { full } => {
+            if volume.disk < DiskState::UpToDate {
+                volume.set_disk_state(DiskState::UpToDate, "", cx);
+            }
+            volume.become_source(node, full, cx);
+        }
+        Verdict::Target { full } => volume.become_target(node, full, cx),
+        Verdict::Refuse(_) => {}
+    }
+    volume.unsettled = true;
+}
+
+fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
+    let local = volume.local.as_ref();
+    let peer = volume.peers.get(&node);
+    HelloVolume {
+        number: volume.number,
+        size_bytes: volume.size_bytes(),
+        block_bytes: volume.block_bytes(),
+        disk: volume.disk,
+        current: local.map_or_else(Default::default, LocalDisk::current),
+        bitmap: local.map_or_else(Default::default, |local| local.bitmap_generation(node)),
+        history: local.map_or_else(Vec::new, LocalDisk::history),
+        dirty_blocks: peer.map_or(0, |peer| peer.bitmap.count()),
+        crashed_primary: local.is_some_and(LocalDisk::crashed_primary),
+        was_resync_target: volume.disk == DiskState::Inconsistent,
+    }
+}
+
+fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<alloc::string::String> {
+    let both = own.size_bytes != 0 && peer.size_bytes != 0;
+    (both && own.size_bytes != peer.size_bytes).then(|| {
+        alloc::format!(
+            "the peer's {:?} has {} bytes, this node's {}: make both equal with the `size` option",
+            own.number, peer.size_bytes, own.size_bytes
+        )
+    })
+}
+
+fn explain(conflict: Conflict) -> &'static str {
+    match conflict {
+        Conflict::SplitBrain => "Split-Brain detected but unresolved, dropping connection!",
+        Conflict::Unrelated => "Unrelated data, aborting!",
+        Conflict::TwoPrimaries => {
+            "Split-Brain detected but unresolved, dropping connection! (both nodes are Primary)"
+        }
+        Conflict::PrimaryWouldBeTarget => {
+            "the peer has the newer data, and this or the peer's node is Primary on older data"
+        }
+        Conflict::SourceIsInconsistent => {
+            "neither node has complete data: force one to Primary, or restore from a backup"
+        }
+    }
+}

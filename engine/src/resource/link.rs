@@ -1,0 +1,257 @@
+//! A link comes, goes, or falls silent.
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
+
+use super::Resource;
+use crate::connection::{Connection, Link, Phase, describe};
+use crate::contract::{Action, Level, LinkId, LinkLoss, Time};
+use crate::volume::{is_due, is_full_due};
+
+/// How long a handshake may take.
+const HANDSHAKE_MS: u64 = 10_000;
+
+impl<B: Clone> Resource<B> {
+    pub(super) fn link_up(&mut self, node: NodeId, id: LinkId) {
+        let now = self.cx.now;
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        if connection.state == ConnectionState::StandAlone {
+            let loss = LinkLoss::Commanded;
+            self.cx.out.push(Action::DropLink { peer: node, link: id, loss });
+            return;
+        }
+        connection.link = Some(Link {
+            id,
+            phase: Phase::Preparing { theirs: None },
+            up_since: now,
+            peer_incarnation: 0,
+            last_heard: now,
+            ping_sent: None,
+        });
+        connection.enter(ConnectionState::Connecting, "the handshake is under way", now);
+    }
+
+    pub(super) fn link_down(&mut self, node: NodeId, id: LinkId, loss: LinkLoss) {
+        let Some(connection) = self.connections.get(&node) else { return };
+        if connection.link.as_ref().is_none_or(|link| link.id != id) {
+            return;
+        }
+        self.lose_link(node, loss);
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        connection.link = None;
+        for call in core::mem::take(&mut connection.disconnecting) {
+            self.cx.reply(call, Ok(None));
+        }
+        if connection.state != ConnectionState::StandAlone {
+            let at_once = loss == LinkLoss::Renegotiate;
+            self.cx.out.push(Action::SeekLink { peer: node, seek: true, at_once });
+            let (_, why) = describe(loss);
+            connection.enter(ConnectionState::Connecting, why, self.cx.now);
+        }
+    }
+
+    /// Closes the link. What that means for the volumes is settled at once, not when the sockets
+    /// are closed.
+    pub(super) fn drop_link(&mut self, node: NodeId, loss: LinkLoss) {
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(link) = &connection.link else { return };
+        if matches!(link.phase, Phase::Closing) {
+            return;
+        }
+        let id = link.id;
+        self.cx.out.push(Action::DropLink { peer: node, link: id, loss });
+        self.lose_link(node, loss);
+        if let Some(link) = self.connections.get_mut(&node).and_then(|peer| peer.link.as_mut()) {
+            link.phase = Phase::Closing;
+        }
+    }
+
+    fn lose_link(&mut self, node: NodeId, loss: LinkLoss) {
+        let now = self.cx.now;
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(link) = &connection.link else { return };
+        if matches!(link.phase, Phase::Closing) {
+            return;
+        }
+        let (state, why) = describe(loss);
+        let level = if loss == LinkLoss::Closed || loss == LinkLoss::Timeout {
+            Level::Warn
+        } else {
+            Level::Info
+        };
+        let text = alloc::format!("disconnected: {why}");
+        self.cx.report(level, Some(node), None, text);
+        connection.enter(state, why, now);
+        connection.peer_role = Role::Unknown;
+        connection.consented_until = None;
+        connection.told = None;
+        for volume in self.volumes.values_mut() {
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.link = None;
+                let remembered = match peer.peer_disk {
+                    disk @ (DiskState::Inconsistent | DiskState::Outdated) => disk,
+                    _ => DiskState::DUnknown,
+                };
+                volume.lose_peer(node, remembered, &mut self.cx);
+            }
+        }
+        self.promotion_lost_peer(node);
+        self.clearing_lost_peer(node);
+    }
+
+    /// Makes the links anew where a volume's situation has changed so that both must decide again.
+    pub(super) fn renegotiate_where_needed(&mut self) {
+        let mut needed = false;
+        for volume in self.volumes.values_mut() {
+            needed |= core::mem::take(&mut volume.renegotiate);
+        }
+        if needed {
+            self.renegotiate();
+        }
+    }
+
+    pub(super) fn renegotiate(&mut self) {
+        self.tell_state();
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
+            self.drop_link(node, LinkLoss::Renegotiate);
+        }
+    }
+
+    /// Tells connected peers of changes of the own role and disks.
+    pub(super) fn tell_state(&mut self) {
+        for connection in self.connections.values_mut() {
+            let Some(link) = connection.connected_link() else { continue };
+            let same = connection.told.as_ref().is_some_and(|(role, disks)| {
+                *role == self.role
+                    && disks.len() == self.volumes.len()
+                    && disks.iter().zip(self.volumes.values()).all(|((number, disk), volume)| {
+                        *number == volume.number && *disk == volume.disk
+                    })
+            });
+            if same {
+                continue;
+            }
+            let disks: Vec<_> =
+                self.volumes.values().map(|volume| (volume.number, volume.disk)).collect();
+            connection.told = Some((self.role, disks.clone()));
+            let packet = Packet::State { role: self.role, disks };
+            self.cx.send(connection.config.node_id, link, packet, None);
+        }
+    }
+
+    pub(super) fn timer(&mut self) {
+        self.cx.timer_fired();
+        let now = self.cx.now;
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
+            self.check_silence(node);
+        }
+        self.check_promotion_deadline();
+        if is_due(now, self.last_tick) {
+            self.last_tick = now;
+            let full = is_full_due(now, self.last_full_checkpoint);
+            if full {
+                self.last_full_checkpoint = now;
+            }
+            let limit = self.config.options.hot_region_limit;
+            for volume in self.volumes.values_mut() {
+                volume.tick_checkpoint(full, limit, &mut self.cx);
+            }
+        }
+    }
+
+    fn check_silence(&mut self, node: NodeId) {
+        let now = self.cx.now;
+        let stuck = self.is_stuck(node);
+        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let net = connection.config.net.clone();
+        let Some(link) = &mut connection.link else { return };
+        let id = link.id;
+        let loss = match (&link.phase, link.ping_sent) {
+            (Phase::Closing, _) => return,
+            (Phase::Preparing { .. } | Phase::AwaitHello { .. }, _)
+                if now.ms_since(link.up_since) >= HANDSHAKE_MS =>
+            {
+                true
+            }
+            (_, Some(sent)) => now.ms_since(sent) >= u64::from(net.ping_timeout_ms),
+            (_, None) => {
+                if now.ms_since(link.last_heard) >= u64::from(net.ping_interval_ms) {
+                    link.ping_sent = Some(now);
+                    let id_of_ping = self.cx.name();
+                    self.cx.send(node, id, Packet::Ping { id: id_of_ping }, None);
+                }
+                false
+            }
+        };
+        if loss || stuck {
+            if stuck {
+                self.cx.report(
+                    Level::Warn,
+                    Some(node),
+                    None,
+                    "the peer failed to finish a request within ko-count times timeout",
+                );
+            }
+            self.drop_link(node, LinkLoss::Timeout);
+        }
+    }
+
+    /// Whether the peer has left a request unanswered for too long although it is alive.
+    fn is_stuck(&self, node: NodeId) -> bool {
+        let Some(connection) = self.connections.get(&node) else { return false };
+        let net = &connection.config.net;
+        let limit = u64::from(net.timeout_ms) * u64::from(net.ko_count);
+        limit > 0
+            && self.volumes.values().any(|volume| {
+                let oldest = volume.oldest_unanswered(node);
+                oldest.is_some_and(|since| self.cx.now.ms_since(since) >= limit)
+            })
+    }
+
+    /// Asks to be woken when the next thing is due.
+    pub(super) fn schedule(&mut self) {
+        self.note_seen();
+        self.tell_state();
+        let mut next: Option<Time> = self.promotion_deadline();
+        let mut earlier = |time: Time| {
+            if next.is_none_or(|next| time < next) {
+                next = Some(time);
+            }
+        };
+        for connection in self.connections.values() {
+            let Some(due) = due(connection) else { continue };
+            earlier(due);
+        }
+        for volume in self.volumes.values() {
+            let due = volume.next_checkpoint(self.last_tick, self.last_full_checkpoint);
+            if let Some(due) = due {
+                earlier(due);
+            }
+        }
+        if let Some(next) = next {
+            let soonest = self.cx.now.plus_ms(1);
+            self.cx.wake_by(next.max(soonest));
+        }
+    }
+}
+
+fn due(connection: &Connection) -> Option<Time> {
+    let link = connection.link.as_ref()?;
+    let net = &connection.config.net;
+    let alive = match link.ping_sent {
+        Some(sent) => sent.plus_ms(u64::from(net.ping_timeout_ms)),
+        None => link.last_heard.plus_ms(u64::from(net.ping_interval_ms)),
+    };
+    match link.phase {
+        Phase::Closing => None,
+        Phase::Preparing { .. } | Phase::AwaitHello { .. } => {
+            Some(alive.min(link.up_since.plus_ms(HANDSHAKE_MS)))
+        }
+        Phase::Connected => Some(alive),
+    }
+}

@@ -1,0 +1,334 @@
+//! One resource on this node: its public face, and which part of the engine handles which event.
+//!
+//! | Part | Decides |
+//! |---|---|
+//! | [`link`] | what a link's coming, going and silence mean |
+//! | [`handshake`] | what the two greetings mean for each volume |
+//! | [`packets`] | which packet is whose, and which breaks the protocol |
+//! | [`command`] | commands that are answered at once |
+//! | [`promotion`] | promotion, demotion, and the end, which take several steps |
+
+mod command;
+mod handshake;
+mod link;
+mod packets;
+mod promotion;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::state::{DiskState, Role};
+
+use crate::connection::Connection;
+use crate::context::{Context, Operation};
+use crate::contract::{
+    Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
+    VolumeFacts,
+};
+use crate::random::Random;
+use crate::volume::{Checkpoint, Volume};
+use promotion::{Demotion, Promotion, Stop};
+
+/// What a resource takes from outside at its birth because it cannot make it itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    /// Feeds the generator of generation identifiers and incarnations; from the system's
+    /// randomness.
+    pub random: u64,
+    /// Identifies the boot of this host.
+    pub boot: u128,
+}
+
+/// Most client requests in flight at once, all volumes together.
+const REQUEST_LIMIT: u32 = 256;
+
+/// Most bytes of client payload in flight at once.
+const BYTE_LIMIT: u64 = 64 << 20;
+
+/// Most bytes of a peer's bulk data held at once: what its own limits allow it to send, twice.
+const PEER_BYTE_LIMIT: u64 = 128 << 20;
+
+/// One resource on this node: its state and every decision about it.
+#[derive(Debug)]
+pub struct Resource<B> {
+    config: ResourceConfig,
+    boot: u128,
+    incarnation: u64,
+    role: Role,
+    volumes: BTreeMap<VolumeNumber, Volume<B>>,
+    connections: BTreeMap<NodeId, Connection>,
+    cx: Context<B>,
+    attachments: u64,
+    promotion: Option<Promotion>,
+    demotion: Option<Demotion>,
+    stop: Stop,
+    /// A `new-current-uuid --clear-bitmap` that waits for the peer.
+    clearing: Option<(CallId, VolumeNumber)>,
+    last_tick: Time,
+    last_full_checkpoint: Time,
+}
+
+impl<B: Clone> Resource<B> {
+    /// A resource without disks and without links: Secondary, Diskless, StandAlone.
+    #[must_use]
+    pub fn new(config: ResourceConfig, seed: Seed) -> Self {
+        let mut random = Random::new(seed.random);
+        let incarnation = random.generation().0;
+        let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
+        let volumes = config
+            .volumes
+            .iter()
+            .map(|volume| (volume.number, Volume::new(volume.clone(), nodes.iter().copied())))
+            .collect();
+        let connections =
+            config.peers.iter().map(|peer| (peer.node_id, Connection::new(peer.clone()))).collect();
+        Self {
+            config,
+            boot: seed.boot,
+            incarnation,
+            role: Role::Secondary,
+            volumes,
+            connections,
+            cx: Context::new(random),
+            attachments: 0,
+            promotion: None,
+            demotion: None,
+            stop: Stop::No,
+            clearing: None,
+            last_tick: Time(0),
+            last_full_checkpoint: Time(0),
+        }
+    }
+
+    /// Takes one event and appends what is to be done about it.
+    pub fn handle(&mut self, now: Time, event: Event<B>, actions: &mut Vec<Action<B>>) {
+        self.cx.now = self.cx.now.max(now);
+        match event {
+            Event::Request { id, volume, kind, range, data } => {
+                self.cx.client_requests += 1;
+                let Some(volume) = self.volumes.get_mut(&volume) else {
+                    self.cx.complete(id, Err(RequestError::Invalid));
+                    actions.append(&mut self.cx.out);
+                    return;
+                };
+                let cx = &mut self.cx;
+                match (kind, data) {
+                    (RequestKind::Read, _) => volume.accept_read(id, range, cx),
+                    (RequestKind::Write { fua }, Some(data)) => {
+                        volume.accept_write(id, range, Some(data), fua, false, cx);
+                    }
+                    (RequestKind::Write { .. }, None) => {
+                        cx.complete(id, Err(RequestError::Invalid));
+                    }
+                    (RequestKind::Zero { fua, discard }, _) => {
+                        volume.accept_write(id, range, None, fua, discard, cx);
+                    }
+                    (RequestKind::Flush, _) => volume.accept_flush(id, cx),
+                }
+            }
+            Event::DiskDone { id, result } => self.disk_done(id, result),
+            Event::MetaDone { id, result } => self.meta_done(id, result),
+            Event::LinkUp { peer, link } => self.link_up(peer, link),
+            Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
+            Event::Packet { peer, link, packet, data } => self.packet(peer, link, packet, data),
+            Event::Timer => self.timer(),
+            Event::Command { call, command } => self.command(call, command),
+            Event::Openers { volume, count } => {
+                if let Some(volume) = self.volumes.get_mut(&volume) {
+                    volume.openers = count;
+                }
+            }
+        }
+        self.settle();
+        actions.append(&mut self.cx.out);
+    }
+
+    /// Lets everything that waits go on as far as it can.
+    fn settle(&mut self) {
+        loop {
+            for volume in self.volumes.values_mut() {
+                volume.settle(&mut self.cx);
+            }
+            self.renegotiate_where_needed();
+            self.advance_handshakes();
+            self.advance_promotion();
+            self.advance_demotion();
+            self.advance_stop();
+            if !self.volumes.values().any(|volume| volume.unsettled) {
+                break;
+            }
+        }
+        self.schedule();
+    }
+
+    fn disk_done(&mut self, id: OperationId, result: Result<Option<B>, DiskError>) {
+        let Some(operation) = self.cx.finished(id) else { return };
+        let cx = &mut self.cx;
+        let Some(volume) = self.volumes.get_mut(&operation.volume()) else { return };
+        match operation {
+            Operation::Write { write, .. } => {
+                volume.local_write_done(write, result.map(drop), cx);
+                volume.bound_unstable(cx);
+            }
+            Operation::Read { read, .. } => volume.read_done(read, result, cx),
+            Operation::PeerWrite { write, .. } => {
+                volume.peer_write_done(write, result.map(drop), cx);
+            }
+            Operation::Barrier { barrier, .. } => {
+                volume.local_flush_done(barrier, result.map(drop), cx);
+            }
+            Operation::PeerFlush { peer, link, id, .. } => {
+                volume.peer_flush_done(peer, link, id, result.map(drop), cx);
+            }
+            Operation::ResyncRead { peer, link, id, range, .. } => {
+                volume.resync_read_done(peer, link, id, range, result, cx);
+            }
+            Operation::Superblock { .. }
+            | Operation::Intent { .. }
+            | Operation::BitmapPage { .. } => {}
+        }
+    }
+
+    fn meta_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
+        let Some(operation) = self.cx.finished(id) else { return };
+        let cx = &mut self.cx;
+        let Some(volume) = self.volumes.get_mut(&operation.volume()) else { return };
+        let Some(local) = &mut volume.local else { return };
+        let (attachment, what) = match operation {
+            Operation::Superblock { attachment, .. } => (attachment, "superblock"),
+            Operation::Intent { attachment, .. } => (attachment, "write-intent log"),
+            Operation::BitmapPage { attachment, .. } => (attachment, "dirty bitmap"),
+            Operation::Write { .. }
+            | Operation::Read { .. }
+            | Operation::PeerWrite { .. }
+            | Operation::Barrier { .. }
+            | Operation::PeerFlush { .. }
+            | Operation::ResyncRead { .. } => return,
+        };
+        if attachment != local.attachment {
+            return;
+        }
+        volume.unsettled = true;
+        match (operation, result) {
+            (Operation::BitmapPage { peer, page, .. }, result) => {
+                volume.page_saved(peer, page, result, cx);
+            }
+            (_, Err(error)) => {
+                let why = alloc::format!("{what}: {}", crate::volume::describe(error));
+                volume.fail_disk(&why, cx);
+            }
+            (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
+            (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
+            (_, Ok(())) => {}
+        }
+    }
+
+    /// A snapshot for people.
+    #[must_use]
+    pub fn status(&self, now: Time) -> ResourceStatus {
+        let lower = |number| self.cx.operations_on(number);
+        let devices =
+            self.volumes.values().map(|volume| volume.device_status(lower(volume.number)));
+        ResourceStatus {
+            name: self.config.name.clone(),
+            node_id: self.config.node_id,
+            role: self.role,
+            devices: devices.collect(),
+            connections: self.connections.values().map(|peer| self.peer_status(peer, now)).collect(),
+        }
+    }
+
+    fn peer_status(&self, connection: &Connection, now: Time) -> ConnectionStatus {
+        let node = connection.node();
+        let volumes = self.volumes.values();
+        ConnectionStatus {
+            peer_node_id: node,
+            name: connection.config.name.clone(),
+            connection_state: connection.state,
+            note: connection.note.clone(),
+            since_ms: now.ms_since(connection.since),
+            peer_role: connection.peer_role,
+            application_in_flight_bytes: volumes
+                .clone()
+                .map(|volume| volume.in_flight_bytes(node))
+                .sum(),
+            resync_in_flight_bytes: volumes
+                .clone()
+                .filter_map(|volume| volume.peers.get(&node)?.target.as_ref())
+                .map(|target| target.outstanding_bytes)
+                .sum(),
+            local_address: self.config.listen.clone().unwrap_or_default(),
+            peer_address: connection.config.address.clone(),
+            peer_devices: volumes
+                .filter_map(|volume| volume.peer_device_status(node, now))
+                .collect(),
+        }
+    }
+
+    /// This node's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Which peer is Primary, if one is known to be.
+    #[must_use]
+    pub fn primary_peer(&self) -> Option<NodeId> {
+        let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
+        self.connections.values().find(primary).map(Connection::node)
+    }
+
+    /// How much more client work it takes now.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            requests: REQUEST_LIMIT.saturating_sub(self.cx.client_requests),
+            bytes: BYTE_LIMIT.saturating_sub(self.cx.client_bytes),
+        }
+    }
+
+    /// How much more the links may deliver of bulk data from this peer.
+    #[must_use]
+    pub fn link_room(&self, peer: NodeId) -> Room {
+        let (mut requests, mut bytes) = (0_u32, 0_u64);
+        for volume in self.volumes.values() {
+            for write in volume.peer_writes.values().filter(|write| write.peer == peer) {
+                requests = requests.saturating_add(1);
+                bytes += u64::from(write.range.length);
+            }
+        }
+        Room {
+            requests: (REQUEST_LIMIT * 4).saturating_sub(requests),
+            bytes: PEER_BYTE_LIMIT.saturating_sub(bytes),
+        }
+    }
+
+    /// What an export must know of the volume; `None` while it cannot be served.
+    #[must_use]
+    pub fn volume_facts(&self, volume: VolumeNumber) -> Option<VolumeFacts> {
+        let volume = self.volumes.get(&volume)?;
+        let local = volume.local.as_ref()?;
+        (volume.disk == DiskState::UpToDate).then(|| VolumeFacts {
+            size_bytes: local.size_bytes(),
+            block_bytes: local.block_bytes(),
+            generation: local.current(),
+        })
+    }
+
+    /// Whether [`Command::Stop`](crate::Command::Stop) was accepted and nothing is in flight any
+    /// more: the resource may be dropped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stop == Stop::Done && self.cx.operation_count() == 0
+    }
+
+    fn peer_name(&self, node: NodeId) -> &str {
+        self.connections.get(&node).map_or("an unknown peer", |peer| peer.config.name.as_str())
+    }
+
+    fn all_checkpoints_done(&self) -> bool {
+        self.volumes.values().all(|volume| volume.checkpoint == Checkpoint::Done)
+    }
+}

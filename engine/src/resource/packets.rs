@@ -1,0 +1,180 @@
+//! Which packet is whose. A packet that breaks the protocol costs the link, never more.
+
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, Role};
+
+use super::Resource;
+use crate::connection::Phase;
+use crate::contract::{Level, LinkId, LinkLoss};
+use crate::volume::PeerWriteKind;
+
+impl<B: Clone> Resource<B> {
+    pub(super) fn packet(&mut self, node: NodeId, id: LinkId, packet: Packet, data: Option<B>) {
+        let now = self.cx.now;
+        let Some(link) = self.connections.get_mut(&node).and_then(|peer| peer.current(id)) else {
+            return; // of an older link (A7)
+        };
+        link.last_heard = now;
+        link.ping_sent = None;
+        let connected = matches!(link.phase, Phase::Connected);
+        let result = match packet {
+            Packet::Ping { id: ping } => {
+                self.cx.send(node, id, Packet::PingAck { id: ping }, None);
+                Ok(())
+            }
+            Packet::PingAck { .. } => Ok(()),
+            Packet::Hello(hello) => {
+                self.hello(node, hello);
+                Ok(())
+            }
+            Packet::Goodbye => {
+                self.drop_link(node, LinkLoss::Goodbye);
+                Ok(())
+            }
+            _ if !connected => Err("a packet before the greeting"),
+            Packet::State { role, disks } => self.state(node, role, &disks),
+            Packet::PromoteRequest { id: request } => {
+                self.promote_request(node, id, request);
+                Ok(())
+            }
+            Packet::PromoteReply { id: request, granted } => {
+                self.promote_reply(node, request, granted);
+                Ok(())
+            }
+            Packet::NewGeneration { id: request, volume, generation } => {
+                self.new_generation_request(node, id, request, volume, generation);
+                Ok(())
+            }
+            Packet::NewGenerationAck { volume, adopted, id: request } => {
+                self.new_generation_reply(node, volume, request, adopted);
+                Ok(())
+            }
+            other => self.volume_packet(node, id, other, data),
+        };
+        if let Err(rule) = result {
+            self.violation(node, rule);
+        }
+    }
+
+    fn volume_packet(
+        &mut self,
+        node: NodeId,
+        link: LinkId,
+        packet: Packet,
+        data: Option<B>,
+    ) -> Result<(), &'static str> {
+        let number = volume_of(&packet).ok_or("a packet out of place")?;
+        let primary = self.role == Role::Primary;
+        let cx = &mut self.cx;
+        let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
+        match packet {
+            Packet::Write { .. } | Packet::Zero { .. } if primary => {
+                Err("a write to a Primary, which only one of two nodes may be")
+            }
+            Packet::Write { id, range, fua, .. } => {
+                let data = data.ok_or("a write without data")?;
+                let work = PeerWriteKind::Write { data, fua };
+                volume.accept_peer_write(node, link, id, range, work, cx)
+            }
+            Packet::Zero { id, range, fua, discard, .. } => {
+                let work = PeerWriteKind::Zero { fua, discard };
+                volume.accept_peer_write(node, link, id, range, work, cx)
+            }
+            Packet::ResyncData { id, range, .. } => {
+                let data = data.ok_or("resync data without data")?;
+                let work = PeerWriteKind::Resync { data };
+                volume.accept_peer_write(node, link, id, range, work, cx)
+            }
+            Packet::Flush { id, .. } => {
+                volume.accept_peer_flush(node, link, id, cx);
+                Ok(())
+            }
+            Packet::WriteAck { id, .. } => {
+                if !volume.peer_write_acked(id, node, cx) {
+                    return Err("an acknowledgement of a write that is not under way");
+                }
+                volume.bound_unstable(cx);
+                Ok(())
+            }
+            Packet::FlushAck { id, .. } => {
+                let known = volume.peer_flush_acked(id, node, cx);
+                known.then_some(()).ok_or("an acknowledgement of a flush that is not under way")
+            }
+            Packet::NegativeAck { .. } => {
+                volume.lose_peer(node, DiskState::Failed, cx);
+                cx.report(Level::Warn, Some(node), Some(number), "the peer's disk has failed");
+                Ok(())
+            }
+            Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
+            Packet::BitmapEnd { generation, .. } => volume.join_bitmap_end(node, generation),
+            Packet::ResyncRequest { id, range, .. } => {
+                volume.accept_resync_request(node, id, range)
+            }
+            Packet::ResyncAck { range, .. } => volume.resync_acked(node, range),
+            // The source's disk has failed; it makes the link anew so that both decide again.
+            Packet::ResyncNegativeAck { .. } => Ok(()),
+            Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
+            _ => Err("a packet out of place"),
+        }
+    }
+
+    fn state(
+        &mut self,
+        node: NodeId,
+        role: Role,
+        disks: &[(VolumeNumber, DiskState)],
+    ) -> Result<(), &'static str> {
+        if role == Role::Primary && self.role == Role::Primary {
+            return Err("both nodes are Primary");
+        }
+        if let Some(connection) = self.connections.get_mut(&node) {
+            connection.peer_role = role;
+            connection.consented_until = None;
+        }
+        for (number, disk) in disks {
+            let Some(volume) = self.volumes.get_mut(number) else { continue };
+            let Some(peer) = volume.peers.get_mut(&node) else { continue };
+            let had_disk = peer.has_disk();
+            peer.peer_disk = *disk;
+            if had_disk && !peer.has_disk() {
+                volume.lose_peer(node, *disk, &mut self.cx);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer broke the protocol: the link is dropped, and made anew later.
+    pub(super) fn violation(&mut self, node: NodeId, rule: &str) {
+        let text = alloc::format!("{} sent {rule}: dropping the link", self.peer_name(node));
+        self.cx.report(Level::Warn, Some(node), None, text);
+        self.drop_link(node, LinkLoss::Protocol);
+    }
+}
+
+fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
+    match packet {
+        Packet::Write { volume, .. }
+        | Packet::Zero { volume, .. }
+        | Packet::Flush { volume, .. }
+        | Packet::WriteAck { volume, .. }
+        | Packet::NegativeAck { volume, .. }
+        | Packet::FlushAck { volume, .. }
+        | Packet::Bitmap { volume, .. }
+        | Packet::BitmapEnd { volume, .. }
+        | Packet::ResyncRequest { volume, .. }
+        | Packet::ResyncData { volume, .. }
+        | Packet::ResyncAck { volume, .. }
+        | Packet::ResyncNegativeAck { volume, .. }
+        | Packet::ResyncDone { volume, .. } => Some(*volume),
+        Packet::Hello(_)
+        | Packet::State { .. }
+        | Packet::PromoteRequest { .. }
+        | Packet::PromoteReply { .. }
+        | Packet::NewGeneration { .. }
+        | Packet::NewGenerationAck { .. }
+        | Packet::Goodbye
+        | Packet::Ping { .. }
+        | Packet::PingAck { .. } => None,
+    }
+}

@@ -1,0 +1,427 @@
+//! Promotion, demotion and the end: what takes several steps, with the peer's consent and
+//! durability in between.
+//!
+//! A node becomes Primary when every volume is UpToDate here (S6, G2) or force is used, no peer
+//! objects, nothing of a peer is still being written here (B8), and the superblock says durably
+//! that it is Primary, so that a crash will be known as a crashed Primary's.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rbd_protocol::control::{Refusal, RefusalCode};
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, Role};
+
+use super::Resource;
+use crate::connection::Connection;
+use crate::contract::{Action, CallId, Level, LinkId, Time};
+use crate::local_disk::LocalDisk;
+use crate::volume::BarrierPurpose;
+
+/// How long a promotion may wait for handshakes and consent.
+const PROMOTION_MS: u64 = 8_000;
+
+/// How long a consent given to a peer keeps this node from being promoted itself.
+const CONSENT_MS: u64 = 8_000;
+
+/// A promotion under way.
+#[derive(Debug)]
+pub(super) struct Promotion {
+    call: CallId,
+    force: bool,
+    deadline: Time,
+    /// Names the request for consent, once it has been sent.
+    request: Option<u64>,
+    missing_consents: BTreeSet<NodeId>,
+    /// The superblocks are being written.
+    recording: bool,
+    /// Data was declared good by force: the peers must decide anew.
+    forced: bool,
+}
+
+/// A demotion under way.
+#[derive(Debug)]
+pub(super) enum Demotion {
+    /// Waiting for requests in flight.
+    Draining(Option<CallId>),
+    /// Waiting for barriers.
+    Flushing(Option<CallId>),
+    /// Waiting for the superblocks.
+    Recording(Option<CallId>),
+}
+
+/// The end of the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Not asked for.
+    No,
+    /// Being demoted, disconnected and brought to rest.
+    Resting(CallId),
+    /// The last checkpoint is being made.
+    Saving(CallId),
+    /// The clean mark is being written.
+    Recording(CallId),
+    /// Everything has been let go.
+    Done,
+}
+
+impl<B: Clone> Resource<B> {
+    pub(super) fn start_promotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
+        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
+            let reason = "another change of role is under way";
+            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+        }
+        if self.role == Role::Primary {
+            self.cx.reply(call, Ok(None));
+            return Ok(());
+        }
+        self.promotion = Some(Promotion {
+            call,
+            force,
+            deadline: self.cx.now.plus_ms(PROMOTION_MS),
+            request: None,
+            missing_consents: BTreeSet::new(),
+            recording: false,
+            forced: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn promotion_deadline(&self) -> Option<Time> {
+        self.promotion.as_ref().filter(|step| !step.recording).map(|step| step.deadline)
+    }
+
+    pub(super) fn check_promotion_deadline(&mut self) {
+        let now = self.cx.now;
+        let late = |step: &mut Promotion| !step.recording && step.deadline <= now;
+        if let Some(step) = self.promotion.take_if(late) {
+            let reason = "the peer has not answered, or a handshake is still under way";
+            self.cx.reply(
+                step.call,
+                Err(Refusal::new(RefusalCode::StateTimeout, reason, "try again")),
+            );
+        }
+    }
+
+    /// Takes a promotion as far as it can go.
+    pub(super) fn advance_promotion(&mut self) {
+        let Some(step) = &self.promotion else { return };
+        if step.recording {
+            if self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
+                self.end_promotion();
+            }
+            return;
+        }
+        if self.connections.values().any(Connection::is_handshaking) {
+            return;
+        }
+        if let Some(refusal) = self.promotion_refusal() {
+            if let Some(step) = self.promotion.take() {
+                self.cx.reply(step.call, Err(refusal));
+            }
+            return;
+        }
+        if !self.has_all_consents() {
+            return;
+        }
+        if self.volumes.values().any(|volume| !volume.peer_writes.is_empty()) {
+            return;
+        }
+        self.record_promotion();
+    }
+
+    fn promotion_refusal(&self) -> Option<Refusal> {
+        let name = &self.config.name;
+        let force = self.promotion.as_ref().is_some_and(|step| step.force);
+        let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
+        if let Some(peer) = self.connections.values().find(primary) {
+            let reason = alloc::format!("{} is Primary", peer.config.name);
+            let help = alloc::format!("on {}: rbdadm secondary {name}", peer.config.name);
+            return Some(Refusal::new(RefusalCode::StateTwoPrimaries, reason, help));
+        }
+        let now = self.cx.now;
+        let promised = |peer: &&Connection| peer.consented_until.is_some_and(|until| now < until);
+        if let Some(peer) = self.connections.values().find(promised) {
+            let reason = alloc::format!("{} is being promoted", peer.config.name);
+            return Some(Refusal::new(RefusalCode::StateConcurrent, reason, ""));
+        }
+        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none()) {
+            let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
+            let help = alloc::format!("rbdadm up {name}");
+            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        }
+        if force {
+            return None;
+        }
+        let volume = self.volumes.values().find(|volume| volume.disk != DiskState::UpToDate)?;
+        let reason = alloc::format!(
+            "{name}/{} is {}: {}",
+            volume.number,
+            volume.disk,
+            volume.disk_note
+        );
+        let help = match volume.disk {
+            DiskState::Inconsistent if volume.peers.values().any(|peer| peer.target.is_some()) => {
+                alloc::format!("wait for the resync: rbdadm wait-sync {name}")
+            }
+            _ => alloc::format!(
+                "connect the peer, or, if this node is known to have the newest data: \
+                 rbdadm primary --force {name}"
+            ),
+        };
+        Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help))
+    }
+
+    /// Asks every connected peer for its consent; true when all have given it.
+    fn has_all_consents(&mut self) -> bool {
+        let Some(step) = &mut self.promotion else { return false };
+        if step.request.is_none() {
+            let request = self.cx.name();
+            step.request = Some(request);
+            for connection in self.connections.values() {
+                let Some(link) = connection.connected_link() else { continue };
+                let node = connection.node();
+                step.missing_consents.insert(node);
+                self.cx.send(node, link, Packet::PromoteRequest { id: request }, None);
+            }
+        }
+        step.missing_consents.is_empty()
+    }
+
+    /// A peer asks whether it may become Primary.
+    pub(super) fn promote_request(&mut self, node: NodeId, link: LinkId, id: u64) {
+        let mine = self.config.node_id;
+        // If both ask at once, the lower node number goes first.
+        let rival = self.promotion.as_ref().is_some_and(|step| step.recording || mine < node);
+        let granted = self.role != Role::Primary && !rival;
+        if granted {
+            let until = self.cx.now.plus_ms(CONSENT_MS);
+            if let Some(connection) = self.connections.get_mut(&node) {
+                connection.consented_until = Some(until);
+            }
+        }
+        self.cx.send(node, link, Packet::PromoteReply { id, granted }, None);
+    }
+
+    /// A peer's consent or refusal.
+    pub(super) fn promote_reply(&mut self, node: NodeId, id: u64, granted: bool) {
+        let Some(step) = &mut self.promotion else { return };
+        if step.request != Some(id) {
+            return;
+        }
+        step.missing_consents.remove(&node);
+        if granted {
+            return;
+        }
+        let Some(step) = self.promotion.take() else { return };
+        let reason = alloc::format!("{} is Primary or about to be", self.peer_name(node));
+        let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, "");
+        self.cx.reply(step.call, Err(refusal));
+    }
+
+    /// A peer whose consent was missing is gone: nothing to ask it any more.
+    pub(super) fn promotion_lost_peer(&mut self, node: NodeId) {
+        if let Some(step) = &mut self.promotion {
+            step.missing_consents.remove(&node);
+        }
+    }
+
+    fn record_promotion(&mut self) {
+        let mut forced = false;
+        for volume in self.volumes.values_mut() {
+            if volume.disk != DiskState::UpToDate {
+                let text =
+                    alloc::format!("forced: {} data is declared UpToDate", volume.disk.word());
+                self.cx.report(Level::Warn, None, Some(volume.number), text);
+                let incomplete = volume.disk == DiskState::Inconsistent;
+                volume.begin_generation(|_| true, &mut self.cx);
+                volume.set_disk_state(DiskState::UpToDate, "", &mut self.cx);
+                if incomplete {
+                    // What a half-finished or never-made resync lacks is not known block by block.
+                    for peer in volume.peers.values_mut() {
+                        peer.bitmap.set_all();
+                        if let Some(local) = &mut volume.local {
+                            local.set_full_sync(peer.node, true);
+                        }
+                    }
+                }
+                forced = true;
+            }
+            if let Some(local) = &mut volume.local {
+                local.record_primary(true);
+            }
+            volume.unsettled = true;
+        }
+        if let Some(step) = &mut self.promotion {
+            step.recording = true;
+            step.forced = forced;
+        }
+    }
+
+    fn end_promotion(&mut self) {
+        let Some(step) = self.promotion.take() else { return };
+        self.set_role(Role::Primary);
+        self.cx.reply(step.call, Ok(None));
+        if step.forced {
+            self.renegotiate();
+        }
+    }
+
+    fn set_role(&mut self, role: Role) {
+        self.role = role;
+        for volume in self.volumes.values_mut() {
+            volume.role = role;
+            volume.unsettled = true;
+        }
+        self.cx.report(Level::Info, None, None, alloc::format!("role {role}"));
+    }
+
+    pub(super) fn start_demotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
+        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
+            let reason = "another change of role is under way";
+            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+        }
+        if self.role != Role::Primary {
+            self.cx.reply(call, Ok(None));
+            return Ok(());
+        }
+        if !force {
+            self.refuse_if_open()?;
+        }
+        self.begin_demotion(Some(call));
+        Ok(())
+    }
+
+    fn refuse_if_open(&self) -> Result<(), Refusal> {
+        let Some(volume) = self.volumes.values().find(|volume| volume.openers > 0) else {
+            return Ok(());
+        };
+        let name = &self.config.name;
+        let reason =
+            alloc::format!("{name}/{} has {} client(s)", volume.number, volume.openers);
+        let help = alloc::format!(
+            "disconnect them first, or fail their I/O: rbdadm secondary --force {name}"
+        );
+        Err(Refusal::new(RefusalCode::StateHeldOpen, reason, help))
+    }
+
+    fn begin_demotion(&mut self, call: Option<CallId>) {
+        // New requests are refused from here on; those in flight are finished.
+        for volume in self.volumes.values_mut() {
+            volume.role = Role::Secondary;
+            volume.fail_waiting(crate::contract::RequestError::NotPrimary, &mut self.cx);
+            self.cx.out.push(Action::CloseClients { volume: volume.number });
+            volume.unsettled = true;
+        }
+        self.demotion = Some(Demotion::Draining(call));
+    }
+
+    /// Takes a demotion as far as it can go.
+    pub(super) fn advance_demotion(&mut self) {
+        match self.demotion {
+            Some(Demotion::Draining(call)) => {
+                if self.volumes.values().all(super::Volume::is_quiet) {
+                    for volume in self.volumes.values_mut().filter(|volume| volume.local.is_some())
+                    {
+                        volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
+                    }
+                    self.demotion = Some(Demotion::Flushing(call));
+                }
+            }
+            Some(Demotion::Flushing(call)) => {
+                if self.volumes.values().all(super::Volume::is_quiet) {
+                    for volume in self.volumes.values_mut() {
+                        if let Some(local) = &mut volume.local {
+                            local.record_primary(false);
+                        }
+                        volume.unsettled = true;
+                    }
+                    self.demotion = Some(Demotion::Recording(call));
+                }
+            }
+            Some(Demotion::Recording(call)) => {
+                if self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
+                    self.demotion = None;
+                    self.set_role(Role::Secondary);
+                    if let Some(call) = call {
+                        self.cx.reply(call, Ok(None));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn start_stop(&mut self, call: CallId) -> Result<(), Refusal> {
+        if self.stop != Stop::No || self.promotion.is_some() {
+            let reason = "another change of role is under way";
+            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+        }
+        self.refuse_if_open()?;
+        self.stop = Stop::Resting(call);
+        if self.role == Role::Primary && self.demotion.is_none() {
+            self.begin_demotion(None);
+        }
+        Ok(())
+    }
+
+    /// Takes the end of the resource as far as it can go.
+    pub(super) fn advance_stop(&mut self) {
+        match self.stop {
+            Stop::No | Stop::Done => {}
+            Stop::Resting(call) => {
+                if self.role == Role::Primary || self.demotion.is_some() {
+                    return;
+                }
+                let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+                for node in nodes {
+                    self.disconnect_peer(node);
+                }
+                let idle = self.volumes.values().all(|volume| {
+                    volume.is_quiet()
+                        && volume.peer_writes.is_empty()
+                        && is_settled(volume.local.as_ref())
+                        && volume.checkpoint == crate::volume::Checkpoint::Idle
+                });
+                if idle {
+                    for volume in self.volumes.values_mut() {
+                        volume.start_last_checkpoint(&mut self.cx);
+                    }
+                    self.stop = Stop::Saving(call);
+                }
+            }
+            Stop::Saving(call) => {
+                let gone = |volume: &super::Volume<B>| volume.local.is_none();
+                if self.all_checkpoints_done() || self.volumes.values().all(gone) {
+                    for volume in self.volumes.values_mut() {
+                        if let Some(local) = &mut volume.local {
+                            local.record_clean();
+                        }
+                        volume.unsettled = true;
+                    }
+                    self.stop = Stop::Recording(call);
+                }
+            }
+            Stop::Recording(call) => {
+                let links = self.connections.values().any(|peer| peer.link.is_some());
+                if !links && self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
+                    for volume in self.volumes.values_mut() {
+                        if volume.local.take().is_some() {
+                            volume.disk = DiskState::Diskless;
+                            volume.disk_note = String::from("stopped");
+                            self.cx.out.push(Action::ReleaseDisk { volume: volume.number });
+                        }
+                    }
+                    self.stop = Stop::Done;
+                    self.cx.reply(call, Ok(None));
+                }
+            }
+        }
+    }
+}
+
+fn is_settled(local: Option<&LocalDisk>) -> bool {
+    local.is_none_or(LocalDisk::is_settled)
+}

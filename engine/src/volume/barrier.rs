@@ -1,0 +1,151 @@
+//! A flush, for a client or for housekeeping: what it waits for, and what it proves.
+//!
+//! A barrier is done when the local disk and every peer that holds the newest data have made
+//! durable all they had acknowledged (B1). What a peer has made durable need not be marked when its
+//! link is lost (B5).
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, NodeId};
+use rbd_protocol::peer::Packet;
+
+use super::write::Leg;
+use super::{Volume, describe};
+use crate::context::{Context, Operation};
+use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
+
+/// Whom a barrier serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BarrierPurpose {
+    /// A client's flush.
+    Client(RequestId),
+    /// Bounding what a peer may lose, and clearing marks.
+    Checkpoint,
+    /// A Primary is about to become Secondary.
+    Demotion,
+    /// The end of a resync at the target.
+    ResyncEnd(NodeId),
+}
+
+/// A flush under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Barrier {
+    pub(crate) purpose: BarrierPurpose,
+    local: Leg,
+    legs: Vec<(NodeId, Leg, u64)>,
+    pub(crate) since: Time,
+}
+
+impl<B: Clone> Volume<B> {
+    /// A client wants everything completed so far to be durable.
+    pub(crate) fn accept_flush(&mut self, request: RequestId, cx: &mut Context<B>) {
+        if let Err(error) = self.check_client(None) {
+            cx.complete(request, Err(error));
+            return;
+        }
+        self.start_barrier(BarrierPurpose::Client(request), cx);
+    }
+
+    /// Starts a barrier on the local disk and on every peer that is written to.
+    pub(crate) fn start_barrier(&mut self, purpose: BarrierPurpose, cx: &mut Context<B>) -> u64 {
+        let id = cx.name();
+        let mut legs = Vec::new();
+        for peer in self.peers.values() {
+            if let Some(link) = peer.link.filter(|_| peer.is_mirrored()) {
+                legs.push((peer.node, Leg::Pending, peer.next_unstable));
+                cx.send(peer.node, link, Packet::Flush { id, volume: self.number }, None);
+            }
+        }
+        let barrier = Barrier { purpose, local: Leg::Pending, legs, since: cx.now };
+        self.barriers.insert(id, barrier);
+        let operation = Operation::Barrier { volume: self.number, barrier: id };
+        cx.disk(operation, DiskRequest::Flush, ByteRange::new(0, 0), None);
+        id
+    }
+
+    /// The local disk has been flushed, or could not be: then it is no longer trusted (B4).
+    pub(crate) fn local_flush_done(
+        &mut self,
+        id: u64,
+        result: Result<(), DiskError>,
+        cx: &mut Context<B>,
+    ) {
+        if let Some(barrier) = self.barriers.get_mut(&id) {
+            barrier.local = if result.is_ok() { Leg::Done } else { Leg::Lost };
+        }
+        if let Err(error) = result {
+            self.fail_disk(describe(error), cx);
+        }
+        self.try_finish_barrier(id, cx);
+    }
+
+    /// The peer has made durable what it had acknowledged when the barrier started.
+    pub(crate) fn peer_flush_acked(&mut self, id: u64, node: NodeId, cx: &mut Context<B>) -> bool {
+        let Some(barrier) = self.barriers.get_mut(&id) else { return false };
+        let Some((_, leg, stable)) = barrier.legs.iter_mut().find(|(peer, ..)| *peer == node)
+        else {
+            return false;
+        };
+        *leg = Leg::Done;
+        let stable = *stable;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.retire_unstable(stable);
+        }
+        self.try_finish_barrier(id, cx);
+        true
+    }
+
+    /// The peer is gone or its disk has failed: what it had not made durable has been marked.
+    pub(crate) fn peer_flush_lost(&mut self, node: NodeId) {
+        for barrier in self.barriers.values_mut() {
+            for (peer, leg, _) in &mut barrier.legs {
+                if *peer == node && *leg == Leg::Pending {
+                    *leg = Leg::Lost;
+                }
+            }
+        }
+        self.unsettled = true;
+    }
+
+    /// Ends barriers that waited for something other than their own legs.
+    pub(crate) fn finish_barriers(&mut self, cx: &mut Context<B>) {
+        let ids: Vec<u64> = self.barriers.keys().copied().collect();
+        for id in ids {
+            self.try_finish_barrier(id, cx);
+        }
+    }
+
+    fn try_finish_barrier(&mut self, id: u64, cx: &mut Context<B>) {
+        let Some(barrier) = self.barriers.get(&id) else { return };
+        let pending =
+            barrier.local == Leg::Pending || barrier.legs.iter().any(|leg| leg.1 == Leg::Pending);
+        if pending {
+            return;
+        }
+        // A peer lost on the way must be durably behind before a client's flush is answered.
+        let recorded = barrier.legs.iter().all(|(node, leg, _)| {
+            *leg != Leg::Lost || self.peers.get(node).is_none_or(|peer| self.is_behind(peer))
+        });
+        let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
+        if is_client && !recorded && self.local.is_some() {
+            self.leave_absent_peers_behind(cx);
+            return;
+        }
+        let Some(barrier) = self.barriers.remove(&id) else { return };
+        let local_failed = barrier.local == Leg::Lost || self.local.is_none();
+        match barrier.purpose {
+            BarrierPurpose::Client(request) => {
+                let result = if local_failed { Err(RequestError::Io) } else { Ok(None) };
+                cx.complete(request, result);
+            }
+            BarrierPurpose::Checkpoint => self.checkpoint_flushed(barrier.since),
+            BarrierPurpose::ResyncEnd(node) => {
+                if !local_failed {
+                    self.resync_target_flushed(node, cx);
+                }
+            }
+            BarrierPurpose::Demotion => {}
+        }
+        self.unsettled = true;
+    }
+}

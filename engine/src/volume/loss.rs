@@ -1,0 +1,40 @@
+//! A peer's copy goes out of reach: everything it may lack is marked, at once and in one step.
+
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
+
+use super::Volume;
+use super::write::Leg;
+use crate::context::Context;
+use crate::peer_device::Source;
+
+impl<B: Clone> Volume<B> {
+    /// The link to the peer is gone, or its disk is: writes on their way to it are marked, as are
+    /// those it had acknowledged and not made durable (A2, B5), and if there are any, a new
+    /// generation begins before anything more is completed (A2, D6).
+    pub(crate) fn lose_peer(&mut self, node: NodeId, peer_disk: DiskState, cx: &mut Context<B>) {
+        let pending: alloc::vec::Vec<u64> = self
+            .writes
+            .iter()
+            .filter(|(_, write)| write.legs.contains(&(node, Leg::Pending)))
+            .map(|(id, _)| *id)
+            .collect();
+        let any_pending = !pending.is_empty();
+        for id in pending {
+            self.peer_write_lost(id, node);
+        }
+        self.peer_flush_lost(node);
+        self.forget_peer_writes(node);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let any_unstable = peer.mark_unstable_dirty();
+        peer.replication = ReplicationState::Off;
+        peer.peer_disk = peer_disk;
+        peer.handshaking = false;
+        peer.source = Source::default();
+        peer.target = None;
+        if self.role == Role::Primary && (any_pending || any_unstable) {
+            self.leave_absent_peers_behind(cx);
+        }
+        self.unsettled = true;
+    }
+}

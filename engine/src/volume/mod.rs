@@ -1,0 +1,181 @@
+//! One volume on this node: its disk, its copies on the peers, and everything in flight on it.
+//!
+//! | Part | Decides |
+//! |---|---|
+//! | [`write`] | when a client's write may start, where it goes, when it is complete |
+//! | [`read`] | when a client's read may start |
+//! | [`barrier`] | what a flush waits for, and what it proves |
+//! | [`peer_write`] | when a peer's write may start |
+//! | [`resync`] | copying what differs |
+//! | [`checkpoint`] | when marks and bits may leave the disk |
+//! | [`generation`] | what must be durable before a peer may be left behind |
+//! | [`loss`] | what is marked when a peer goes out of reach |
+
+mod barrier;
+mod checkpoint;
+mod generation;
+mod loss;
+mod peer_write;
+mod read;
+mod resync;
+mod state;
+mod write;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+
+use rbd_protocol::control::VolumeConfig;
+use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::state::{DiskState, Role};
+
+pub(crate) use barrier::{Barrier, BarrierPurpose};
+pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
+pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
+pub(crate) use read::Read;
+pub(crate) use state::Counters;
+pub(crate) use write::Write;
+
+use crate::contract::{Action, DiskError, Level, RequestError, Time};
+use crate::context::Context;
+use crate::local_disk::LocalDisk;
+use crate::peer_device::PeerDevice;
+
+/// One volume of the resource.
+#[derive(Debug)]
+pub(crate) struct Volume<B> {
+    pub(crate) number: VolumeNumber,
+    pub(crate) config: VolumeConfig,
+    /// Copied from the resource: only a Primary has clients.
+    pub(crate) role: Role,
+    pub(crate) disk: DiskState,
+    pub(crate) disk_note: String,
+    pub(crate) local: Option<LocalDisk>,
+    pub(crate) peers: BTreeMap<NodeId, PeerDevice>,
+    pub(crate) openers: u32,
+    pub(crate) writes: BTreeMap<u64, Write<B>>,
+    pub(crate) waiting_writes: BTreeSet<u64>,
+    pub(crate) reads: BTreeMap<u64, Read>,
+    pub(crate) waiting_reads: BTreeSet<u64>,
+    pub(crate) peer_writes: BTreeMap<u64, PeerWrite<B>>,
+    pub(crate) waiting_peer_writes: BTreeSet<u64>,
+    pub(crate) barriers: BTreeMap<u64, Barrier>,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) counters: Counters,
+    /// Something changed that may let waiting work go on.
+    pub(crate) unsettled: bool,
+    /// The link to this peer is to be made anew so that both sides decide again.
+    pub(crate) renegotiate: bool,
+}
+
+impl<B: Clone> Volume<B> {
+    pub(crate) fn new(config: VolumeConfig, peers: impl Iterator<Item = NodeId>) -> Self {
+        Self {
+            number: config.number,
+            config,
+            role: Role::Secondary,
+            disk: DiskState::Diskless,
+            disk_note: String::from("no disk has been attached"),
+            local: None,
+            peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
+            openers: 0,
+            writes: BTreeMap::new(),
+            waiting_writes: BTreeSet::new(),
+            reads: BTreeMap::new(),
+            waiting_reads: BTreeSet::new(),
+            peer_writes: BTreeMap::new(),
+            waiting_peer_writes: BTreeSet::new(),
+            barriers: BTreeMap::new(),
+            checkpoint: Checkpoint::Idle,
+            counters: Counters::default(),
+            unsettled: false,
+            renegotiate: false,
+        }
+    }
+
+    /// Usable size in bytes, 0 without a disk.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.local.as_ref().map_or(0, LocalDisk::size_bytes)
+    }
+
+    /// Smallest unit of a request.
+    pub(crate) fn block_bytes(&self) -> u32 {
+        self.local.as_ref().map_or(512, LocalDisk::block_bytes)
+    }
+
+    /// Whether the range is a possible one on this volume.
+    pub(crate) fn accepts(&self, range: ByteRange) -> bool {
+        let block = u64::from(self.block_bytes());
+        range.length > 0
+            && range.offset.checked_add(u64::from(range.length)).is_some()
+            && range.end() <= self.size_bytes()
+            && range.offset % block == 0
+            && u64::from(range.length) % block == 0
+    }
+
+    /// Lets waiting work go on as far as it can, then starts the metadata writes it asked for.
+    pub(crate) fn settle(&mut self, cx: &mut Context<B>) {
+        while core::mem::take(&mut self.unsettled) {
+            self.start_writes(cx);
+            self.start_reads(cx);
+            self.start_peer_writes(cx);
+            self.start_resync_reads(cx);
+            self.finish_writes(cx);
+            self.advance_resync_targets(cx);
+            self.advance_checkpoint(cx);
+            self.start_metadata(cx);
+        }
+    }
+
+    fn start_metadata(&mut self, cx: &mut Context<B>) {
+        if let Some(local) = &mut self.local {
+            self.counters.intent_writes += local.start_metadata(self.number, cx);
+        }
+    }
+
+    /// The disk is out of service: nothing goes to it any more, and nobody is told otherwise.
+    pub(crate) fn fail_disk(&mut self, why: &str, cx: &mut Context<B>) {
+        if self.local.take().is_none() {
+            return;
+        }
+        cx.report(
+            Level::Error,
+            None,
+            Some(self.number),
+            alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
+        );
+        self.disk = DiskState::Diskless;
+        self.disk_note = alloc::format!("detached after an error: {why}");
+        self.checkpoint = Checkpoint::Idle;
+        self.renegotiate = true;
+        self.fail_waiting(RequestError::Io, cx);
+        cx.out.push(Action::ReleaseDisk { volume: self.number });
+        self.unsettled = true;
+    }
+
+    /// Whether nothing a client asked for is in flight.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.writes.is_empty() && self.reads.is_empty() && self.barriers.is_empty()
+    }
+}
+
+/// How a client is told of a disk's error.
+pub(crate) fn as_request_error(error: DiskError) -> RequestError {
+    match error {
+        DiskError::NoSpace => RequestError::NoSpace,
+        DiskError::Io | DiskError::Gone => RequestError::Io,
+    }
+}
+
+/// The words for a disk's error.
+pub(crate) fn describe(error: DiskError) -> &'static str {
+    match error {
+        DiskError::Io => "I/O error",
+        DiskError::NoSpace => "no space left on the backing disk",
+        DiskError::Gone => "the disk is gone",
+    }
+}
+
+/// What one second of housekeeping is measured in.
+pub(crate) fn elapsed_ms(now: Time, since: Time) -> u64 {
+    now.ms_since(since)
+}

@@ -1,0 +1,217 @@
+//! What a peer writes here: mirrored client writes and resync data.
+//!
+//! They are applied in the order they were sent wherever they overlap (A6, E2), at most one at a
+//! time per block. Those of a link that is gone and that have not started are forgotten; those that
+//! have started are waited for before the next handshake, so that nothing of an old link is applied
+//! after it (A7).
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, NodeId};
+use rbd_protocol::peer::{FailureCode, Packet};
+use rbd_protocol::state::ReplicationState;
+
+use super::{Volume, describe};
+use crate::context::{Context, Operation};
+use crate::contract::{DiskError, DiskRequest, LinkId};
+
+/// What a peer's write is.
+#[derive(Debug)]
+pub(crate) enum PeerWriteKind<B> {
+    /// A mirrored write.
+    Write { data: B, fua: bool },
+    /// A mirrored zeroing.
+    Zero { fua: bool, discard: bool },
+    /// Data of a resync.
+    Resync { data: B },
+}
+
+/// A write of a peer, from its arrival to the disk's answer.
+#[derive(Debug)]
+pub(crate) struct PeerWrite<B> {
+    pub(crate) peer: NodeId,
+    pub(crate) link: LinkId,
+    /// The sender's name for it.
+    pub(crate) id: u64,
+    pub(crate) range: ByteRange,
+    pub(crate) is_resync: bool,
+    /// Taken when it is given to the disk.
+    work: Option<PeerWriteKind<B>>,
+}
+
+impl<B: Clone> Volume<B> {
+    /// A peer wants something written. `Err` names the rule of the protocol it breaks.
+    pub(crate) fn accept_peer_write(
+        &mut self,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        range: ByteRange,
+        work: PeerWriteKind<B>,
+        cx: &mut Context<B>,
+    ) -> Result<(), &'static str> {
+        let is_resync = matches!(work, PeerWriteKind::Resync { .. });
+        if self.local.is_none() {
+            let (volume, code) = (self.number, FailureCode::NoDisk);
+            cx.send(peer, link, Packet::NegativeAck { id, volume, code }, None);
+            return Ok(());
+        }
+        if !self.accepts(range) {
+            return Err("a write outside the volume or not on block boundaries");
+        }
+        let Some(device) = self.peers.get_mut(&peer) else { return Err("an unknown peer") };
+        let expected = match device.replication {
+            ReplicationState::Established => !is_resync,
+            ReplicationState::WFBitMapT | ReplicationState::SyncTarget => true,
+            _ => false,
+        };
+        if !expected {
+            return Err("a write while nothing is being replicated");
+        }
+        if is_resync {
+            let asked = device.target.as_ref().and_then(|target| target.outstanding.get(&id));
+            if asked != Some(&range) {
+                return Err("resync data nobody asked for");
+            }
+        }
+        device.received_bytes += u64::from(range.length);
+        let name = cx.name();
+        let write = PeerWrite { peer, link, id, range, is_resync, work: Some(work) };
+        self.peer_writes.insert(name, write);
+        if !self.try_start_peer_write(name, cx) {
+            self.waiting_peer_writes.insert(name);
+        }
+        Ok(())
+    }
+
+    /// Starts waiting writes of peers that nothing keeps back any more.
+    pub(crate) fn start_peer_writes(&mut self, cx: &mut Context<B>) {
+        if self.waiting_peer_writes.is_empty() {
+            return;
+        }
+        let waiting: Vec<u64> = self.waiting_peer_writes.iter().copied().collect();
+        for name in waiting {
+            if self.try_start_peer_write(name, cx) {
+                self.waiting_peer_writes.remove(&name);
+            }
+        }
+    }
+
+    fn try_start_peer_write(&mut self, name: u64, cx: &mut Context<B>) -> bool {
+        let Some(write) = self.peer_writes.get(&name) else { return true };
+        let range = write.range;
+        if self.peer_writes.range(..name).any(|(_, earlier)| earlier.range.overlaps(range)) {
+            return false;
+        }
+        let Some(local) = &self.local else { return false };
+        // A target is durably Inconsistent before anything is written over its old data (E1).
+        let target = self.peers.get(&write.peer).and_then(|peer| peer.target.as_ref());
+        if target.is_some_and(|target| !local.is_durable(target.inconsistent_version)) {
+            return false;
+        }
+        let Some(write) = self.peer_writes.get_mut(&name) else { return true };
+        let (request, data) = match write.work.take() {
+            Some(PeerWriteKind::Write { data, fua }) => (DiskRequest::Write { fua }, Some(data)),
+            Some(PeerWriteKind::Zero { fua, discard }) => {
+                (DiskRequest::Zero { fua, discard }, None)
+            }
+            Some(PeerWriteKind::Resync { data }) => {
+                (DiskRequest::Write { fua: false }, Some(data))
+            }
+            None => return true,
+        };
+        let operation = Operation::PeerWrite { volume: self.number, write: name };
+        cx.disk(operation, request, range, data);
+        true
+    }
+
+    /// The disk has answered.
+    pub(crate) fn peer_write_done(
+        &mut self,
+        name: u64,
+        result: Result<(), DiskError>,
+        cx: &mut Context<B>,
+    ) {
+        let Some(write) = self.peer_writes.remove(&name) else { return };
+        let PeerWrite { peer, link, id, range, .. } = write;
+        let volume = self.number;
+        self.unsettled |= !self.waiting_peer_writes.is_empty() || !self.waiting_reads.is_empty();
+        if let Err(error) = result {
+            let code = match error {
+                DiskError::NoSpace => FailureCode::NoSpace,
+                DiskError::Io => FailureCode::Io,
+                DiskError::Gone => FailureCode::NoDisk,
+            };
+            cx.send(peer, link, Packet::NegativeAck { id, volume, code }, None);
+            self.fail_disk(describe(error), cx);
+            return;
+        }
+        self.counters.written_bytes += u64::from(range.length);
+        let Some(device) = self.peers.get_mut(&peer) else { return };
+        if device.link != Some(link) {
+            self.unsettled = true; // a handshake may wait for the last of the old link's writes
+            return;
+        }
+        if let Some(target) = &mut device.target {
+            device.bitmap.clear_covered(range);
+            self.unsettled = true;
+            if write.is_resync && target.outstanding.remove(&id).is_some() {
+                target.outstanding_bytes -= u64::from(range.length);
+            }
+        }
+        let packet = if write.is_resync {
+            Packet::ResyncAck { id, volume, range }
+        } else {
+            Packet::WriteAck { id, volume }
+        };
+        cx.send(peer, link, packet, None);
+    }
+
+    /// A peer wants everything it had acknowledged to be durable.
+    pub(crate) fn accept_peer_flush(
+        &mut self,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        cx: &mut Context<B>,
+    ) {
+        let volume = self.number;
+        if self.local.is_none() {
+            let packet = Packet::NegativeAck { id, volume, code: FailureCode::NoDisk };
+            cx.send(peer, link, packet, None);
+            return;
+        }
+        let operation = Operation::PeerFlush { volume, peer, link, id };
+        cx.disk(operation, DiskRequest::Flush, ByteRange::new(0, 0), None);
+    }
+
+    /// The disk has been flushed for a peer, or could not be (B4).
+    pub(crate) fn peer_flush_done(
+        &mut self,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        result: Result<(), DiskError>,
+        cx: &mut Context<B>,
+    ) {
+        let volume = self.number;
+        if let Err(error) = result {
+            let packet = Packet::NegativeAck { id, volume, code: FailureCode::Io };
+            cx.send(peer, link, packet, None);
+            self.fail_disk(describe(error), cx);
+        } else {
+            cx.send(peer, link, Packet::FlushAck { id, volume }, None);
+        }
+    }
+
+    /// Forgets what a peer sent over a link that is gone and that has not started.
+    pub(crate) fn forget_peer_writes(&mut self, peer: NodeId) {
+        for name in core::mem::take(&mut self.waiting_peer_writes) {
+            if self.peer_writes.get(&name).is_some_and(|write| write.peer == peer) {
+                self.peer_writes.remove(&name);
+            } else {
+                self.waiting_peer_writes.insert(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Copying what differs, in one direction, while the application goes on writing.
+//!
+//! The bitmaps are exchanged and joined (A2: the union of both nodes' marks). The target pulls: it
+//! asks for runs of dirty blocks, the source reads and answers, the target writes and acknowledges,
+//! and both clear the bits. The data connection keeps order, so a mirrored write and resync data of
+//! the same blocks reach the target in the order in which the source read and wrote them, if only
+//! the source starts no resync read while an overlapping write is on its way to its own disk, and
+//! starts no overlapping write while the read is under way (E2). It waits for the local disk only,
+//! never for the peer's acknowledgement: that would be a distributed deadlock.
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, ReplicationState};
+
+use super::write::Leg;
+use super::{BarrierPurpose, Volume, describe};
+use crate::bitmap::Words;
+use crate::context::{Context, Operation};
+use crate::contract::{DiskError, DiskRequest, Level, LinkId};
+use crate::peer_device::{Finish, Source, SourceRead, Target};
+
+/// How much a target asks for at once.
+const REQUEST_BYTES: u32 = 256 << 10;
+
+/// How much a target has asked for and not yet on its disk: enough to keep a fast link and a fast
+/// disk busy at once, little enough that application writes never queue long behind it.
+const WINDOW_BYTES: u64 = 8 << 20;
+
+impl<B: Clone> Volume<B> {
+    /// The handshake has made this node the source.
+    pub(crate) fn become_source(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
+        let needs_generation =
+            self.local.as_ref().is_some_and(|local| local.bitmap_generation(node).is_none());
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.replication = ReplicationState::WFBitMapS;
+        peer.peer_disk = DiskState::Inconsistent;
+        peer.source = Source::default();
+        peer.resync_started = cx.now;
+        if full {
+            peer.bitmap.set_all();
+            if let Some(local) = &mut self.local {
+                local.set_full_sync(node, true);
+            }
+        }
+        if needs_generation {
+            self.begin_generation(|peer| peer.node == node, cx);
+        }
+        self.unsettled = true;
+    }
+
+    /// The handshake has made this node the target.
+    pub(crate) fn become_target(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
+        self.set_disk_state(DiskState::Inconsistent, "resync from the peer is under way", cx);
+        let version = self.local.as_ref().map_or(0, crate::local_disk::LocalDisk::version);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.replication = ReplicationState::WFBitMapT;
+        peer.target = Some(Target::new(version));
+        peer.resync_started = cx.now;
+        if full {
+            peer.bitmap.set_all();
+            if let Some(local) = &mut self.local {
+                local.set_full_sync(node, true);
+                local.start_metadata(self.number, cx);
+            }
+        }
+        self.unsettled = true;
+    }
+
+    /// Sends the own bitmap as soon as what it counts from is durable (D5).
+    fn send_bitmap(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(local) = &self.local else { return };
+        let (volume, generation) = (self.number, local.current());
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(link) = peer.link else { return };
+        for (block, words) in peer.bitmap.dirty_pages() {
+            let words = alloc::boxed::Box::new(*words);
+            cx.send(node, link, Packet::Bitmap { volume, block, words }, None);
+        }
+        cx.send(node, link, Packet::BitmapEnd { volume, generation }, None);
+    }
+
+    /// A page of the peer's bitmap.
+    pub(crate) fn join_bitmap_page(
+        &mut self,
+        node: NodeId,
+        page: u32,
+        words: &Words,
+    ) -> Result<(), &'static str> {
+        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        match peer.replication {
+            ReplicationState::WFBitMapS | ReplicationState::WFBitMapT => {}
+            _ => return Err("a bitmap nobody waits for"),
+        }
+        peer.bitmap.merge_page(page, words, false);
+        Ok(())
+    }
+
+    /// The peer's bitmap is complete.
+    pub(crate) fn join_bitmap_end(
+        &mut self,
+        node: NodeId,
+        generation: GenerationId,
+    ) -> Result<(), &'static str> {
+        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        match peer.replication {
+            ReplicationState::WFBitMapS => peer.source.bitmap_received = true,
+            ReplicationState::WFBitMapT => {
+                let Some(target) = &mut peer.target else { return Err("no resync") };
+                target.generation = Some(generation);
+            }
+            _ => return Err("a bitmap nobody waits for"),
+        }
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// The target asks for a range.
+    pub(crate) fn accept_resync_request(
+        &mut self,
+        node: NodeId,
+        id: u64,
+        range: ByteRange,
+    ) -> Result<(), &'static str> {
+        if !self.accepts(range) {
+            return Err("a resync request outside the volume or not on block boundaries");
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        if !peer.is_resync_source() {
+            return Err("a resync request while this node is not the source");
+        }
+        if peer.source.reads.insert(id, SourceRead { range, started: false }).is_some() {
+            return Err("a resync request under a name already in use");
+        }
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// Whether a resync read of some of these blocks is under way.
+    pub(crate) fn resync_read_overlaps(&self, range: ByteRange) -> bool {
+        self.peers.values().any(|peer| {
+            peer.source.reads.values().any(|read| read.started && read.range.overlaps(range))
+        })
+    }
+
+    /// Starts the reads of the target's requests that no write is in the way of, and sends own
+    /// bitmaps that have become due.
+    pub(crate) fn start_resync_reads(&mut self, cx: &mut Context<B>) {
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in nodes {
+            self.advance_source(node, cx);
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
+            let Some(link) = peer.link.filter(|_| peer.replication == ReplicationState::SyncSource)
+            else {
+                continue;
+            };
+            let writes = &self.writes;
+            for (id, read) in peer.source.reads.iter_mut().filter(|(_, read)| !read.started) {
+                let in_the_way = writes.values().any(|write| {
+                    write.started
+                        && write.local == Leg::Pending
+                        && write.range.overlaps(read.range)
+                });
+                if in_the_way {
+                    continue;
+                }
+                read.started = true;
+                let (volume, id, range) = (self.number, *id, read.range);
+                let operation = Operation::ResyncRead { volume, peer: node, link, id, range };
+                cx.disk(operation, DiskRequest::Read, range, None);
+            }
+        }
+    }
+
+    fn advance_source(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get(&node) else { return };
+        if peer.replication != ReplicationState::WFBitMapS {
+            return;
+        }
+        let due = self.is_behind(peer)
+            && self.local.as_ref().is_some_and(|local| local.is_durable(local.version()));
+        if due && !peer.source.bitmap_sent {
+            self.send_bitmap(node, cx);
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.source.bitmap_sent = true;
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.source.bitmap_sent && peer.source.bitmap_received {
+            peer.replication = ReplicationState::SyncSource;
+            peer.resync_total_bytes = peer.out_of_sync_bytes();
+            let text =
+                alloc::format!("resync begins: {} bytes to send", peer.resync_total_bytes);
+            cx.report(Level::Info, Some(node), Some(self.number), text);
+        }
+    }
+
+    /// The disk has answered a read for the target.
+    pub(crate) fn resync_read_done(
+        &mut self,
+        node: NodeId,
+        link: LinkId,
+        id: u64,
+        range: ByteRange,
+        result: Result<Option<B>, DiskError>,
+        cx: &mut Context<B>,
+    ) {
+        let volume = self.number;
+        self.unsettled = true;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.link == Some(link) && peer.source.reads.remove(&id).is_some() {
+            let packet = match &result {
+                Ok(_) => Packet::ResyncData { id, volume, range },
+                Err(_) => Packet::ResyncNegativeAck { id, volume, range },
+            };
+            peer.sent_bytes += u64::from(range.length);
+            cx.send(node, link, packet, result.as_ref().ok().cloned().flatten());
+        }
+        if let Err(error) = result {
+            self.fail_disk(describe(error), cx);
+        }
+    }
+
+    /// The target has the range on its disk; not yet durably.
+    pub(crate) fn resync_acked(
+        &mut self,
+        node: NodeId,
+        range: ByteRange,
+    ) -> Result<(), &'static str> {
+        if !self.accepts(range) {
+            return Err("a resync acknowledgement outside the volume");
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        if peer.replication != ReplicationState::SyncSource {
+            return Err("a resync acknowledgement while this node is not the source");
+        }
+        peer.bitmap.clear_covered(range);
+        peer.note_unstable(range);
+        Ok(())
+    }
+
+    /// The target has everything, durably, under this generation.
+    pub(crate) fn resync_done(
+        &mut self,
+        node: NodeId,
+        generation: GenerationId,
+        cx: &mut Context<B>,
+    ) -> Result<(), &'static str> {
+        let current = self.local.as_ref().map(crate::local_disk::LocalDisk::current);
+        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        if peer.replication != ReplicationState::SyncSource {
+            return Err("the end of a resync that is not running");
+        }
+        if current != Some(generation) {
+            return Err("the end of a resync under another generation");
+        }
+        if !peer.bitmap.is_clean() {
+            return Err("the end of a resync while blocks are still missing");
+        }
+        peer.peer_disk = DiskState::UpToDate;
+        self.note_in_sync(node, cx);
+        cx.report(Level::Info, Some(node), Some(self.number), "resync done (this node was the source)");
+        Ok(())
+    }
+
+    /// Lets every resync of which this node is the target go on.
+    pub(crate) fn advance_resync_targets(&mut self, cx: &mut Context<B>) {
+        let nodes: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.target.is_some())
+            .map(|(node, _)| *node)
+            .collect();
+        for node in nodes {
+            self.begin_target(node, cx);
+            self.request_more(node, cx);
+            self.finish_target(node, cx);
+        }
+    }
+
+    fn begin_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get(&node) else { return };
+        let (Some(target), Some(local)) = (&peer.target, &self.local) else { return };
+        if peer.replication != ReplicationState::WFBitMapT
+            || !local.is_durable(target.inconsistent_version)
+        {
+            return;
+        }
+        if !target.bitmap_sent {
+            self.send_bitmap(node, cx);
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(target) = &mut peer.target else { return };
+        target.bitmap_sent = true;
+        if target.generation.is_some() {
+            peer.replication = ReplicationState::SyncTarget;
+            peer.resync_total_bytes = peer.out_of_sync_bytes();
+            let text =
+                alloc::format!("resync begins: {} bytes to receive", peer.resync_total_bytes);
+            cx.report(Level::Info, Some(node), Some(self.number), text);
+        }
+    }
+
+    fn request_more(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let (volume, size) = (self.number, self.size_bytes());
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(link) = peer.link.filter(|_| peer.replication == ReplicationState::SyncTarget)
+        else {
+            return;
+        };
+        let Some(target) = &mut peer.target else { return };
+        while target.outstanding_bytes < WINDOW_BYTES {
+            let Some(range) = peer.bitmap.next_run(target.cursor, REQUEST_BYTES, size) else {
+                if target.outstanding.is_empty() && target.cursor > 0 {
+                    target.cursor = 0; // what was asked for has been answered: look once more
+                    continue;
+                }
+                break;
+            };
+            let id = cx.name();
+            target.cursor = range.end();
+            target.outstanding.insert(id, range);
+            target.outstanding_bytes += u64::from(range.length);
+            cx.send(node, link, Packet::ResyncRequest { id, volume, range }, None);
+        }
+    }
+
+    fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.replication != ReplicationState::SyncTarget {
+            return;
+        }
+        let Some(target) = &mut peer.target else { return };
+        match target.finish {
+            Finish::NotYet => {
+                if target.outstanding.is_empty() && peer.bitmap.is_clean() {
+                    target.finish = Finish::Flushing;
+                    self.start_barrier(BarrierPurpose::ResyncEnd(node), cx);
+                }
+            }
+            Finish::Flushing => {}
+            Finish::Recording(version) => {
+                if self.local.as_ref().is_some_and(|local| local.is_durable(version)) {
+                    self.end_target(node, cx);
+                }
+            }
+        }
+    }
+
+    /// Everything of the resync is durable here: now the superblock may say so.
+    pub(crate) fn resync_target_flushed(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get(&node) else { return };
+        let Some(generation) = peer.target.as_ref().and_then(|target| target.generation) else {
+            return;
+        };
+        if peer.target.as_ref().is_none_or(|target| target.finish != Finish::Flushing) {
+            return;
+        }
+        self.adopt_generation(generation);
+        if let Some(local) = &mut self.local {
+            local.forget_bitmap_generation(node);
+            local.note_interruption_settled();
+            local.record_disk_state(DiskState::UpToDate);
+            let version = local.version();
+            local.start_metadata(self.number, cx);
+            if let Some(target) =
+                self.peers.get_mut(&node).and_then(|peer| peer.target.as_mut())
+            {
+                target.finish = Finish::Recording(version);
+            }
+        }
+        self.unsettled = true;
+    }
+
+    fn end_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let volume = self.number;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let generation = peer.target.take().and_then(|target| target.generation);
+        peer.peer_disk = DiskState::UpToDate;
+        if let (Some(link), Some(generation)) = (peer.link, generation) {
+            cx.send(node, link, Packet::ResyncDone { volume, generation }, None);
+        }
+        self.set_disk_state(DiskState::UpToDate, "", cx);
+        self.note_in_sync(node, cx);
+        cx.report(Level::Info, Some(node), Some(volume), "resync done (this node was the target)");
+    }
+}

@@ -1,0 +1,285 @@
+//! A client's write: when it may start, where it goes, when it is complete.
+//!
+//! A write starts only when nothing earlier in flight overlaps it (A6), no resync read of the same
+//! blocks is under way (E2), its regions are hot (C1), and for every peer that will not get it, it
+//! is durable that this peer is behind (A2, D6). All this is looked at once, in one event, and the
+//! write is then for each peer either sent or marked (A3). It completes when the local disk and
+//! every peer it was sent to have it; a peer that is lost meanwhile must first be durably behind.
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, NodeId};
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, Role};
+
+use super::{Volume, as_request_error, describe};
+use crate::context::{Context, Operation};
+use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
+
+/// Where one part of a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leg {
+    /// Under way.
+    Pending,
+    /// Done.
+    Done,
+    /// It will never be done there; what that means for the replica has been recorded.
+    Lost,
+}
+
+/// A client's write, from its arrival to its completion.
+#[derive(Debug)]
+pub(crate) struct Write<B> {
+    pub(crate) request: RequestId,
+    pub(crate) range: ByteRange,
+    /// What to write; `None` to zero the range.
+    data: Option<B>,
+    fua: bool,
+    discard: bool,
+    /// It has been given to the disk and the peers.
+    pub(crate) started: bool,
+    pub(crate) local: Leg,
+    error: Option<RequestError>,
+    pub(crate) legs: Vec<(NodeId, Leg)>,
+    pub(crate) since: Time,
+}
+
+impl<B: Clone> Volume<B> {
+    /// A client wants to write (or, without data, to zero) the range.
+    pub(crate) fn accept_write(
+        &mut self,
+        request: RequestId,
+        range: ByteRange,
+        data: Option<B>,
+        fua: bool,
+        discard: bool,
+        cx: &mut Context<B>,
+    ) {
+        if let Err(error) = self.check_client(Some(range)) {
+            cx.complete(request, Err(error));
+            return;
+        }
+        cx.client_bytes += u64::from(range.length);
+        let id = cx.name();
+        let write = Write {
+            request,
+            range,
+            data,
+            fua,
+            discard,
+            started: false,
+            local: Leg::Pending,
+            error: None,
+            legs: Vec::new(),
+            since: cx.now,
+        };
+        self.writes.insert(id, write);
+        if !self.try_start_write(id, cx) {
+            self.waiting_writes.insert(id);
+        }
+        self.start_metadata(cx);
+    }
+
+    /// Whether a client may ask anything of this volume now.
+    pub(crate) fn check_client(&self, range: Option<ByteRange>) -> Result<(), RequestError> {
+        if self.role != Role::Primary {
+            return Err(RequestError::NotPrimary);
+        }
+        if self.local.is_none() || self.disk != DiskState::UpToDate {
+            return Err(RequestError::Io);
+        }
+        match range {
+            Some(range) if !self.accepts(range) => Err(RequestError::Invalid),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Starts waiting writes, oldest first, that nothing keeps back any more.
+    pub(crate) fn start_writes(&mut self, cx: &mut Context<B>) {
+        if self.waiting_writes.is_empty() {
+            return;
+        }
+        let waiting: Vec<u64> = self.waiting_writes.iter().copied().collect();
+        for id in waiting {
+            if self.try_start_write(id, cx) {
+                self.waiting_writes.remove(&id);
+            }
+        }
+    }
+
+    fn try_start_write(&mut self, id: u64, cx: &mut Context<B>) -> bool {
+        let Some(write) = self.writes.get(&id) else { return true };
+        let range = write.range;
+        let earlier_overlaps =
+            self.writes.range(..id).any(|(_, earlier)| earlier.range.overlaps(range));
+        // A read that already waits goes first, so that a stream of writes cannot starve it.
+        let read_waits = self
+            .waiting_reads
+            .range(..id)
+            .any(|read| self.reads.get(read).is_some_and(|read| read.range.overlaps(range)));
+        if earlier_overlaps || read_waits || self.resync_read_overlaps(range) {
+            return false;
+        }
+        let Some(local) = &mut self.local else { return false };
+        if !local.intent.admit(range, cx.now) {
+            return false;
+        }
+        if !self.absent_peers_are_behind(cx) {
+            return false;
+        }
+        self.start_write(id, cx);
+        true
+    }
+
+    fn start_write(&mut self, id: u64, cx: &mut Context<B>) {
+        let Some(write) = self.writes.get_mut(&id) else { return };
+        let range = write.range;
+        write.started = true;
+        for peer in self.peers.values_mut() {
+            let Some(link) = peer.link.filter(|_| peer.is_mirrored()) else {
+                peer.bitmap.set_touched(range);
+                continue;
+            };
+            write.legs.push((peer.node, Leg::Pending));
+            let (volume, fua) = (self.number, write.fua);
+            let packet = if write.data.is_some() {
+                Packet::Write { id, volume, range, fua }
+            } else {
+                Packet::Zero { id, volume, range, fua, discard: write.discard }
+            };
+            peer.sent_bytes += u64::from(range.length);
+            cx.send(peer.node, link, packet, write.data.clone());
+        }
+        let request = if write.data.is_some() {
+            DiskRequest::Write { fua: write.fua }
+        } else {
+            DiskRequest::Zero { fua: write.fua, discard: write.discard }
+        };
+        let operation = Operation::Write { volume: self.number, write: id };
+        cx.disk(operation, request, range, write.data.take());
+        if let Some(local) = &mut self.local {
+            local.intent.enter(range);
+        }
+    }
+
+    /// The local disk has finished its part.
+    pub(crate) fn local_write_done(
+        &mut self,
+        id: u64,
+        result: Result<(), DiskError>,
+        cx: &mut Context<B>,
+    ) {
+        let Some(write) = self.writes.get_mut(&id) else { return };
+        write.local = Leg::Done;
+        self.counters.written_bytes += u64::from(write.range.length);
+        if let Err(error) = result {
+            write.local = Leg::Lost;
+            write.error = Some(as_request_error(error));
+            self.fail_disk(describe(error), cx);
+        }
+        self.unsettled |= self.peers.values().any(|peer| !peer.source.reads.is_empty());
+        self.try_finish_write(id, cx);
+    }
+
+    /// A peer has the write on its disk.
+    pub(crate) fn peer_write_acked(&mut self, id: u64, node: NodeId, cx: &mut Context<B>) -> bool {
+        let Some(write) = self.writes.get_mut(&id) else { return false };
+        let Some((_, leg)) = write.legs.iter_mut().find(|(peer, _)| *peer == node) else {
+            return false;
+        };
+        if *leg != Leg::Pending {
+            return false;
+        }
+        *leg = Leg::Done;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            if peer.is_resync_source() {
+                peer.bitmap.clear_covered(write.range);
+            }
+            if !write.fua || peer.is_resync_source() {
+                peer.note_unstable(write.range);
+            }
+        }
+        self.try_finish_write(id, cx);
+        true
+    }
+
+    /// The peer will not have this write: it is marked, and complete only when that is durable.
+    pub(crate) fn peer_write_lost(&mut self, id: u64, node: NodeId) {
+        let Some(write) = self.writes.get_mut(&id) else { return };
+        for (peer, leg) in &mut write.legs {
+            if *peer == node && *leg == Leg::Pending {
+                *leg = Leg::Lost;
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.bitmap.set_touched(write.range);
+                }
+            }
+        }
+        self.unsettled = true;
+    }
+
+    /// Completes writes that waited for something other than their own legs.
+    pub(crate) fn finish_writes(&mut self, cx: &mut Context<B>) {
+        let settled: Vec<u64> = self
+            .writes
+            .iter()
+            .filter(|(_, write)| write.started && write.legs.iter().any(|(_, leg)| *leg == Leg::Lost))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in settled {
+            self.try_finish_write(id, cx);
+        }
+    }
+
+    fn try_finish_write(&mut self, id: u64, cx: &mut Context<B>) {
+        let Some(write) = self.writes.get(&id) else { return };
+        let pending = write.local == Leg::Pending
+            || write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
+        if !write.started || pending {
+            return;
+        }
+        let recorded = write.legs.iter().all(|(node, leg)| {
+            *leg != Leg::Lost || self.peers.get(node).is_none_or(|peer| self.is_behind(peer))
+        });
+        let error = match (write.error, &self.local) {
+            (Some(error), _) => Some(error),
+            (None, None) if !recorded => Some(RequestError::Io),
+            (None, _) if !recorded => return,
+            (None, _) => None,
+        };
+        let Some(write) = self.writes.remove(&id) else { return };
+        if let Some(local) = &mut self.local {
+            local.intent.leave(write.range, cx.now);
+        }
+        cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(write.range.length));
+        cx.complete(write.request, error.map_or(Ok(None), Err));
+        self.unsettled |= self.has_waiting();
+    }
+
+    /// Since when the oldest write sent to the peer has waited for its answer.
+    pub(crate) fn oldest_unanswered(&self, node: NodeId) -> Option<Time> {
+        self.writes
+            .values()
+            .find(|write| write.legs.contains(&(node, Leg::Pending)))
+            .map(|write| write.since)
+    }
+
+    fn has_waiting(&self) -> bool {
+        !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty())
+    }
+
+    /// Fails everything that has not started: there is no disk for it any more.
+    pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
+        for id in core::mem::take(&mut self.waiting_writes) {
+            if let Some(write) = self.writes.remove(&id) {
+                cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(write.range.length));
+                cx.complete(write.request, Err(error));
+            }
+        }
+        for id in core::mem::take(&mut self.waiting_reads) {
+            if let Some(read) = self.reads.remove(&id) {
+                cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
+                cx.complete(read.request, Err(error));
+            }
+        }
+    }
+}

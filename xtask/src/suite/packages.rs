@@ -1,0 +1,206 @@
+//! The programs of others that tests use, and how a Debian machine gets them.
+//!
+//! Nothing that is installed is ever upgraded or removed: a package that could only be had that
+//! way is left out, and what needs it is skipped.
+
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{self, find_program};
+
+/// Installs what is missing where that is allowed, and returns a line for each thing that is
+/// still missing afterwards.
+pub(super) fn install_missing() -> Vec<String> {
+    let missing: Vec<&Package> = PACKAGES
+        .iter()
+        .filter(|package| !package.is_here())
+        .collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let why_not = may_install().err();
+    let mut lists_are_fresh = false;
+    let mut lines = Vec::new();
+    for package in missing {
+        let outcome = match why_not {
+            Some(reason) => Err(reason.to_owned()),
+            None => package.install(&mut lists_are_fresh),
+        };
+        match outcome {
+            Ok(()) => println!("installed {}", package.name),
+            Err(reason) => lines.push(package.missing_line(&reason)),
+        }
+    }
+    lines
+}
+
+/// One Debian package.
+struct Package {
+    name: &'static str,
+    /// What tests use of it.
+    programs: &'static [&'static str],
+}
+
+impl Package {
+    fn is_here(&self) -> bool {
+        self.programs
+            .iter()
+            .all(|program| find_program(program).is_some())
+    }
+
+    fn install(&self, lists_are_fresh: &mut bool) -> Result<(), String> {
+        let mut plan = self.plan();
+        if plan.is_err() && !*lists_are_fresh {
+            *lists_are_fresh = true;
+            apt(&["update"])?;
+            plan = self.plan();
+        }
+        if let Some(reason) = objection(&plan?) {
+            return Err(reason);
+        }
+        println!("== installing {}", self.name);
+        let arguments = ["install", "--yes", NO_RECOMMENDS, "--no-remove", self.name];
+        let mut installed = apt(&arguments);
+        if installed.is_err() && !*lists_are_fresh {
+            // Old lists name files that are no longer there.
+            *lists_are_fresh = true;
+            apt(&["update"])?;
+            if let Some(reason) = objection(&self.plan()?) {
+                return Err(reason);
+            }
+            installed = apt(&arguments);
+        }
+        installed?;
+        if self.is_here() {
+            Ok(())
+        } else {
+            Err("installed, but still not there".to_owned())
+        }
+    }
+
+    /// What apt would do, in its own words.
+    fn plan(&self) -> Result<String, String> {
+        apt(&["install", "--simulate", NO_RECOMMENDS, self.name])
+    }
+
+    fn missing_line(&self, reason: &str) -> String {
+        let missing: Vec<&str> = self
+            .programs
+            .iter()
+            .copied()
+            .filter(|program| find_program(program).is_none())
+            .collect();
+        format!(
+            "what needs {} ({}): {reason}",
+            missing.join(", "),
+            self.name
+        )
+    }
+}
+
+/// Why a plan of apt's must not be carried out, if there is a reason.
+pub(super) fn objection(plan: &str) -> Option<String> {
+    for (action, verb) in [("Inst ", "upgrade"), ("Remv ", "remove")] {
+        for line in plan.lines() {
+            let Some(rest) = line.strip_prefix(action) else {
+                continue;
+            };
+            let name = rest.split_whitespace().next().unwrap_or_default();
+            // `Inst name [installed version] (new version …)` is an upgrade.
+            let replaces = rest
+                .split_whitespace()
+                .nth(1)
+                .is_some_and(|w| w.starts_with('['));
+            if action == "Remv " || replaces {
+                return Some(format!("installing it would {verb} {name}"));
+            }
+        }
+    }
+    None
+}
+
+fn may_install() -> Result<(), &'static str> {
+    if find_program("apt-get").is_none() {
+        return Err("not installed, and this is no Debian");
+    }
+    if !is_root() {
+        return Err("not installed, and only root may install it");
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    let id = process::capture(Command::new("id").arg("-u"), PROBE_DEADLINE);
+    id.is_ok_and(|answer| answer.stdout.trim() == "0")
+}
+
+fn apt(arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("apt-get");
+    command.args([
+        "--quiet",
+        "-o",
+        "DPkg::Lock::Timeout=60",
+        "-o",
+        "Acquire::Retries=2",
+    ]);
+    command.args([
+        "-o",
+        "Acquire::http::Timeout=30",
+        "-o",
+        "Acquire::https::Timeout=30",
+    ]);
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C.UTF-8");
+    if env::var_os("NEEDRESTART_MODE").is_none() {
+        command.env("NEEDRESTART_MODE", "l");
+    }
+    let answer = process::capture(&mut command, APT_DEADLINE)?;
+    if answer.status.success() {
+        return Ok(answer.stdout);
+    }
+    let reason = answer.stderr.lines().find(|line| line.starts_with("E: "));
+    Err(reason
+        .unwrap_or("E: apt-get failed")
+        .trim_start_matches("E: ")
+        .to_owned())
+}
+
+const PACKAGES: &[Package] = &[
+    Package {
+        name: "qemu-utils",
+        programs: &["qemu-io", "qemu-img", "qemu-nbd"],
+    },
+    Package {
+        name: "qemu-system-common",
+        programs: &["qemu-storage-daemon"],
+    },
+    Package {
+        name: "libnbd-bin",
+        programs: &["nbdinfo", "nbdcopy", "nbdfuse"],
+    },
+    Package {
+        name: "python3-libnbd",
+        programs: &["nbdsh"],
+    },
+    Package {
+        name: "fio",
+        programs: &["fio"],
+    },
+    Package {
+        name: "iproute2",
+        programs: &["ip"],
+    },
+    Package {
+        name: "e2fsprogs",
+        programs: &["mkfs.ext4", "fsck.ext4"],
+    },
+];
+
+const NO_RECOMMENDS: &str = "--no-install-recommends";
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One package and what it needs, over a slow line.
+const APT_DEADLINE: Duration = Duration::from_secs(240);
