@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-//! Placeholder until the NBD room is merged.
-
-/// What was negotiated with one client.
-#[derive(Clone, Debug)]
-pub struct Session;
-=======
 //! The server side of the NBD protocol: bytes in, bytes and decisions about bytes out.
 //!
 //! A connection lives in two phases, and so does this room:
@@ -41,4 +34,3 @@ pub use session::{
     CommandFlags, Errno, Extent, Reason, Refusal, ReplyHeader, Request, RequestKind, Session,
     SessionError,
 };
->>>>>>> nbd
