@@ -10,9 +10,8 @@ use rbd_protocol::control::{
 
 /// Checks one configuration by itself.
 pub(super) fn check_alone(config: &ResourceConfig, node: &str) -> Result<(), Refusal> {
-    let invalid = |reason: String, help: &str| {
-        Err(Refusal::new(RefusalCode::InvalidRequest, reason, help))
-    };
+    let invalid =
+        |reason: String, help: &str| Err(Refusal::new(RefusalCode::InvalidRequest, reason, help));
     let name = &config.name;
     if !is_file_name(name) {
         return invalid(format!("{name:?} cannot be the name of a resource"), "");
@@ -44,10 +43,7 @@ pub(super) fn check_alone(config: &ResourceConfig, node: &str) -> Result<(), Ref
         }
         socket_address(name, &peer.address)?;
         if config.listen.is_none() {
-            return invalid(
-                format!("{name} has a peer and no address of its own"),
-                "",
-            );
+            return invalid(format!("{name} has a peer and no address of its own"), "");
         }
     }
     if let Some(listen) = &config.listen {

@@ -95,7 +95,9 @@ fn read(path: &Path) -> io::Result<ResourceConfig> {
         .split_first_chunk()
         .ok_or_else(|| io::Error::other("too short"))?;
     let length = frame::body_length(header).map_err(io::Error::other)?;
-    let body = body.get(..length).ok_or_else(|| io::Error::other("cut off"))?;
+    let body = body
+        .get(..length)
+        .ok_or_else(|| io::Error::other("cut off"))?;
     let config: ResourceConfig = frame::decode(body).map_err(io::Error::other)?;
     if path.file_name().and_then(|name| name.to_str()) == Some(&*config.name) {
         Ok(config)

@@ -63,11 +63,7 @@ fn leave(callers: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
 async fn answer(shared: &Rc<Shared>, mut stream: TcpStream, address: SocketAddr, quiet: &Quiet) {
     let local = shared.local();
     let mut acceptor = Acceptor::new(&local.host, random_bytes());
-    let opened = timeout(
-        OPENING_DEADLINE,
-        open_accepted(&mut stream, &mut acceptor),
-    )
-    .await;
+    let opened = timeout(OPENING_DEADLINE, open_accepted(&mut stream, &mut acceptor)).await;
     let agreement = match opened {
         Ok(Ok(agreement)) => agreement,
         Ok(Err(error)) => return report(shared, address, &error, quiet),
@@ -115,7 +111,11 @@ fn take(
     let sent = stream.try_write(proof);
     let is_sent = matches!(sent, Ok(count) if count == proof.len());
     let Some(socket) = socket::hand_over(stream).ok().filter(|_| is_sent) else {
-        tracing::debug!(resource, peer, "link from {address} lost while it was opened");
+        tracing::debug!(
+            resource,
+            peer,
+            "link from {address} lost while it was opened"
+        );
         return seat::start_seeking(shared, agreement.peer, false);
     };
     match agreement.channel {

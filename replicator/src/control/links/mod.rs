@@ -94,8 +94,8 @@ impl Links {
     /// Listens here instead of where it listened before, if anywhere.
     pub(super) fn listen_on(&self, listener: Option<TcpListener>) {
         let shared = &self.shared;
-        *self.listener.borrow_mut() = listener
-            .map(|listener| Task::spawn(accept::accept_calls(Rc::clone(shared), listener)));
+        *self.listener.borrow_mut() =
+            listener.map(|listener| Task::spawn(accept::accept_calls(Rc::clone(shared), listener)));
     }
 
     /// Stops listening and everything that is under way.

@@ -10,10 +10,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Listens for peers.
-pub(in crate::control) fn listen(
-    address: SocketAddr,
-    net: &NetOptions,
-) -> io::Result<TcpListener> {
+pub(in crate::control) fn listen(address: SocketAddr, net: &NetOptions) -> io::Result<TcpListener> {
     let socket = new_socket(address, net)?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

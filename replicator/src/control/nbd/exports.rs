@@ -84,9 +84,9 @@ impl Snapshot {
                 _ => None,
             };
         }
-        self.entries
-            .iter()
-            .find(|entry| name == entry.name() || (entry.volume.0 == 0 && name == entry.service.name))
+        self.entries.iter().find(|entry| {
+            name == entry.name() || (entry.volume.0 == 0 && name == entry.service.name)
+        })
     }
 }
 
