@@ -38,7 +38,12 @@ impl Bitmap {
     /// A clean bitmap for so many bytes of data.
     pub(crate) fn new(data_bytes: u64) -> Self {
         let bits = data_bytes.div_ceil(u64::from(BLOCK_SIZE));
-        Self { bits, pages: BTreeMap::new(), set: 0, unsaved: BTreeSet::new() }
+        Self {
+            bits,
+            pages: BTreeMap::new(),
+            set: 0,
+            unsaved: BTreeSet::new(),
+        }
     }
 
     /// How many blocks are dirty.
@@ -88,10 +93,10 @@ impl Bitmap {
     fn set_bits(&mut self, from: u64, to: u64) -> u64 {
         let before = self.set;
         for_each_piece(from, to.min(self.bits), |page, word, mask| {
-            let entry = self
-                .pages
-                .entry(page)
-                .or_insert_with(|| Page { words: Box::new([0; WORDS]), set: 0 });
+            let entry = self.pages.entry(page).or_insert_with(|| Page {
+                words: Box::new([0; WORDS]),
+                set: 0,
+            });
             if let Some(word) = entry.words.get_mut(word) {
                 let new = (mask & !*word).count_ones();
                 if new > 0 {
@@ -109,7 +114,9 @@ impl Bitmap {
         let before = self.set;
         let mut emptied = false;
         for_each_piece(from, to.min(self.bits), |page, word, mask| {
-            let Some(entry) = self.pages.get_mut(&page) else { return };
+            let Some(entry) = self.pages.get_mut(&page) else {
+                return;
+            };
             if let Some(word) = entry.words.get_mut(word) {
                 let gone = (mask & *word).count_ones();
                 if gone > 0 {
@@ -140,7 +147,11 @@ impl Bitmap {
                 let run = u64::from((rest >> start).trailing_ones());
                 let first = base + index * 64 + start;
                 self.set_bits(first, first + run);
-                rest = if start + run >= 64 { 0 } else { rest & (u64::MAX << (start + run)) };
+                rest = if start + run >= 64 {
+                    0
+                } else {
+                    rest & (u64::MAX << (start + run))
+                };
             }
         }
         if saved && was_absent && !was_unsaved {
@@ -157,7 +168,9 @@ impl Bitmap {
         for (page, content) in self.pages.range(first_page..) {
             let base = u64::from(*page) * BITS_PER_PAGE;
             let start_in_page = from_bit.saturating_sub(base);
-            let Some(first) = next_set(&content.words, start_in_page) else { continue };
+            let Some(first) = next_set(&content.words, start_in_page) else {
+                continue;
+            };
             let longest = u64::from(limit) / block;
             let mut end = first;
             while end < BITS_PER_PAGE && end - first < longest && is_set(&content.words, end) {
@@ -173,12 +186,16 @@ impl Bitmap {
 
     /// The pages that are not all zero.
     pub(crate) fn dirty_pages(&self) -> impl Iterator<Item = (u32, &Words)> {
-        self.pages.iter().map(|(page, content)| (*page, &*content.words))
+        self.pages
+            .iter()
+            .map(|(page, content)| (*page, &*content.words))
     }
 
     /// The words of one page.
     pub(crate) fn page(&self, page: u32) -> Words {
-        self.pages.get(&page).map_or([0; WORDS], |content| *content.words)
+        self.pages
+            .get(&page)
+            .map_or([0; WORDS], |content| *content.words)
     }
 
     /// A page whose content on disk may differ from memory, if there is one, at or after `from`.
@@ -205,13 +222,17 @@ impl Bitmap {
 /// Sets the bits of `range` in a page's words that were copied out of a bitmap.
 pub(crate) fn set_in_copy(words: &mut Words, page: u32, range: ByteRange) {
     let block = u64::from(BLOCK_SIZE);
-    for_each_piece(range.offset / block, range.end().div_ceil(block), |at, word, mask| {
-        if at == page
-            && let Some(word) = words.get_mut(word)
-        {
-            *word |= mask;
-        }
-    });
+    for_each_piece(
+        range.offset / block,
+        range.end().div_ceil(block),
+        |at, word, mask| {
+            if at == page
+                && let Some(word) = words.get_mut(word)
+            {
+                *word |= mask;
+            }
+        },
+    );
 }
 
 /// The page that holds the block at this byte offset.
@@ -227,7 +248,11 @@ fn for_each_piece(from: u64, to: u64, mut visit: impl FnMut(u32, usize, u64)) {
         let word = in_page / 64;
         let start = in_page % 64;
         let run = (64 - start).min(to - bit);
-        let mask = if run == 64 { u64::MAX } else { ((1_u64 << run) - 1) << start };
+        let mask = if run == 64 {
+            u64::MAX
+        } else {
+            ((1_u64 << run) - 1) << start
+        };
         if let (Ok(page), Ok(word)) = (u32::try_from(page), usize::try_from(word)) {
             visit(page, word, mask);
         }
@@ -255,76 +280,4 @@ fn next_set(words: &Words, from: u64) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    //! The bitmap against a plain list of booleans.
-    use super::*;
-    use alloc::vec;
-    use alloc::vec::Vec;
-    use proptest::prelude::*;
-
-    const BLOCKS: u64 = 70_000;
-
-    fn count(model: &[bool]) -> u64 {
-        model.iter().filter(|bit| **bit).count() as u64
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_a_list_of_booleans(
-            steps in prop::collection::vec((any::<bool>(), 0..BLOCKS * 4096, 1..9_000_000_u32), 1..40)
-        ) {
-            let data_bytes = BLOCKS * 4096;
-            let mut bitmap = Bitmap::new(data_bytes);
-            let mut model = vec![false; BLOCKS as usize];
-            for (set, offset, length) in steps {
-                let length = length.min((data_bytes - offset) as u32);
-                let range = ByteRange::new(offset, length);
-                if set {
-                    bitmap.set_touched(range);
-                    for block in offset / 4096..range.end().div_ceil(4096) {
-                        model[block as usize] = true;
-                    }
-                } else {
-                    bitmap.clear_covered(range);
-                    for block in offset.div_ceil(4096)..range.end() / 4096 {
-                        model[block as usize] = false;
-                    }
-                }
-                prop_assert_eq!(bitmap.count(), count(&model));
-            }
-            let mut found = vec![false; BLOCKS as usize];
-            let mut at = 0;
-            while let Some(run) = bitmap.next_run(at, 256 << 10, data_bytes) {
-                for block in run.offset / 4096..run.end().div_ceil(4096) {
-                    found[block as usize] = true;
-                }
-                at = run.end();
-            }
-            prop_assert_eq!(&found, &model);
-            let mut copy = Bitmap::new(data_bytes);
-            for (page, words) in bitmap.dirty_pages() {
-                copy.merge_page(page, words, false);
-            }
-            prop_assert_eq!(copy.count(), bitmap.count());
-        }
-    }
-
-    #[test]
-    fn bits_beyond_the_end_are_ignored() {
-        let mut bitmap = Bitmap::new(10 * 4096);
-        bitmap.merge_page(0, &[u64::MAX; WORDS], false);
-        assert_eq!(bitmap.count(), 10);
-        bitmap.merge_page(5, &[u64::MAX; WORDS], false);
-        assert_eq!(bitmap.count(), 10);
-    }
-
-    #[test]
-    fn a_page_read_from_disk_needs_no_saving_and_a_changed_one_does() {
-        let mut bitmap = Bitmap::new(BLOCKS * 4096);
-        bitmap.merge_page(1, &[3; WORDS], true);
-        assert!(!bitmap.has_unsaved());
-        bitmap.set_touched(ByteRange::new(0, 4096));
-        let unsaved: Vec<_> = bitmap.next_unsaved(0).into_iter().collect();
-        assert_eq!(unsaved, [0]);
-    }
-}
+mod tests;

@@ -103,7 +103,10 @@ impl Connection {
     /// Whether a handshake is under way.
     pub(crate) fn is_handshaking(&self) -> bool {
         let phase = self.link.as_ref().map(|link| &link.phase);
-        matches!(phase, Some(Phase::Preparing { .. } | Phase::AwaitHello { .. }))
+        matches!(
+            phase,
+            Some(Phase::Preparing { .. } | Phase::AwaitHello { .. })
+        )
     }
 }
 
@@ -112,7 +115,10 @@ pub(crate) fn describe(loss: LinkLoss) -> (ConnectionState, &'static str) {
     match loss {
         LinkLoss::Closed => (ConnectionState::NetworkFailure, "the link was lost"),
         LinkLoss::Timeout => (ConnectionState::Timeout, "the peer did not answer in time"),
-        LinkLoss::Protocol => (ConnectionState::ProtocolError, "the peer broke the protocol"),
+        LinkLoss::Protocol => (
+            ConnectionState::ProtocolError,
+            "the peer broke the protocol",
+        ),
         LinkLoss::Goodbye => (ConnectionState::TearDown, "the peer disconnected"),
         LinkLoss::Commanded => (ConnectionState::StandAlone, "disconnected by command"),
         LinkLoss::Renegotiate => (ConnectionState::Unconnected, "connecting anew"),

@@ -26,15 +26,39 @@ pub(crate) enum Operation {
     /// The local leg of a barrier.
     Barrier { volume: VolumeNumber, barrier: u64 },
     /// A flush a peer asked for.
-    PeerFlush { volume: VolumeNumber, peer: NodeId, link: LinkId, id: u64 },
+    PeerFlush {
+        volume: VolumeNumber,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+    },
     /// A read on behalf of a resync target.
-    ResyncRead { volume: VolumeNumber, peer: NodeId, link: LinkId, id: u64, range: ByteRange },
+    ResyncRead {
+        volume: VolumeNumber,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        range: ByteRange,
+    },
     /// The superblock, in this version, of this attachment.
-    Superblock { volume: VolumeNumber, attachment: u64, version: u64 },
+    Superblock {
+        volume: VolumeNumber,
+        attachment: u64,
+        version: u64,
+    },
     /// A block of the write-intent log.
-    Intent { volume: VolumeNumber, attachment: u64, block: u32 },
+    Intent {
+        volume: VolumeNumber,
+        attachment: u64,
+        block: u32,
+    },
     /// A page of the bitmap towards a peer.
-    BitmapPage { volume: VolumeNumber, attachment: u64, peer: NodeId, page: u32 },
+    BitmapPage {
+        volume: VolumeNumber,
+        attachment: u64,
+        peer: NodeId,
+        page: u32,
+    },
 }
 
 /// The surroundings of the event being handled.
@@ -90,7 +114,10 @@ impl<B> Context<B> {
 
     /// Operations in flight on one volume's disk.
     pub(crate) fn operations_on(&self, number: VolumeNumber) -> usize {
-        self.operations.values().filter(|operation| operation.volume() == number).count()
+        self.operations
+            .values()
+            .filter(|operation| operation.volume() == number)
+            .count()
     }
 
     pub(crate) fn disk(
@@ -102,7 +129,13 @@ impl<B> Context<B> {
     ) {
         let volume = operation.volume();
         let id = self.operation(operation);
-        self.out.push(Action::Disk { id, volume, request, range, data });
+        self.out.push(Action::Disk {
+            id,
+            volume,
+            request,
+            range,
+            data,
+        });
     }
 
     pub(crate) fn meta(
@@ -113,12 +146,23 @@ impl<B> Context<B> {
     ) {
         let volume = operation.volume();
         let id = self.operation(operation);
-        self.out.push(Action::Meta { id, volume, offset, block });
+        self.out.push(Action::Meta {
+            id,
+            volume,
+            offset,
+            block,
+        });
     }
 
     pub(crate) fn send(&mut self, peer: NodeId, link: LinkId, packet: Packet, data: Option<B>) {
         let channel = channel_of(&packet);
-        self.out.push(Action::Send { peer, link, channel, packet, data });
+        self.out.push(Action::Send {
+            peer,
+            link,
+            channel,
+            packet,
+            data,
+        });
     }
 
     pub(crate) fn complete(&mut self, id: RequestId, result: Result<Option<B>, RequestError>) {
@@ -141,7 +185,12 @@ impl<B> Context<B> {
         volume: Option<VolumeNumber>,
         text: impl Into<String>,
     ) {
-        self.out.push(Action::Report(Change { level, peer, volume, text: text.into() }));
+        self.out.push(Action::Report(Change {
+            level,
+            peer,
+            volume,
+            text: text.into(),
+        }));
     }
 
     /// Makes sure the timer fires at `time` or earlier.

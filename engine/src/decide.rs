@@ -47,18 +47,6 @@ pub(crate) enum Conflict {
     SourceIsInconsistent,
 }
 
-impl Verdict {
-    /// The same verdict as the other node sees it.
-    #[cfg(test)]
-    pub(crate) fn mirrored(self) -> Self {
-        match self {
-            Self::Source { full } => Self::Target { full },
-            Self::Target { full } => Self::Source { full },
-            Self::NoSync | Self::NoDisk | Self::Refuse(_) => self,
-        }
-    }
-}
-
 /// Decides one volume. `own` is this node's greeting as it was sent, `peer` as it was received.
 pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if own.hello.role == Role::Primary && peer.hello.role == Role::Primary {
@@ -106,7 +94,10 @@ fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
         (true, true) => return Verdict::Refuse(Conflict::SplitBrain),
         (false, false) => {}
     }
-    match (p.history.contains(&s.current), s.history.contains(&p.current)) {
+    match (
+        p.history.contains(&s.current),
+        s.history.contains(&p.current),
+    ) {
         (true, false) => Verdict::Target { full: true },
         (false, true) => Verdict::Source { full: true },
         (true, true) => Verdict::Refuse(Conflict::SplitBrain),
@@ -117,7 +108,10 @@ fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
 
 fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     let (s, p) = (own.volume, peer.volume);
-    match (s.disk == DiskState::Inconsistent, p.disk == DiskState::Inconsistent) {
+    match (
+        s.disk == DiskState::Inconsistent,
+        p.disk == DiskState::Inconsistent,
+    ) {
         (true, false) => return Verdict::Target { full: false },
         (false, true) => return Verdict::Source { full: false },
         (true, true) => return Verdict::Refuse(Conflict::SourceIsInconsistent),
@@ -130,8 +124,14 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     // interrupted since both were in sync; the crashed Primary; the one that knows what it wrote;
     // and when nothing tells them apart, the lower node number.
     let claims: [(bool, bool); 4] = [
-        (own.hello.role == Role::Primary, peer.hello.role == Role::Primary),
-        (own.hello.seen_incarnation != 0, peer.hello.seen_incarnation != 0),
+        (
+            own.hello.role == Role::Primary,
+            peer.hello.role == Role::Primary,
+        ),
+        (
+            own.hello.seen_incarnation != 0,
+            peer.hello.seen_incarnation != 0,
+        ),
         (s.crashed_primary, p.crashed_primary),
         (s.dirty_blocks > 0, p.dirty_blocks > 0),
     ];
@@ -167,7 +167,10 @@ fn is_fresh(volume: &HelloVolume) -> bool {
 fn share_an_ancestor(s: &HelloVolume, p: &HelloVolume) -> bool {
     let real = |id: &GenerationId| !id.is_none() && *id != GenerationId::JUST_CREATED;
     let ancestors = |volume: &HelloVolume| {
-        core::iter::once(volume.bitmap).chain(volume.history.clone()).filter(real).collect::<Ids>()
+        core::iter::once(volume.bitmap)
+            .chain(volume.history.clone())
+            .filter(real)
+            .collect::<Ids>()
     };
     let (s, p) = (ancestors(s), ancestors(p));
     s.iter().any(|id| p.contains(id))

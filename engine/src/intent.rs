@@ -53,9 +53,23 @@ impl IntentLog {
         let region_count = u32::try_from(data_bytes.div_ceil(REGION_SIZE)).unwrap_or(u32::MAX);
         let regions = hot
             .filter(|region| *region < region_count)
-            .map(|region| (region, Region { mark: Mark::Hot, in_flight: 0, last_used: now }))
+            .map(|region| {
+                (
+                    region,
+                    Region {
+                        mark: Mark::Hot,
+                        in_flight: 0,
+                        last_used: now,
+                    },
+                )
+            })
             .collect();
-        Self { regions, region_count, stale: BTreeSet::new(), writing: BTreeSet::new() }
+        Self {
+            regions,
+            region_count,
+            stale: BTreeSet::new(),
+            writing: BTreeSet::new(),
+        }
     }
 
     /// Every block is to be written, whatever it holds on disk.
@@ -94,7 +108,11 @@ impl IntentLog {
     fn want(&mut self, number: u32, now: Time) -> bool {
         let region = self.regions.entry(number).or_insert_with(|| {
             self.stale.insert(block_of(number));
-            Region { mark: Mark::Wanted, in_flight: 0, last_used: now }
+            Region {
+                mark: Mark::Wanted,
+                in_flight: 0,
+                last_used: now,
+            }
         });
         region.last_used = now;
         match &mut region.mark {
@@ -108,7 +126,9 @@ impl IntentLog {
     }
 
     fn is_hot(&self, number: u32) -> bool {
-        self.regions.get(&number).is_some_and(|region| region.mark == Mark::Hot)
+        self.regions
+            .get(&number)
+            .is_some_and(|region| region.mark == Mark::Hot)
     }
 
     /// A write to the range starts; its regions are hot.
@@ -117,7 +137,9 @@ impl IntentLog {
         for number in first..=last {
             let region = self.regions.get_mut(&number);
             assert!(
-                region.as_ref().is_some_and(|region| region.mark == Mark::Hot),
+                region
+                    .as_ref()
+                    .is_some_and(|region| region.mark == Mark::Hot),
                 "C1: a write to region {number}, which is not durably marked"
             );
             if let Some(region) = region {
@@ -139,7 +161,11 @@ impl IntentLog {
 
     /// A block that must be written and is not being written, with the marks it is to hold.
     pub(crate) fn next_write(&mut self) -> Option<(u32, Words)> {
-        let block = self.stale.iter().copied().find(|block| !self.writing.contains(block))?;
+        let block = self
+            .stale
+            .iter()
+            .copied()
+            .find(|block| !self.writing.contains(block))?;
         self.stale.remove(&block);
         self.writing.insert(block);
         let mut words = [0; WORDS];
@@ -150,7 +176,10 @@ impl IntentLog {
                 Mark::Cooling { .. } => continue,
             }
             let bit = u64::from(*number) % BITS_PER_PAGE;
-            if let Some(word) = usize::try_from(bit / 64).ok().and_then(|at| words.get_mut(at)) {
+            if let Some(word) = usize::try_from(bit / 64)
+                .ok()
+                .and_then(|at| words.get_mut(at))
+            {
                 *word |= 1 << (bit % 64);
             }
         }
@@ -225,7 +254,10 @@ const MARK_AHEAD: u32 = 8;
 
 fn regions_of(range: ByteRange) -> (u32, u32) {
     let number = |offset: u64| u32::try_from(offset / REGION_SIZE).unwrap_or(u32::MAX);
-    (number(range.offset), number(range.end().saturating_sub(1).max(range.offset)))
+    (
+        number(range.offset),
+        number(range.end().saturating_sub(1).max(range.offset)),
+    )
 }
 
 fn block_of(region: u32) -> u32 {

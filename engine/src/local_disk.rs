@@ -62,8 +62,14 @@ impl LocalDisk {
         now: Time,
     ) -> Result<(Self, BTreeMap<NodeId, Bitmap>), AttachError> {
         let AttachedDisk { image, block_bytes } = disk;
-        let Image { mut superblock, layout, hot_regions, intent_sequences, peers: found, .. } =
-            *image;
+        let Image {
+            mut superblock,
+            layout,
+            hot_regions,
+            intent_sequences,
+            peers: found,
+            ..
+        } = *image;
         let data_bytes = superblock.data_bytes;
         let mut bitmaps = BTreeMap::new();
         for (node, name) in peers {
@@ -82,7 +88,10 @@ impl LocalDisk {
             }
             bitmaps.insert(*node, bitmap);
         }
-        let hot = hot_regions.into_iter().flatten().filter_map(|region| u32::try_from(region).ok());
+        let hot = hot_regions
+            .into_iter()
+            .flatten()
+            .filter_map(|region| u32::try_from(region).ok());
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
@@ -128,7 +137,12 @@ impl LocalDisk {
 
     /// Earlier generations, newest first.
     pub(crate) fn history(&self) -> Vec<GenerationId> {
-        self.superblock.history.iter().copied().filter(|id| !id.is_none()).collect()
+        self.superblock
+            .history
+            .iter()
+            .copied()
+            .filter(|id| !id.is_none())
+            .collect()
     }
 
     /// This node was Primary when it was last interrupted.
@@ -146,9 +160,16 @@ impl LocalDisk {
     /// The state the disk is in when no peer has been seen.
     pub(crate) fn state_alone(&self) -> DiskState {
         let flags = self.superblock.flags;
-        let knows_itself_newest =
-            self.superblock.peers.iter().any(|peer| !peer.bitmap_generation.is_none());
-        let has_peers = self.superblock.peers.iter().any(|peer| peer.node_id.is_some());
+        let knows_itself_newest = self
+            .superblock
+            .peers
+            .iter()
+            .any(|peer| !peer.bitmap_generation.is_none());
+        let has_peers = self
+            .superblock
+            .peers
+            .iter()
+            .any(|peer| peer.node_id.is_some());
         if self.is_fresh() || !flags.consistent {
             DiskState::Inconsistent
         } else if flags.outdated {
@@ -208,7 +229,9 @@ impl LocalDisk {
     pub(crate) fn forget_bitmap_generation(&mut self, peer: NodeId) {
         let Some(slot) = self.slot(peer) else { return };
         self.change(|superblock| {
-            let Some(entry) = superblock.peers.get_mut(usize::from(slot)) else { return };
+            let Some(entry) = superblock.peers.get_mut(usize::from(slot)) else {
+                return;
+            };
             entry.flags.seen = true;
             let old = core::mem::take(&mut entry.bitmap_generation);
             push_history(superblock, old);
@@ -279,11 +302,7 @@ impl LocalDisk {
 
     /// Starts the metadata writes that are wanted and not under way. Returns how many blocks of
     /// the intent log are among them.
-    pub(crate) fn start_metadata<B>(
-        &mut self,
-        volume: VolumeNumber,
-        cx: &mut Context<B>,
-    ) -> u64 {
+    pub(crate) fn start_metadata<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) -> u64 {
         let started = self.start_intent(volume, cx);
         // The first superblock of an attachment announces its epoch, so it waits for every block of
         // the intent log to have been written under it.
@@ -305,11 +324,13 @@ impl LocalDisk {
     }
 
     fn start_intent<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) -> u64 {
-        let epoch = self.superblock.attach_epoch + u64::from(self.durable == 0 && self.writing.is_none());
+        let epoch =
+            self.superblock.attach_epoch + u64::from(self.durable == 0 && self.writing.is_none());
         let mut started = 0;
         while let Some((block, words)) = self.intent.next_write() {
-            let Some(sequence) =
-                usize::try_from(block).ok().and_then(|at| self.intent_sequences.get_mut(at))
+            let Some(sequence) = usize::try_from(block)
+                .ok()
+                .and_then(|at| self.intent_sequences.get_mut(at))
             else {
                 continue;
             };
@@ -317,7 +338,11 @@ impl LocalDisk {
             let identity = self.superblock.identity();
             let (slot, bytes) = encode_intent_block(identity, epoch, block, &words, *sequence);
             let offset = self.layout.offset(BlockAddress::Intent { block, slot });
-            let operation = Operation::Intent { volume, attachment: self.attachment, block };
+            let operation = Operation::Intent {
+                volume,
+                attachment: self.attachment,
+                block,
+            };
             cx.meta(operation, offset, bytes);
             started += 1;
         }
@@ -349,9 +374,16 @@ impl LocalDisk {
         self.bitmap_sequence += 1;
         let identity = self.superblock.identity();
         let bytes = encode_bitmap_block(identity, slot, page, words, self.bitmap_sequence);
-        let address = BlockAddress::Bitmap { peer_slot: slot, block: page };
-        let operation =
-            Operation::BitmapPage { volume, attachment: self.attachment, peer, page };
+        let address = BlockAddress::Bitmap {
+            peer_slot: slot,
+            block: page,
+        };
+        let operation = Operation::BitmapPage {
+            volume,
+            attachment: self.attachment,
+            peer,
+            page,
+        };
         cx.meta(operation, self.layout.offset(address), bytes);
     }
 }
@@ -373,7 +405,11 @@ fn take_slot(superblock: &mut Superblock, node: NodeId, name: &str) -> Result<u8
     }
     let name = NodeName::new(name).map_err(|_| AttachError::PeerName)?;
     let room = usize::from(superblock.max_peers);
-    let free = superblock.peers.iter_mut().take(room).position(|slot| slot.node_id.is_none());
+    let free = superblock
+        .peers
+        .iter_mut()
+        .take(room)
+        .position(|slot| slot.node_id.is_none());
     let index = free.ok_or(AttachError::NoPeerSlot)?;
     if let Some(entry) = superblock.peers.get_mut(index) {
         entry.node_id = Some(node);
@@ -385,7 +421,10 @@ fn take_slot(superblock: &mut Superblock, node: NodeId, name: &str) -> Result<u8
 }
 
 fn superblock_counts(superblock: &Superblock, slot: u8) -> bool {
-    superblock.peers.get(usize::from(slot)).is_some_and(|entry| !entry.flags.full_sync)
+    superblock
+        .peers
+        .get(usize::from(slot))
+        .is_some_and(|entry| !entry.flags.full_sync)
 }
 
 fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::ByteRange {

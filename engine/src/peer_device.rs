@@ -129,7 +129,10 @@ impl PeerDevice {
 
     /// Whether this node feeds the peer's resync.
     pub(crate) fn is_resync_source(&self) -> bool {
-        matches!(self.replication, ReplicationState::WFBitMapS | ReplicationState::SyncSource)
+        matches!(
+            self.replication,
+            ReplicationState::WFBitMapS | ReplicationState::SyncSource
+        )
     }
 
     /// The peer acknowledged this range without making it durable.
@@ -143,8 +146,13 @@ impl PeerDevice {
         while let Some((sequence, _)) = self.unstable.front()
             && *sequence <= up_to
         {
-            let Some((_, range)) = self.unstable.pop_front() else { return };
-            for page in [page_of(range.offset), page_of(range.end().saturating_sub(1))] {
+            let Some((_, range)) = self.unstable.pop_front() else {
+                return;
+            };
+            for page in [
+                page_of(range.offset),
+                page_of(range.end().saturating_sub(1)),
+            ] {
                 if self.saved_with_unstable.remove(&page) {
                     self.bitmap.note_unsaved(page);
                 }

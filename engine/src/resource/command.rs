@@ -20,18 +20,20 @@ impl<B: Clone> Resource<B> {
                 self.configure(*config);
                 Ok(Some(None))
             }
-            Command::Connect { peer, discard_my_data } => {
-                self.connect(peer, discard_my_data).map(|()| Some(None))
-            }
+            Command::Connect {
+                peer,
+                discard_my_data,
+            } => self.connect(peer, discard_my_data).map(|()| Some(None)),
             Command::Disconnect { peer } => {
                 self.disconnect(call, peer);
                 Ok(None)
             }
             Command::Promote { force } => self.start_promotion(call, force).map(|()| None),
             Command::Demote { force } => self.start_demotion(call, force).map(|()| None),
-            Command::NewGeneration { volume, clear_bitmap } => {
-                self.new_generation(call, volume, clear_bitmap)
-            }
+            Command::NewGeneration {
+                volume,
+                clear_bitmap,
+            } => self.new_generation(call, volume, clear_bitmap),
             Command::Stop => self.start_stop(call).map(|()| None),
         };
         match result {
@@ -46,7 +48,7 @@ impl<B: Clone> Resource<B> {
         number: VolumeNumber,
         disk: AttachedDisk,
     ) -> Result<Option<String>, Refusal> {
-        let name = &self.config.name;
+        let name = self.config.name.clone();
         let Some(volume) = self.volumes.get_mut(&number) else {
             let reason = alloc::format!("{name} has no {number:?}");
             return Err(Refusal::new(RefusalCode::InvalidRequest, reason, ""));
@@ -64,8 +66,8 @@ impl<B: Clone> Resource<B> {
             .collect();
         self.attachments += 1;
         let now = self.cx.now;
-        let (local, bitmaps) =
-            LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(|error| {
+        let (local, bitmaps) = LocalDisk::attach(disk, &peers, self.boot, self.attachments, now)
+            .map_err(|error| {
                 let (reason, help) = match error {
                     AttachError::NoPeerSlot => (
                         "the metadata has no room for another peer's bitmap",
@@ -98,7 +100,9 @@ impl<B: Clone> Resource<B> {
 
     fn configure(&mut self, config: ResourceConfig) {
         for peer in &config.peers {
-            let Some(connection) = self.connections.get_mut(&peer.node_id) else { continue };
+            let Some(connection) = self.connections.get_mut(&peer.node_id) else {
+                continue;
+            };
             if connection.config != *peer {
                 connection.config = peer.clone();
                 self.drop_link(peer.node_id, LinkLoss::Renegotiate);
@@ -129,7 +133,9 @@ impl<B: Clone> Resource<B> {
             return Err(Refusal::new(RefusalCode::DiscardWhilePrimary, reason, help));
         }
         for node in self.selected(peer)? {
-            let Some(connection) = self.connections.get_mut(&node) else { continue };
+            let Some(connection) = self.connections.get_mut(&node) else {
+                continue;
+            };
             if connection.state == ConnectionState::Connected {
                 continue;
             }
@@ -138,7 +144,11 @@ impl<B: Clone> Resource<B> {
                 let note = "trying to reach the peer";
                 connection.enter(ConnectionState::Connecting, note, self.cx.now);
                 if connection.link.is_none() {
-                    self.cx.out.push(Action::SeekLink { peer: node, seek: true, at_once: true });
+                    self.cx.out.push(Action::SeekLink {
+                        peer: node,
+                        seek: true,
+                        at_once: true,
+                    });
                 }
             }
         }
@@ -156,7 +166,9 @@ impl<B: Clone> Resource<B> {
         let mut waits = false;
         for node in nodes {
             self.disconnect_peer(node);
-            let Some(connection) = self.connections.get_mut(&node) else { continue };
+            let Some(connection) = self.connections.get_mut(&node) else {
+                continue;
+            };
             // One link is enough to wait for: links close side by side, within a short deadline.
             if connection.link.is_some() && !waits {
                 connection.disconnecting.push(call);
@@ -169,14 +181,20 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn disconnect_peer(&mut self, node: NodeId) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         if let Some(link) = connection.link.as_ref().map(|link| link.id) {
             if connection.connected_link().is_some() {
                 self.cx.send(node, link, Packet::Goodbye, None);
             }
             self.drop_link(node, LinkLoss::Commanded);
         }
-        self.cx.out.push(Action::SeekLink { peer: node, seek: false, at_once: false });
+        self.cx.out.push(Action::SeekLink {
+            peer: node,
+            seek: false,
+            at_once: false,
+        });
         if let Some(connection) = self.connections.get_mut(&node) {
             let note = "disconnected by command";
             connection.enter(ConnectionState::StandAlone, note, self.cx.now);
@@ -197,7 +215,11 @@ impl<B: Clone> Resource<B> {
         };
         let Some(local) = &volume.local else {
             let reason = alloc::format!("{name}/{number} has no disk");
-            return refuse(RefusalCode::StateDiskless, reason, alloc::format!("rbdadm up {name}"));
+            return refuse(
+                RefusalCode::StateDiskless,
+                reason,
+                alloc::format!("rbdadm up {name}"),
+            );
         };
         if !clear_bitmap {
             if volume.disk != DiskState::UpToDate {
@@ -218,7 +240,8 @@ impl<B: Clone> Resource<B> {
             return refuse(RefusalCode::InvalidRequest, reason, help);
         }
         if self.role == Role::Primary || self.clearing.is_some() {
-            let reason = String::from("both nodes must be Secondary, and no other such command run");
+            let reason =
+                String::from("both nodes must be Secondary, and no other such command run");
             return refuse(RefusalCode::InvalidRequest, reason, String::new());
         }
         let established: Vec<(NodeId, LinkId)> = volume
@@ -235,7 +258,11 @@ impl<B: Clone> Resource<B> {
         let generation = self.cx.random.generation();
         self.clearing = Some((call, number));
         for (node, link) in established {
-            let packet = Packet::NewGeneration { id: generation.0, volume: number, generation };
+            let packet = Packet::NewGeneration {
+                id: generation.0,
+                volume: number,
+                generation,
+            };
             self.cx.send(node, link, packet, None);
         }
         Ok(None)
@@ -253,16 +280,21 @@ impl<B: Clone> Resource<B> {
         let adopted = self.role == Role::Secondary
             && self.volumes.get(&number).is_some_and(|volume| {
                 volume.local.as_ref().is_some_and(LocalDisk::is_fresh)
-                    && volume.peers.get(&node).is_some_and(|peer| {
-                        peer.replication == ReplicationState::Established
-                    })
+                    && volume
+                        .peers
+                        .get(&node)
+                        .is_some_and(|peer| peer.replication == ReplicationState::Established)
             });
         if adopted {
             self.skip_initial_sync(node, number, generation);
         }
         // The answer is not held back until it is durable here: were it lost, the next handshake
         // would find just-created metadata and copy everything, which is safe.
-        let packet = Packet::NewGenerationAck { id, volume: number, adopted };
+        let packet = Packet::NewGenerationAck {
+            id,
+            volume: number,
+            adopted,
+        };
         self.cx.send(node, link, packet, None);
     }
 
@@ -297,7 +329,9 @@ impl<B: Clone> Resource<B> {
     }
 
     fn skip_initial_sync(&mut self, node: NodeId, number: VolumeNumber, generation: GenerationId) {
-        let Some(volume) = self.volumes.get_mut(&number) else { return };
+        let Some(volume) = self.volumes.get_mut(&number) else {
+            return;
+        };
         volume.adopt_generation(generation);
         if let Some(peer) = volume.peers.get_mut(&node) {
             peer.bitmap.clear_all();
@@ -325,4 +359,3 @@ fn note_for(state: DiskState) -> &'static str {
         | DiskState::UpToDate => "",
     }
 }
-

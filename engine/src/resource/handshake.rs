@@ -4,9 +4,10 @@
 //! (A7). From then on until the peer's has come, the generations stay as sent.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::ids::NodeId;
+use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
@@ -17,6 +18,14 @@ use crate::decide::{Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
 use crate::volume::Volume;
 
+/// What was decided on one volume.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    number: VolumeNumber,
+    peer_disk: DiskState,
+    verdict: Verdict,
+}
+
 impl<B: Clone> Resource<B> {
     /// Sends the greetings that have become due, and decides where both are known.
     pub(super) fn advance_handshakes(&mut self) {
@@ -24,7 +33,9 @@ impl<B: Clone> Resource<B> {
             .connections
             .values()
             .filter(|peer| {
-                peer.link.as_ref().is_some_and(|link| matches!(link.phase, Phase::Preparing { .. }))
+                peer.link
+                    .as_ref()
+                    .is_some_and(|link| matches!(link.phase, Phase::Preparing { .. }))
             })
             .map(super::Connection::node)
             .collect();
@@ -43,15 +54,23 @@ impl<B: Clone> Resource<B> {
     }
 
     fn greet(&mut self, node: NodeId) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         let hello = Hello {
             role: self.role,
             incarnation: self.incarnation,
             boot: self.boot,
             seen_incarnation: connection.seen_incarnation,
             discard_my_data: connection.discard_my_data,
-            volumes: self.volumes.values().map(|volume| describe(volume, node)).collect(),
+            volumes: self
+                .volumes
+                .values()
+                .map(|volume| describe(volume, node))
+                .collect(),
         };
         let sent = Box::new(hello.clone());
         let before = core::mem::replace(&mut link.phase, Phase::AwaitHello { sent });
@@ -62,17 +81,26 @@ impl<B: Clone> Resource<B> {
             }
         }
         self.cx.send(node, id, Packet::Hello(Box::new(hello)), None);
-        if let Phase::Preparing { theirs: Some(theirs) } = before {
+        if let Phase::Preparing {
+            theirs: Some(theirs),
+        } = before
+        {
             self.hello(node, theirs);
         }
     }
 
     /// The peer's greeting.
     pub(super) fn hello(&mut self, node: NodeId, theirs: Box<Hello>) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         match &mut link.phase {
-            Phase::Preparing { theirs: slot @ None } => *slot = Some(theirs),
+            Phase::Preparing {
+                theirs: slot @ None,
+            } => *slot = Some(theirs),
             Phase::AwaitHello { sent } => {
                 let sent = sent.clone();
                 self.decide_volumes(node, &sent, &theirs);
@@ -85,72 +113,113 @@ impl<B: Clone> Resource<B> {
     }
 
     fn decide_volumes(&mut self, node: NodeId, sent: &Hello, theirs: &Hello) {
-        if sent.volumes.len() != theirs.volumes.len() {
-            let text = alloc::format!(
-                "the peer has {} volumes, this node {}: the configurations differ",
-                theirs.volumes.len(),
-                sent.volumes.len()
-            );
-            self.refuse_link(node, text);
+        let verdicts = match self.compare_volumes(node, sent, theirs) {
+            Ok(verdicts) => verdicts,
+            Err(text) => {
+                self.refuse_link(node, text);
+                return;
+            }
+        };
+        let Some(connection) = self.connections.get_mut(&node) else {
             return;
-        }
-        let mut verdicts = Vec::new();
-        for own in &sent.volumes {
-            let Some(peer) = theirs.volumes.iter().find(|theirs| theirs.number == own.number)
-            else {
-                let text =
-                    alloc::format!("the peer has no {:?}: the configurations differ", own.number);
-                self.refuse_link(node, text);
-                return;
-            };
-            if let Some(text) = sizes_differ(own, peer) {
-                self.refuse_link(node, text);
-                return;
-            }
-            let own_side = Side { node: self.config.node_id, hello: sent, volume: own };
-            let peer_side = Side { node, hello: theirs, volume: peer };
-            let verdict = decide(own_side, peer_side);
-            self.cx.report(
-                Level::Debug,
-                Some(node),
-                Some(own.number),
-                alloc::format!("decided {verdict:?} from own {own:?} and the peer's {peer:?}"),
-            );
-            if let Verdict::Refuse(conflict) = verdict {
-                self.refuse_link(node, explain(conflict).into());
-                return;
-            }
-            verdicts.push((own.number, peer.disk, verdict));
-        }
-        let Some(connection) = self.connections.get_mut(&node) else { return };
-        let Some(link) = &mut connection.link else { return };
+        };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         link.phase = Phase::Connected;
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
         connection.peer_role = theirs.role;
         connection.discard_my_data = false;
         connection.enter(ConnectionState::Connected, "", self.cx.now);
-        let disks = sent.volumes.iter().map(|volume| (volume.number, volume.disk)).collect();
+        let disks = sent
+            .volumes
+            .iter()
+            .map(|volume| (volume.number, volume.disk))
+            .collect();
         connection.told = Some((sent.role, disks));
+        if verdicts
+            .iter()
+            .any(|entry| matches!(entry.verdict, Verdict::Target { .. }))
+        {
+            connection.seen_incarnation = 0;
+        }
         self.cx.report(Level::Info, Some(node), None, "connected");
-        for (number, disk, verdict) in verdicts {
-            let Some(volume) = self.volumes.get_mut(&number) else { continue };
+        for Decided {
+            number,
+            peer_disk,
+            verdict,
+        } in verdicts
+        {
+            let Some(volume) = self.volumes.get_mut(&number) else {
+                continue;
+            };
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = Some(id);
                 peer.handshaking = false;
-                peer.peer_disk = disk;
+                peer.peer_disk = peer_disk;
             }
             apply(volume, node, verdict, &mut self.cx);
-            if matches!(verdict, Verdict::Target { .. })
-                && let Some(connection) = self.connections.get_mut(&node)
-            {
-                connection.seen_incarnation = 0;
-            }
         }
     }
 
+    /// The verdict on every volume, or why this link must not be.
+    fn compare_volumes(
+        &mut self,
+        node: NodeId,
+        sent: &Hello,
+        theirs: &Hello,
+    ) -> Result<Vec<Decided>, String> {
+        if sent.volumes.len() != theirs.volumes.len() {
+            return Err(alloc::format!(
+                "the peer has {} volumes, this node {}: the configurations differ",
+                theirs.volumes.len(),
+                sent.volumes.len()
+            ));
+        }
+        let mut verdicts = Vec::new();
+        for own in &sent.volumes {
+            let Some(peer) = theirs
+                .volumes
+                .iter()
+                .find(|theirs| theirs.number == own.number)
+            else {
+                let number = own.number;
+                return Err(alloc::format!(
+                    "the peer has no {number:?}: the configurations differ"
+                ));
+            };
+            if let Some(text) = sizes_differ(own, peer) {
+                return Err(text);
+            }
+            let own_side = Side {
+                node: self.config.node_id,
+                hello: sent,
+                volume: own,
+            };
+            let peer_side = Side {
+                node,
+                hello: theirs,
+                volume: peer,
+            };
+            let verdict = decide(own_side, peer_side);
+            let text = alloc::format!("decided {verdict:?} from own {own:?}, the peer's {peer:?}");
+            self.cx
+                .report(Level::Debug, Some(node), Some(own.number), text);
+            if let Verdict::Refuse(conflict) = verdict {
+                return Err(explain(conflict).into());
+            }
+            verdicts.push(Decided {
+                number: own.number,
+                peer_disk: peer.disk,
+                verdict,
+            });
+        }
+        Ok(verdicts)
+    }
+
     /// The data of the two nodes must not be joined: the connection ends until a person decides.
-    fn refuse_link(&mut self, node: NodeId, text: alloc::string::String) {
+    fn refuse_link(&mut self, node: NodeId, text: String) {
         self.cx.report(Level::Error, Some(node), None, text.clone());
         self.drop_link(node, LinkLoss::Refused);
         if let Some(connection) = self.connections.get_mut(&node) {
@@ -161,7 +230,9 @@ impl<B: Clone> Resource<B> {
     /// Remembers that both nodes are in sync in these incarnations of theirs.
     pub(super) fn note_seen(&mut self) {
         for connection in self.connections.values_mut() {
-            let Some(link) = &connection.link else { continue };
+            let Some(link) = &connection.link else {
+                continue;
+            };
             if !matches!(link.phase, Phase::Connected)
                 || connection.seen_incarnation == link.peer_incarnation
             {
@@ -236,12 +307,14 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
     }
 }
 
-fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<alloc::string::String> {
+fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<String> {
     let both = own.size_bytes != 0 && peer.size_bytes != 0;
     (both && own.size_bytes != peer.size_bytes).then(|| {
         alloc::format!(
             "the peer's {:?} has {} bytes, this node's {}: make both equal with the `size` option",
-            own.number, peer.size_bytes, own.size_bytes
+            own.number,
+            peer.size_bytes,
+            own.size_bytes
         )
     })
 }

@@ -17,10 +17,16 @@ const HANDSHAKE_MS: u64 = 10_000;
 impl<B: Clone> Resource<B> {
     pub(super) fn link_up(&mut self, node: NodeId, id: LinkId) {
         let now = self.cx.now;
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         if connection.state == ConnectionState::StandAlone {
             let loss = LinkLoss::Commanded;
-            self.cx.out.push(Action::DropLink { peer: node, link: id, loss });
+            self.cx.out.push(Action::DropLink {
+                peer: node,
+                link: id,
+                loss,
+            });
             return;
         }
         connection.link = Some(Link {
@@ -31,23 +37,35 @@ impl<B: Clone> Resource<B> {
             last_heard: now,
             ping_sent: None,
         });
-        connection.enter(ConnectionState::Connecting, "the handshake is under way", now);
+        connection.enter(
+            ConnectionState::Connecting,
+            "the handshake is under way",
+            now,
+        );
     }
 
     pub(super) fn link_down(&mut self, node: NodeId, id: LinkId, loss: LinkLoss) {
-        let Some(connection) = self.connections.get(&node) else { return };
+        let Some(connection) = self.connections.get(&node) else {
+            return;
+        };
         if connection.link.as_ref().is_none_or(|link| link.id != id) {
             return;
         }
         self.lose_link(node, loss);
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         connection.link = None;
         for call in core::mem::take(&mut connection.disconnecting) {
             self.cx.reply(call, Ok(None));
         }
         if connection.state != ConnectionState::StandAlone {
             let at_once = loss == LinkLoss::Renegotiate;
-            self.cx.out.push(Action::SeekLink { peer: node, seek: true, at_once });
+            self.cx.out.push(Action::SeekLink {
+                peer: node,
+                seek: true,
+                at_once,
+            });
             let (_, why) = describe(loss);
             connection.enter(ConnectionState::Connecting, why, self.cx.now);
         }
@@ -56,22 +74,34 @@ impl<B: Clone> Resource<B> {
     /// Closes the link. What that means for the volumes is settled at once, not when the sockets
     /// are closed.
     pub(super) fn drop_link(&mut self, node: NodeId, loss: LinkLoss) {
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         let Some(link) = &connection.link else { return };
         if matches!(link.phase, Phase::Closing) {
             return;
         }
         let id = link.id;
-        self.cx.out.push(Action::DropLink { peer: node, link: id, loss });
+        self.cx.out.push(Action::DropLink {
+            peer: node,
+            link: id,
+            loss,
+        });
         self.lose_link(node, loss);
-        if let Some(link) = self.connections.get_mut(&node).and_then(|peer| peer.link.as_mut()) {
+        if let Some(link) = self
+            .connections
+            .get_mut(&node)
+            .and_then(|peer| peer.link.as_mut())
+        {
             link.phase = Phase::Closing;
         }
     }
 
     fn lose_link(&mut self, node: NodeId, loss: LinkLoss) {
         let now = self.cx.now;
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         let Some(link) = &connection.link else { return };
         if matches!(link.phase, Phase::Closing) {
             return;
@@ -124,21 +154,32 @@ impl<B: Clone> Resource<B> {
     /// Tells connected peers of changes of the own role and disks.
     pub(super) fn tell_state(&mut self) {
         for connection in self.connections.values_mut() {
-            let Some(link) = connection.connected_link() else { continue };
+            let Some(link) = connection.connected_link() else {
+                continue;
+            };
             let same = connection.told.as_ref().is_some_and(|(role, disks)| {
                 *role == self.role
                     && disks.len() == self.volumes.len()
-                    && disks.iter().zip(self.volumes.values()).all(|((number, disk), volume)| {
-                        *number == volume.number && *disk == volume.disk
-                    })
+                    && disks
+                        .iter()
+                        .zip(self.volumes.values())
+                        .all(|((number, disk), volume)| {
+                            *number == volume.number && *disk == volume.disk
+                        })
             });
             if same {
                 continue;
             }
-            let disks: Vec<_> =
-                self.volumes.values().map(|volume| (volume.number, volume.disk)).collect();
+            let disks: Vec<_> = self
+                .volumes
+                .values()
+                .map(|volume| (volume.number, volume.disk))
+                .collect();
             connection.told = Some((self.role, disks.clone()));
-            let packet = Packet::State { role: self.role, disks };
+            let packet = Packet::State {
+                role: self.role,
+                disks,
+            };
             self.cx.send(connection.config.node_id, link, packet, None);
         }
     }
@@ -167,9 +208,13 @@ impl<B: Clone> Resource<B> {
     fn check_silence(&mut self, node: NodeId) {
         let now = self.cx.now;
         let stuck = self.is_stuck(node);
-        let Some(connection) = self.connections.get_mut(&node) else { return };
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         let net = connection.config.net.clone();
-        let Some(link) = &mut connection.link else { return };
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         let id = link.id;
         let loss = match (&link.phase, link.ping_sent) {
             (Phase::Closing, _) => return,
@@ -183,7 +228,8 @@ impl<B: Clone> Resource<B> {
                 if now.ms_since(link.last_heard) >= u64::from(net.ping_interval_ms) {
                     link.ping_sent = Some(now);
                     let id_of_ping = self.cx.name();
-                    self.cx.send(node, id, Packet::Ping { id: id_of_ping }, None);
+                    self.cx
+                        .send(node, id, Packet::Ping { id: id_of_ping }, None);
                 }
                 false
             }
@@ -203,7 +249,9 @@ impl<B: Clone> Resource<B> {
 
     /// Whether the peer has left a request unanswered for too long although it is alive.
     fn is_stuck(&self, node: NodeId) -> bool {
-        let Some(connection) = self.connections.get(&node) else { return false };
+        let Some(connection) = self.connections.get(&node) else {
+            return false;
+        };
         let net = &connection.config.net;
         let limit = u64::from(net.timeout_ms) * u64::from(net.ko_count);
         limit > 0

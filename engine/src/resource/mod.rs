@@ -80,10 +80,18 @@ impl<B: Clone> Resource<B> {
         let volumes = config
             .volumes
             .iter()
-            .map(|volume| (volume.number, Volume::new(volume.clone(), nodes.iter().copied())))
+            .map(|volume| {
+                (
+                    volume.number,
+                    Volume::new(volume.clone(), nodes.iter().copied()),
+                )
+            })
             .collect();
-        let connections =
-            config.peers.iter().map(|peer| (peer.node_id, Connection::new(peer.clone()))).collect();
+        let connections = config
+            .peers
+            .iter()
+            .map(|peer| (peer.node_id, Connection::new(peer.clone())))
+            .collect();
         Self {
             config,
             boot: seed.boot,
@@ -106,7 +114,13 @@ impl<B: Clone> Resource<B> {
     pub fn handle(&mut self, now: Time, event: Event<B>, actions: &mut Vec<Action<B>>) {
         self.cx.now = self.cx.now.max(now);
         match event {
-            Event::Request { id, volume, kind, range, data } => {
+            Event::Request {
+                id,
+                volume,
+                kind,
+                range,
+                data,
+            } => {
                 self.cx.client_requests += 1;
                 let Some(volume) = self.volumes.get_mut(&volume) else {
                     self.cx.complete(id, Err(RequestError::Invalid));
@@ -132,7 +146,12 @@ impl<B: Clone> Resource<B> {
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
-            Event::Packet { peer, link, packet, data } => self.packet(peer, link, packet, data),
+            Event::Packet {
+                peer,
+                link,
+                packet,
+                data,
+            } => self.packet(peer, link, packet, data),
             Event::Timer => self.timer(),
             Event::Command { call, command } => self.command(call, command),
             Event::Openers { volume, count } => {
@@ -164,9 +183,13 @@ impl<B: Clone> Resource<B> {
     }
 
     fn disk_done(&mut self, id: OperationId, result: Result<Option<B>, DiskError>) {
-        let Some(operation) = self.cx.finished(id) else { return };
+        let Some(operation) = self.cx.finished(id) else {
+            return;
+        };
         let cx = &mut self.cx;
-        let Some(volume) = self.volumes.get_mut(&operation.volume()) else { return };
+        let Some(volume) = self.volumes.get_mut(&operation.volume()) else {
+            return;
+        };
         match operation {
             Operation::Write { write, .. } => {
                 volume.local_write_done(write, result.map(drop), cx);
@@ -182,7 +205,13 @@ impl<B: Clone> Resource<B> {
             Operation::PeerFlush { peer, link, id, .. } => {
                 volume.peer_flush_done(peer, link, id, result.map(drop), cx);
             }
-            Operation::ResyncRead { peer, link, id, range, .. } => {
+            Operation::ResyncRead {
+                peer,
+                link,
+                id,
+                range,
+                ..
+            } => {
                 volume.resync_read_done(peer, link, id, range, result, cx);
             }
             Operation::Superblock { .. }
@@ -192,10 +221,16 @@ impl<B: Clone> Resource<B> {
     }
 
     fn meta_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
-        let Some(operation) = self.cx.finished(id) else { return };
+        let Some(operation) = self.cx.finished(id) else {
+            return;
+        };
         let cx = &mut self.cx;
-        let Some(volume) = self.volumes.get_mut(&operation.volume()) else { return };
-        let Some(local) = &mut volume.local else { return };
+        let Some(volume) = self.volumes.get_mut(&operation.volume()) else {
+            return;
+        };
+        let Some(local) = &mut volume.local else {
+            return;
+        };
         let (attachment, what) = match operation {
             Operation::Superblock { attachment, .. } => (attachment, "superblock"),
             Operation::Intent { attachment, .. } => (attachment, "write-intent log"),
@@ -229,14 +264,20 @@ impl<B: Clone> Resource<B> {
     #[must_use]
     pub fn status(&self, now: Time) -> ResourceStatus {
         let lower = |number| self.cx.operations_on(number);
-        let devices =
-            self.volumes.values().map(|volume| volume.device_status(lower(volume.number)));
+        let devices = self
+            .volumes
+            .values()
+            .map(|volume| volume.device_status(lower(volume.number)));
         ResourceStatus {
             name: self.config.name.clone(),
             node_id: self.config.node_id,
             role: self.role,
             devices: devices.collect(),
-            connections: self.connections.values().map(|peer| self.peer_status(peer, now)).collect(),
+            connections: self
+                .connections
+                .values()
+                .map(|peer| self.peer_status(peer, now))
+                .collect(),
         }
     }
 
@@ -277,7 +318,10 @@ impl<B: Clone> Resource<B> {
     #[must_use]
     pub fn primary_peer(&self) -> Option<NodeId> {
         let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
-        self.connections.values().find(primary).map(Connection::node)
+        self.connections
+            .values()
+            .find(primary)
+            .map(Connection::node)
     }
 
     /// How much more client work it takes now.
@@ -294,7 +338,11 @@ impl<B: Clone> Resource<B> {
     pub fn link_room(&self, peer: NodeId) -> Room {
         let (mut requests, mut bytes) = (0_u32, 0_u64);
         for volume in self.volumes.values() {
-            for write in volume.peer_writes.values().filter(|write| write.peer == peer) {
+            for write in volume
+                .peer_writes
+                .values()
+                .filter(|write| write.peer == peer)
+            {
                 requests = requests.saturating_add(1);
                 bytes += u64::from(write.range.length);
             }
@@ -325,10 +373,14 @@ impl<B: Clone> Resource<B> {
     }
 
     fn peer_name(&self, node: NodeId) -> &str {
-        self.connections.get(&node).map_or("an unknown peer", |peer| peer.config.name.as_str())
+        self.connections
+            .get(&node)
+            .map_or("an unknown peer", |peer| peer.config.name.as_str())
     }
 
     fn all_checkpoints_done(&self) -> bool {
-        self.volumes.values().all(|volume| volume.checkpoint == Checkpoint::Done)
+        self.volumes
+            .values()
+            .all(|volume| volume.checkpoint == Checkpoint::Done)
     }
 }

@@ -12,7 +12,11 @@ use crate::volume::PeerWriteKind;
 impl<B: Clone> Resource<B> {
     pub(super) fn packet(&mut self, node: NodeId, id: LinkId, packet: Packet, data: Option<B>) {
         let now = self.cx.now;
-        let Some(link) = self.connections.get_mut(&node).and_then(|peer| peer.current(id)) else {
+        let Some(link) = self
+            .connections
+            .get_mut(&node)
+            .and_then(|peer| peer.current(id))
+        else {
             return; // of an older link (A7)
         };
         link.last_heard = now;
@@ -38,15 +42,26 @@ impl<B: Clone> Resource<B> {
                 self.promote_request(node, id, request);
                 Ok(())
             }
-            Packet::PromoteReply { id: request, granted } => {
+            Packet::PromoteReply {
+                id: request,
+                granted,
+            } => {
                 self.promote_reply(node, request, granted);
                 Ok(())
             }
-            Packet::NewGeneration { id: request, volume, generation } => {
+            Packet::NewGeneration {
+                id: request,
+                volume,
+                generation,
+            } => {
                 self.new_generation_request(node, id, request, volume, generation);
                 Ok(())
             }
-            Packet::NewGenerationAck { volume, adopted, id: request } => {
+            Packet::NewGenerationAck {
+                volume,
+                adopted,
+                id: request,
+            } => {
                 self.new_generation_reply(node, volume, request, adopted);
                 Ok(())
             }
@@ -77,7 +92,13 @@ impl<B: Clone> Resource<B> {
                 let work = PeerWriteKind::Write { data, fua };
                 volume.accept_peer_write(node, link, id, range, work, cx)
             }
-            Packet::Zero { id, range, fua, discard, .. } => {
+            Packet::Zero {
+                id,
+                range,
+                fua,
+                discard,
+                ..
+            } => {
                 let work = PeerWriteKind::Zero { fua, discard };
                 volume.accept_peer_write(node, link, id, range, work, cx)
             }
@@ -99,11 +120,18 @@ impl<B: Clone> Resource<B> {
             }
             Packet::FlushAck { id, .. } => {
                 let known = volume.peer_flush_acked(id, node, cx);
-                known.then_some(()).ok_or("an acknowledgement of a flush that is not under way")
+                known
+                    .then_some(())
+                    .ok_or("an acknowledgement of a flush that is not under way")
             }
             Packet::NegativeAck { .. } => {
                 volume.lose_peer(node, DiskState::Failed, cx);
-                cx.report(Level::Warn, Some(node), Some(number), "the peer's disk has failed");
+                cx.report(
+                    Level::Warn,
+                    Some(node),
+                    Some(number),
+                    "the peer's disk has failed",
+                );
                 Ok(())
             }
             Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
@@ -133,8 +161,12 @@ impl<B: Clone> Resource<B> {
             connection.consented_until = None;
         }
         for (number, disk) in disks {
-            let Some(volume) = self.volumes.get_mut(number) else { continue };
-            let Some(peer) = volume.peers.get_mut(&node) else { continue };
+            let Some(volume) = self.volumes.get_mut(number) else {
+                continue;
+            };
+            let Some(peer) = volume.peers.get_mut(&node) else {
+                continue;
+            };
             let had_disk = peer.has_disk();
             peer.peer_disk = *disk;
             if had_disk && !peer.has_disk() {

@@ -71,7 +71,11 @@ impl<B: Clone> Resource<B> {
     pub(super) fn start_promotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
         if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
             let reason = "another change of role is under way";
-            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+            return Err(Refusal::new(
+                RefusalCode::StateTransient,
+                reason,
+                "try again",
+            ));
         }
         if self.role == Role::Primary {
             self.cx.reply(call, Ok(None));
@@ -90,7 +94,10 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn promotion_deadline(&self) -> Option<Time> {
-        self.promotion.as_ref().filter(|step| !step.recording).map(|step| step.deadline)
+        self.promotion
+            .as_ref()
+            .filter(|step| !step.recording)
+            .map(|step| step.deadline)
     }
 
     pub(super) fn check_promotion_deadline(&mut self) {
@@ -109,7 +116,11 @@ impl<B: Clone> Resource<B> {
     pub(super) fn advance_promotion(&mut self) {
         let Some(step) = &self.promotion else { return };
         if step.recording {
-            if self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
+            if self
+                .volumes
+                .values()
+                .all(|volume| is_settled(volume.local.as_ref()))
+            {
                 self.end_promotion();
             }
             return;
@@ -126,7 +137,11 @@ impl<B: Clone> Resource<B> {
         if !self.has_all_consents() {
             return;
         }
-        if self.volumes.values().any(|volume| !volume.peer_writes.is_empty()) {
+        if self
+            .volumes
+            .values()
+            .any(|volume| !volume.peer_writes.is_empty())
+        {
             return;
         }
         self.record_promotion();
@@ -155,7 +170,10 @@ impl<B: Clone> Resource<B> {
         if force {
             return None;
         }
-        let volume = self.volumes.values().find(|volume| volume.disk != DiskState::UpToDate)?;
+        let volume = self
+            .volumes
+            .values()
+            .find(|volume| volume.disk != DiskState::UpToDate)?;
         let reason = alloc::format!(
             "{name}/{} is {}: {}",
             volume.number,
@@ -176,15 +194,20 @@ impl<B: Clone> Resource<B> {
 
     /// Asks every connected peer for its consent; true when all have given it.
     fn has_all_consents(&mut self) -> bool {
-        let Some(step) = &mut self.promotion else { return false };
+        let Some(step) = &mut self.promotion else {
+            return false;
+        };
         if step.request.is_none() {
             let request = self.cx.name();
             step.request = Some(request);
             for connection in self.connections.values() {
-                let Some(link) = connection.connected_link() else { continue };
+                let Some(link) = connection.connected_link() else {
+                    continue;
+                };
                 let node = connection.node();
                 step.missing_consents.insert(node);
-                self.cx.send(node, link, Packet::PromoteRequest { id: request }, None);
+                self.cx
+                    .send(node, link, Packet::PromoteRequest { id: request }, None);
             }
         }
         step.missing_consents.is_empty()
@@ -194,7 +217,10 @@ impl<B: Clone> Resource<B> {
     pub(super) fn promote_request(&mut self, node: NodeId, link: LinkId, id: u64) {
         let mine = self.config.node_id;
         // If both ask at once, the lower node number goes first.
-        let rival = self.promotion.as_ref().is_some_and(|step| step.recording || mine < node);
+        let rival = self
+            .promotion
+            .as_ref()
+            .is_some_and(|step| step.recording || mine < node);
         let granted = self.role != Role::Primary && !rival;
         if granted {
             let until = self.cx.now.plus_ms(CONSENT_MS);
@@ -202,12 +228,15 @@ impl<B: Clone> Resource<B> {
                 connection.consented_until = Some(until);
             }
         }
-        self.cx.send(node, link, Packet::PromoteReply { id, granted }, None);
+        self.cx
+            .send(node, link, Packet::PromoteReply { id, granted }, None);
     }
 
     /// A peer's consent or refusal.
     pub(super) fn promote_reply(&mut self, node: NodeId, id: u64, granted: bool) {
-        let Some(step) = &mut self.promotion else { return };
+        let Some(step) = &mut self.promotion else {
+            return;
+        };
         if step.request != Some(id) {
             return;
         }
@@ -215,7 +244,9 @@ impl<B: Clone> Resource<B> {
         if granted {
             return;
         }
-        let Some(step) = self.promotion.take() else { return };
+        let Some(step) = self.promotion.take() else {
+            return;
+        };
         let reason = alloc::format!("{} is Primary or about to be", self.peer_name(node));
         let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, "");
         self.cx.reply(step.call, Err(refusal));
@@ -261,7 +292,9 @@ impl<B: Clone> Resource<B> {
     }
 
     fn end_promotion(&mut self) {
-        let Some(step) = self.promotion.take() else { return };
+        let Some(step) = self.promotion.take() else {
+            return;
+        };
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));
         if step.forced {
@@ -275,13 +308,18 @@ impl<B: Clone> Resource<B> {
             volume.role = role;
             volume.unsettled = true;
         }
-        self.cx.report(Level::Info, None, None, alloc::format!("role {role}"));
+        self.cx
+            .report(Level::Info, None, None, alloc::format!("role {role}"));
     }
 
     pub(super) fn start_demotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
         if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
             let reason = "another change of role is under way";
-            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+            return Err(Refusal::new(
+                RefusalCode::StateTransient,
+                reason,
+                "try again",
+            ));
         }
         if self.role != Role::Primary {
             self.cx.reply(call, Ok(None));
@@ -299,8 +337,7 @@ impl<B: Clone> Resource<B> {
             return Ok(());
         };
         let name = &self.config.name;
-        let reason =
-            alloc::format!("{name}/{} has {} client(s)", volume.number, volume.openers);
+        let reason = alloc::format!("{name}/{} has {} client(s)", volume.number, volume.openers);
         let help = alloc::format!(
             "disconnect them first, or fail their I/O: rbdadm secondary --force {name}"
         );
@@ -312,7 +349,9 @@ impl<B: Clone> Resource<B> {
         for volume in self.volumes.values_mut() {
             volume.role = Role::Secondary;
             volume.fail_waiting(crate::contract::RequestError::NotPrimary, &mut self.cx);
-            self.cx.out.push(Action::CloseClients { volume: volume.number });
+            self.cx.out.push(Action::CloseClients {
+                volume: volume.number,
+            });
             volume.unsettled = true;
         }
         self.demotion = Some(Demotion::Draining(call));
@@ -320,44 +359,51 @@ impl<B: Clone> Resource<B> {
 
     /// Takes a demotion as far as it can go.
     pub(super) fn advance_demotion(&mut self) {
+        let quiet = self.volumes.values().all(super::Volume::is_quiet);
+        let settled = self
+            .volumes
+            .values()
+            .all(|volume| is_settled(volume.local.as_ref()));
         match self.demotion {
-            Some(Demotion::Draining(call)) => {
-                if self.volumes.values().all(super::Volume::is_quiet) {
-                    for volume in self.volumes.values_mut().filter(|volume| volume.local.is_some())
-                    {
-                        volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
+            Some(Demotion::Draining(call)) if quiet => {
+                for volume in self
+                    .volumes
+                    .values_mut()
+                    .filter(|volume| volume.local.is_some())
+                {
+                    volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
+                }
+                self.demotion = Some(Demotion::Flushing(call));
+            }
+            Some(Demotion::Flushing(call)) if quiet => {
+                for volume in self.volumes.values_mut() {
+                    if let Some(local) = &mut volume.local {
+                        local.record_primary(false);
                     }
-                    self.demotion = Some(Demotion::Flushing(call));
+                    volume.unsettled = true;
+                }
+                self.demotion = Some(Demotion::Recording(call));
+            }
+            Some(Demotion::Recording(call)) if settled => {
+                self.demotion = None;
+                self.set_role(Role::Secondary);
+                if let Some(call) = call {
+                    self.cx.reply(call, Ok(None));
                 }
             }
-            Some(Demotion::Flushing(call)) => {
-                if self.volumes.values().all(super::Volume::is_quiet) {
-                    for volume in self.volumes.values_mut() {
-                        if let Some(local) = &mut volume.local {
-                            local.record_primary(false);
-                        }
-                        volume.unsettled = true;
-                    }
-                    self.demotion = Some(Demotion::Recording(call));
-                }
+            Some(Demotion::Draining(_) | Demotion::Flushing(_) | Demotion::Recording(_)) | None => {
             }
-            Some(Demotion::Recording(call)) => {
-                if self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
-                    self.demotion = None;
-                    self.set_role(Role::Secondary);
-                    if let Some(call) = call {
-                        self.cx.reply(call, Ok(None));
-                    }
-                }
-            }
-            None => {}
         }
     }
 
     pub(super) fn start_stop(&mut self, call: CallId) -> Result<(), Refusal> {
         if self.stop != Stop::No || self.promotion.is_some() {
             let reason = "another change of role is under way";
-            return Err(Refusal::new(RefusalCode::StateTransient, reason, "try again"));
+            return Err(Refusal::new(
+                RefusalCode::StateTransient,
+                reason,
+                "try again",
+            ));
         }
         self.refuse_if_open()?;
         self.stop = Stop::Resting(call);
@@ -406,12 +452,19 @@ impl<B: Clone> Resource<B> {
             }
             Stop::Recording(call) => {
                 let links = self.connections.values().any(|peer| peer.link.is_some());
-                if !links && self.volumes.values().all(|volume| is_settled(volume.local.as_ref())) {
+                if !links
+                    && self
+                        .volumes
+                        .values()
+                        .all(|volume| is_settled(volume.local.as_ref()))
+                {
                     for volume in self.volumes.values_mut() {
                         if volume.local.take().is_some() {
                             volume.disk = DiskState::Diskless;
                             volume.disk_note = String::from("stopped");
-                            self.cx.out.push(Action::ReleaseDisk { volume: volume.number });
+                            self.cx.out.push(Action::ReleaseDisk {
+                                volume: volume.number,
+                            });
                         }
                     }
                     self.stop = Stop::Done;

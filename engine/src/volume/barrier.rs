@@ -53,12 +53,28 @@ impl<B: Clone> Volume<B> {
         for peer in self.peers.values() {
             if let Some(link) = peer.link.filter(|_| peer.is_mirrored()) {
                 legs.push((peer.node, Leg::Pending, peer.next_unstable));
-                cx.send(peer.node, link, Packet::Flush { id, volume: self.number }, None);
+                cx.send(
+                    peer.node,
+                    link,
+                    Packet::Flush {
+                        id,
+                        volume: self.number,
+                    },
+                    None,
+                );
             }
         }
-        let barrier = Barrier { purpose, local: Leg::Pending, legs, since: cx.now };
+        let barrier = Barrier {
+            purpose,
+            local: Leg::Pending,
+            legs,
+            since: cx.now,
+        };
         self.barriers.insert(id, barrier);
-        let operation = Operation::Barrier { volume: self.number, barrier: id };
+        let operation = Operation::Barrier {
+            volume: self.number,
+            barrier: id,
+        };
         cx.disk(operation, DiskRequest::Flush, ByteRange::new(0, 0), None);
         id
     }
@@ -81,7 +97,9 @@ impl<B: Clone> Volume<B> {
 
     /// The peer has made durable what it had acknowledged when the barrier started.
     pub(crate) fn peer_flush_acked(&mut self, id: u64, node: NodeId, cx: &mut Context<B>) -> bool {
-        let Some(barrier) = self.barriers.get_mut(&id) else { return false };
+        let Some(barrier) = self.barriers.get_mut(&id) else {
+            return false;
+        };
         let Some((_, leg, stable)) = barrier.legs.iter_mut().find(|(peer, ..)| *peer == node)
         else {
             return false;
@@ -116,7 +134,9 @@ impl<B: Clone> Volume<B> {
     }
 
     fn try_finish_barrier(&mut self, id: u64, cx: &mut Context<B>) {
-        let Some(barrier) = self.barriers.get(&id) else { return };
+        let Some(barrier) = self.barriers.get(&id) else {
+            return;
+        };
         let pending =
             barrier.local == Leg::Pending || barrier.legs.iter().any(|leg| leg.1 == Leg::Pending);
         if pending {
@@ -131,11 +151,17 @@ impl<B: Clone> Volume<B> {
             self.leave_absent_peers_behind(cx);
             return;
         }
-        let Some(barrier) = self.barriers.remove(&id) else { return };
+        let Some(barrier) = self.barriers.remove(&id) else {
+            return;
+        };
         let local_failed = barrier.local == Leg::Lost || self.local.is_none();
         match barrier.purpose {
             BarrierPurpose::Client(request) => {
-                let result = if local_failed { Err(RequestError::Io) } else { Ok(None) };
+                let result = if local_failed {
+                    Err(RequestError::Io)
+                } else {
+                    Ok(None)
+                };
                 cx.complete(request, result);
             }
             BarrierPurpose::Checkpoint => self.checkpoint_flushed(barrier.since),

@@ -43,7 +43,13 @@ pub(crate) enum Checkpoint {
     /// The barrier of a full checkpoint.
     Flushing { regions: Vec<u32>, last: bool },
     /// Bitmap pages are being written.
-    Saving { regions: Vec<u32>, since: Time, in_flight: u32, next: Vec<(NodeId, u32)>, last: bool },
+    Saving {
+        regions: Vec<u32>,
+        since: Time,
+        in_flight: u32,
+        next: Vec<(NodeId, u32)>,
+        last: bool,
+    },
     /// The log is being written without the regions; only the last checkpoint waits for it.
     Cooling,
     /// The last checkpoint before the disk is let go is done.
@@ -68,7 +74,10 @@ impl<B: Clone> Volume<B> {
     /// Starts a barrier early when too much is unstable.
     pub(crate) fn bound_unstable(&mut self, cx: &mut Context<B>) {
         if self.checkpoint == Checkpoint::Idle
-            && self.peers.values().any(|peer| peer.unstable.len() > UNSTABLE_LIMIT)
+            && self
+                .peers
+                .values()
+                .any(|peer| peer.unstable.len() > UNSTABLE_LIMIT)
         {
             self.checkpoint = Checkpoint::Light;
             self.start_barrier(BarrierPurpose::Checkpoint, cx);
@@ -76,13 +85,18 @@ impl<B: Clone> Volume<B> {
     }
 
     fn start_full_checkpoint(&mut self, hot_limit: u32, cx: &mut Context<B>) -> bool {
-        let Some(local) = &self.local else { return false };
+        let Some(local) = &self.local else {
+            return false;
+        };
         let before = Time(cx.now.0.saturating_sub(IDLE_MS * 1_000_000));
         let regions = local.intent.idle(before, hot_limit);
         if regions.is_empty() && !self.has_pages_to_save() {
             return false;
         }
-        self.checkpoint = Checkpoint::Flushing { regions, last: false };
+        self.checkpoint = Checkpoint::Flushing {
+            regions,
+            last: false,
+        };
         self.start_barrier(BarrierPurpose::Checkpoint, cx);
         true
     }
@@ -94,18 +108,33 @@ impl<B: Clone> Volume<B> {
             return;
         };
         let regions = local.intent.idle(Time(u64::MAX), 0);
-        self.checkpoint = Checkpoint::Flushing { regions, last: true };
+        self.checkpoint = Checkpoint::Flushing {
+            regions,
+            last: true,
+        };
         self.start_barrier(BarrierPurpose::Checkpoint, cx);
     }
 
     fn has_pages_to_save(&self) -> bool {
-        self.peers.values().any(|peer| may_save(peer.replication) && peer.bitmap.has_unsaved())
-            || self.peers.values().any(|peer| self.full_sync_is_over(peer.node))
+        self.peers
+            .values()
+            .any(|peer| may_save(peer.replication) && peer.bitmap.has_unsaved())
+            || self
+                .peers
+                .values()
+                .any(|peer| self.full_sync_is_over(peer.node))
     }
 
     fn full_sync_is_over(&self, node: NodeId) -> bool {
-        let saved = self.peers.get(&node).is_some_and(|peer| !peer.bitmap.has_unsaved());
-        saved && self.local.as_ref().is_some_and(|local| local.is_full_sync(node))
+        let saved = self
+            .peers
+            .get(&node)
+            .is_some_and(|peer| !peer.bitmap.has_unsaved());
+        saved
+            && self
+                .local
+                .as_ref()
+                .is_some_and(|local| local.is_full_sync(node))
     }
 
     /// The barrier of a checkpoint is done.
@@ -119,7 +148,13 @@ impl<B: Clone> Volume<B> {
                     .map(|peer| (peer.node, 0))
                     .collect();
                 let since = if last { Time(u64::MAX) } else { since };
-                self.checkpoint = Checkpoint::Saving { regions, since, in_flight: 0, next, last };
+                self.checkpoint = Checkpoint::Saving {
+                    regions,
+                    since,
+                    in_flight: 0,
+                    next,
+                    last,
+                };
             }
             Checkpoint::Light | Checkpoint::Idle => {}
             other @ (Checkpoint::Saving { .. } | Checkpoint::Cooling | Checkpoint::Done) => {
@@ -135,7 +170,10 @@ impl<B: Clone> Volume<B> {
         match &mut self.checkpoint {
             Checkpoint::Saving { .. } => self.save_pages(cx),
             Checkpoint::Cooling => {
-                let busy = self.local.as_ref().is_some_and(|local| local.intent.is_busy());
+                let busy = self
+                    .local
+                    .as_ref()
+                    .is_some_and(|local| local.intent.is_busy());
                 if !busy {
                     self.checkpoint = Checkpoint::Done;
                 }
@@ -148,14 +186,21 @@ impl<B: Clone> Volume<B> {
     }
 
     fn save_pages(&mut self, cx: &mut Context<B>) {
-        let Checkpoint::Saving { regions, since, mut in_flight, mut next, last } =
-            core::mem::take(&mut self.checkpoint)
+        let Checkpoint::Saving {
+            regions,
+            since,
+            mut in_flight,
+            mut next,
+            last,
+        } = core::mem::take(&mut self.checkpoint)
         else {
             return;
         };
         let Some(local) = &mut self.local else { return };
         while in_flight < PAGES_IN_FLIGHT {
-            let Some((node, from)) = next.last().copied() else { break };
+            let Some((node, from)) = next.last().copied() else {
+                break;
+            };
             let Some(peer) = self.peers.get_mut(&node) else {
                 next.pop();
                 continue;
@@ -181,7 +226,13 @@ impl<B: Clone> Volume<B> {
             in_flight += 1;
         }
         if in_flight > 0 || !next.is_empty() {
-            self.checkpoint = Checkpoint::Saving { regions, since, in_flight, next, last };
+            self.checkpoint = Checkpoint::Saving {
+                regions,
+                since,
+                in_flight,
+                next,
+                last,
+            };
             return;
         }
         local.intent.cool(&regions, since);
@@ -193,7 +244,11 @@ impl<B: Clone> Volume<B> {
                 local.set_full_sync(node, false);
             }
         }
-        self.checkpoint = if last { Checkpoint::Cooling } else { Checkpoint::Idle };
+        self.checkpoint = if last {
+            Checkpoint::Cooling
+        } else {
+            Checkpoint::Idle
+        };
         self.unsettled = true;
     }
 
@@ -242,5 +297,8 @@ pub(crate) fn is_full_due(now: Time, last_full: Time) -> bool {
 
 /// A target keeps its bits on disk until the resync is over: what it has written is not flushed.
 fn may_save(replication: ReplicationState) -> bool {
-    !matches!(replication, ReplicationState::WFBitMapT | ReplicationState::SyncTarget)
+    !matches!(
+        replication,
+        ReplicationState::WFBitMapT | ReplicationState::SyncTarget
+    )
 }

@@ -25,7 +25,10 @@ impl<B: Clone> Volume<B> {
     /// Whether it is durable for every peer that does not get writes now that it is behind. Starts
     /// making it so if not.
     pub(crate) fn absent_peers_are_behind(&mut self, cx: &mut Context<B>) -> bool {
-        let all = self.peers.values().all(|peer| peer.is_mirrored() || self.is_behind(peer));
+        let all = self
+            .peers
+            .values()
+            .all(|peer| peer.is_mirrored() || self.is_behind(peer));
         if !all {
             self.leave_absent_peers_behind(cx);
         }

@@ -25,7 +25,9 @@ impl<B: Clone> Volume<B> {
         }
         self.peer_flush_lost(node);
         self.forget_peer_writes(node);
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         let any_unstable = peer.mark_unstable_dirty();
         peer.replication = ReplicationState::Off;
         peer.peer_disk = peer_disk;

@@ -35,8 +35,8 @@ pub(crate) use read::Read;
 pub(crate) use state::Counters;
 pub(crate) use write::Write;
 
-use crate::contract::{Action, DiskError, Level, RequestError, Time};
 use crate::context::Context;
+use crate::contract::{Action, DiskError, Level, RequestError, Time};
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
 
@@ -108,8 +108,8 @@ impl<B: Clone> Volume<B> {
         range.length > 0
             && range.offset.checked_add(u64::from(range.length)).is_some()
             && range.end() <= self.size_bytes()
-            && range.offset % block == 0
-            && u64::from(range.length) % block == 0
+            && range.offset.is_multiple_of(block)
+            && u64::from(range.length).is_multiple_of(block)
     }
 
     /// Lets waiting work go on as far as it can, then starts the metadata writes it asked for.
@@ -148,7 +148,9 @@ impl<B: Clone> Volume<B> {
         self.checkpoint = Checkpoint::Idle;
         self.renegotiate = true;
         self.fail_waiting(RequestError::Io, cx);
-        cx.out.push(Action::ReleaseDisk { volume: self.number });
+        cx.out.push(Action::ReleaseDisk {
+            volume: self.number,
+        });
         self.unsettled = true;
     }
 

@@ -59,7 +59,9 @@ impl<B: Clone> Volume<B> {
         if !self.accepts(range) {
             return Err("a write outside the volume or not on block boundaries");
         }
-        let Some(device) = self.peers.get_mut(&peer) else { return Err("an unknown peer") };
+        let Some(device) = self.peers.get_mut(&peer) else {
+            return Err("an unknown peer");
+        };
         let expected = match device.replication {
             ReplicationState::Established => !is_resync,
             ReplicationState::WFBitMapT | ReplicationState::SyncTarget => true,
@@ -69,14 +71,24 @@ impl<B: Clone> Volume<B> {
             return Err("a write while nothing is being replicated");
         }
         if is_resync {
-            let asked = device.target.as_ref().and_then(|target| target.outstanding.get(&id));
+            let asked = device
+                .target
+                .as_ref()
+                .and_then(|target| target.outstanding.get(&id));
             if asked != Some(&range) {
                 return Err("resync data nobody asked for");
             }
         }
         device.received_bytes += u64::from(range.length);
         let name = cx.name();
-        let write = PeerWrite { peer, link, id, range, is_resync, work: Some(work) };
+        let write = PeerWrite {
+            peer,
+            link,
+            id,
+            range,
+            is_resync,
+            work: Some(work),
+        };
         self.peer_writes.insert(name, write);
         if !self.try_start_peer_write(name, cx) {
             self.waiting_peer_writes.insert(name);
@@ -98,29 +110,43 @@ impl<B: Clone> Volume<B> {
     }
 
     fn try_start_peer_write(&mut self, name: u64, cx: &mut Context<B>) -> bool {
-        let Some(write) = self.peer_writes.get(&name) else { return true };
+        let Some(write) = self.peer_writes.get(&name) else {
+            return true;
+        };
         let range = write.range;
-        if self.peer_writes.range(..name).any(|(_, earlier)| earlier.range.overlaps(range)) {
+        if self
+            .peer_writes
+            .range(..name)
+            .any(|(_, earlier)| earlier.range.overlaps(range))
+        {
             return false;
         }
-        let Some(local) = &self.local else { return false };
+        let Some(local) = &self.local else {
+            return false;
+        };
         // A target is durably Inconsistent before anything is written over its old data (E1).
-        let target = self.peers.get(&write.peer).and_then(|peer| peer.target.as_ref());
+        let target = self
+            .peers
+            .get(&write.peer)
+            .and_then(|peer| peer.target.as_ref());
         if target.is_some_and(|target| !local.is_durable(target.inconsistent_version)) {
             return false;
         }
-        let Some(write) = self.peer_writes.get_mut(&name) else { return true };
+        let Some(write) = self.peer_writes.get_mut(&name) else {
+            return true;
+        };
         let (request, data) = match write.work.take() {
             Some(PeerWriteKind::Write { data, fua }) => (DiskRequest::Write { fua }, Some(data)),
             Some(PeerWriteKind::Zero { fua, discard }) => {
                 (DiskRequest::Zero { fua, discard }, None)
             }
-            Some(PeerWriteKind::Resync { data }) => {
-                (DiskRequest::Write { fua: false }, Some(data))
-            }
+            Some(PeerWriteKind::Resync { data }) => (DiskRequest::Write { fua: false }, Some(data)),
             None => return true,
         };
-        let operation = Operation::PeerWrite { volume: self.number, write: name };
+        let operation = Operation::PeerWrite {
+            volume: self.number,
+            write: name,
+        };
         cx.disk(operation, request, range, data);
         true
     }
@@ -132,8 +158,16 @@ impl<B: Clone> Volume<B> {
         result: Result<(), DiskError>,
         cx: &mut Context<B>,
     ) {
-        let Some(write) = self.peer_writes.remove(&name) else { return };
-        let PeerWrite { peer, link, id, range, .. } = write;
+        let Some(write) = self.peer_writes.remove(&name) else {
+            return;
+        };
+        let PeerWrite {
+            peer,
+            link,
+            id,
+            range,
+            ..
+        } = write;
         let volume = self.number;
         self.unsettled |= !self.waiting_peer_writes.is_empty() || !self.waiting_reads.is_empty();
         if let Err(error) = result {
@@ -147,7 +181,9 @@ impl<B: Clone> Volume<B> {
             return;
         }
         self.counters.written_bytes += u64::from(range.length);
-        let Some(device) = self.peers.get_mut(&peer) else { return };
+        let Some(device) = self.peers.get_mut(&peer) else {
+            return;
+        };
         if device.link != Some(link) {
             self.unsettled = true; // a handshake may wait for the last of the old link's writes
             return;
@@ -177,11 +213,20 @@ impl<B: Clone> Volume<B> {
     ) {
         let volume = self.number;
         if self.local.is_none() {
-            let packet = Packet::NegativeAck { id, volume, code: FailureCode::NoDisk };
+            let packet = Packet::NegativeAck {
+                id,
+                volume,
+                code: FailureCode::NoDisk,
+            };
             cx.send(peer, link, packet, None);
             return;
         }
-        let operation = Operation::PeerFlush { volume, peer, link, id };
+        let operation = Operation::PeerFlush {
+            volume,
+            peer,
+            link,
+            id,
+        };
         cx.disk(operation, DiskRequest::Flush, ByteRange::new(0, 0), None);
     }
 
@@ -196,7 +241,11 @@ impl<B: Clone> Volume<B> {
     ) {
         let volume = self.number;
         if let Err(error) = result {
-            let packet = Packet::NegativeAck { id, volume, code: FailureCode::Io };
+            let packet = Packet::NegativeAck {
+                id,
+                volume,
+                code: FailureCode::Io,
+            };
             cx.send(peer, link, packet, None);
             self.fail_disk(describe(error), cx);
         } else {
@@ -207,7 +256,11 @@ impl<B: Clone> Volume<B> {
     /// Forgets what a peer sent over a link that is gone and that has not started.
     pub(crate) fn forget_peer_writes(&mut self, peer: NodeId) {
         for name in core::mem::take(&mut self.waiting_peer_writes) {
-            if self.peer_writes.get(&name).is_some_and(|write| write.peer == peer) {
+            if self
+                .peer_writes
+                .get(&name)
+                .is_some_and(|write| write.peer == peer)
+            {
                 self.peer_writes.remove(&name);
             } else {
                 self.waiting_peer_writes.insert(name);

@@ -50,13 +50,26 @@ impl<B: Clone> Volume<B> {
     }
 
     fn try_start_read(&mut self, id: u64, cx: &mut Context<B>) -> bool {
-        let Some(read) = self.reads.get(&id) else { return true };
+        let Some(read) = self.reads.get(&id) else {
+            return true;
+        };
         let range = read.range;
-        let in_the_way = self.writes.range(..id).any(|(_, write)| write.range.overlaps(range));
-        if in_the_way || self.peer_writes.values().any(|write| write.range.overlaps(range)) {
+        let in_the_way = self
+            .writes
+            .range(..id)
+            .any(|(_, write)| write.range.overlaps(range));
+        if in_the_way
+            || self
+                .peer_writes
+                .values()
+                .any(|write| write.range.overlaps(range))
+        {
             return false;
         }
-        let operation = Operation::Read { volume: self.number, read: id };
+        let operation = Operation::Read {
+            volume: self.number,
+            read: id,
+        };
         cx.disk(operation, DiskRequest::Read, range, None);
         true
     }
@@ -68,7 +81,9 @@ impl<B: Clone> Volume<B> {
         result: Result<Option<B>, DiskError>,
         cx: &mut Context<B>,
     ) {
-        let Some(read) = self.reads.remove(&id) else { return };
+        let Some(read) = self.reads.remove(&id) else {
+            return;
+        };
         cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
         match result {
             Ok(data) => {

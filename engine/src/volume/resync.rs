@@ -31,9 +31,13 @@ const WINDOW_BYTES: u64 = 8 << 20;
 impl<B: Clone> Volume<B> {
     /// The handshake has made this node the source.
     pub(crate) fn become_source(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
-        let needs_generation =
-            self.local.as_ref().is_some_and(|local| local.bitmap_generation(node).is_none());
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let needs_generation = self
+            .local
+            .as_ref()
+            .is_some_and(|local| local.bitmap_generation(node).is_none());
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         peer.replication = ReplicationState::WFBitMapS;
         peer.peer_disk = DiskState::Inconsistent;
         peer.source = Source::default();
@@ -52,9 +56,18 @@ impl<B: Clone> Volume<B> {
 
     /// The handshake has made this node the target.
     pub(crate) fn become_target(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
-        self.set_disk_state(DiskState::Inconsistent, "resync from the peer is under way", cx);
-        let version = self.local.as_ref().map_or(0, crate::local_disk::LocalDisk::version);
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        self.set_disk_state(
+            DiskState::Inconsistent,
+            "resync from the peer is under way",
+            cx,
+        );
+        let version = self
+            .local
+            .as_ref()
+            .map_or(0, crate::local_disk::LocalDisk::version);
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         peer.replication = ReplicationState::WFBitMapT;
         peer.target = Some(Target::new(version));
         peer.resync_started = cx.now;
@@ -72,11 +85,22 @@ impl<B: Clone> Volume<B> {
     fn send_bitmap(&mut self, node: NodeId, cx: &mut Context<B>) {
         let Some(local) = &self.local else { return };
         let (volume, generation) = (self.number, local.current());
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         let Some(link) = peer.link else { return };
         for (block, words) in peer.bitmap.dirty_pages() {
             let words = alloc::boxed::Box::new(*words);
-            cx.send(node, link, Packet::Bitmap { volume, block, words }, None);
+            cx.send(
+                node,
+                link,
+                Packet::Bitmap {
+                    volume,
+                    block,
+                    words,
+                },
+                None,
+            );
         }
         cx.send(node, link, Packet::BitmapEnd { volume, generation }, None);
     }
@@ -88,7 +112,9 @@ impl<B: Clone> Volume<B> {
         page: u32,
         words: &Words,
     ) -> Result<(), &'static str> {
-        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
         match peer.replication {
             ReplicationState::WFBitMapS | ReplicationState::WFBitMapT => {}
             _ => return Err("a bitmap nobody waits for"),
@@ -103,11 +129,15 @@ impl<B: Clone> Volume<B> {
         node: NodeId,
         generation: GenerationId,
     ) -> Result<(), &'static str> {
-        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
         match peer.replication {
             ReplicationState::WFBitMapS => peer.source.bitmap_received = true,
             ReplicationState::WFBitMapT => {
-                let Some(target) = &mut peer.target else { return Err("no resync") };
+                let Some(target) = &mut peer.target else {
+                    return Err("no resync");
+                };
                 target.generation = Some(generation);
             }
             _ => return Err("a bitmap nobody waits for"),
@@ -126,11 +156,24 @@ impl<B: Clone> Volume<B> {
         if !self.accepts(range) {
             return Err("a resync request outside the volume or not on block boundaries");
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
         if !peer.is_resync_source() {
             return Err("a resync request while this node is not the source");
         }
-        if peer.source.reads.insert(id, SourceRead { range, started: false }).is_some() {
+        if peer
+            .source
+            .reads
+            .insert(
+                id,
+                SourceRead {
+                    range,
+                    started: false,
+                },
+            )
+            .is_some()
+        {
             return Err("a resync request under a name already in use");
         }
         self.unsettled = true;
@@ -140,7 +183,10 @@ impl<B: Clone> Volume<B> {
     /// Whether a resync read of some of these blocks is under way.
     pub(crate) fn resync_read_overlaps(&self, range: ByteRange) -> bool {
         self.peers.values().any(|peer| {
-            peer.source.reads.values().any(|read| read.started && read.range.overlaps(range))
+            peer.source
+                .reads
+                .values()
+                .any(|read| read.started && read.range.overlaps(range))
         })
     }
 
@@ -150,48 +196,67 @@ impl<B: Clone> Volume<B> {
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             self.advance_source(node, cx);
-            let Some(peer) = self.peers.get_mut(&node) else { continue };
-            let Some(link) = peer.link.filter(|_| peer.replication == ReplicationState::SyncSource)
+            let Some(peer) = self.peers.get_mut(&node) else {
+                continue;
+            };
+            let Some(link) = peer
+                .link
+                .filter(|_| peer.replication == ReplicationState::SyncSource)
             else {
                 continue;
             };
             let writes = &self.writes;
-            for (id, read) in peer.source.reads.iter_mut().filter(|(_, read)| !read.started) {
+            for (id, read) in peer
+                .source
+                .reads
+                .iter_mut()
+                .filter(|(_, read)| !read.started)
+            {
                 let in_the_way = writes.values().any(|write| {
-                    write.started
-                        && write.local == Leg::Pending
-                        && write.range.overlaps(read.range)
+                    write.started && write.local == Leg::Pending && write.range.overlaps(read.range)
                 });
                 if in_the_way {
                     continue;
                 }
                 read.started = true;
                 let (volume, id, range) = (self.number, *id, read.range);
-                let operation = Operation::ResyncRead { volume, peer: node, link, id, range };
+                let operation = Operation::ResyncRead {
+                    volume,
+                    peer: node,
+                    link,
+                    id,
+                    range,
+                };
                 cx.disk(operation, DiskRequest::Read, range, None);
             }
         }
     }
 
     fn advance_source(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let Some(peer) = self.peers.get(&node) else { return };
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
         if peer.replication != ReplicationState::WFBitMapS {
             return;
         }
         let due = self.is_behind(peer)
-            && self.local.as_ref().is_some_and(|local| local.is_durable(local.version()));
+            && self
+                .local
+                .as_ref()
+                .is_some_and(|local| local.is_durable(local.version()));
         if due && !peer.source.bitmap_sent {
             self.send_bitmap(node, cx);
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.source.bitmap_sent = true;
             }
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         if peer.source.bitmap_sent && peer.source.bitmap_received {
             peer.replication = ReplicationState::SyncSource;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
-            let text =
-                alloc::format!("resync begins: {} bytes to send", peer.resync_total_bytes);
+            let text = alloc::format!("resync begins: {} bytes to send", peer.resync_total_bytes);
             cx.report(Level::Info, Some(node), Some(self.number), text);
         }
     }
@@ -206,18 +271,27 @@ impl<B: Clone> Volume<B> {
         result: Result<Option<B>, DiskError>,
         cx: &mut Context<B>,
     ) {
+        let error = result.as_ref().err().copied();
         let volume = self.number;
         self.unsettled = true;
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         if peer.link == Some(link) && peer.source.reads.remove(&id).is_some() {
-            let packet = match &result {
-                Ok(_) => Packet::ResyncData { id, volume, range },
-                Err(_) => Packet::ResyncNegativeAck { id, volume, range },
-            };
             peer.sent_bytes += u64::from(range.length);
-            cx.send(node, link, packet, result.as_ref().ok().cloned().flatten());
+            match result {
+                Ok(data) => cx.send(node, link, Packet::ResyncData { id, volume, range }, data),
+                Err(_) => {
+                    cx.send(
+                        node,
+                        link,
+                        Packet::ResyncNegativeAck { id, volume, range },
+                        None,
+                    );
+                }
+            }
         }
-        if let Err(error) = result {
+        if let Some(error) = error {
             self.fail_disk(describe(error), cx);
         }
     }
@@ -231,7 +305,9 @@ impl<B: Clone> Volume<B> {
         if !self.accepts(range) {
             return Err("a resync acknowledgement outside the volume");
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
         if peer.replication != ReplicationState::SyncSource {
             return Err("a resync acknowledgement while this node is not the source");
         }
@@ -247,8 +323,13 @@ impl<B: Clone> Volume<B> {
         generation: GenerationId,
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
-        let current = self.local.as_ref().map(crate::local_disk::LocalDisk::current);
-        let Some(peer) = self.peers.get_mut(&node) else { return Err("an unknown peer") };
+        let current = self
+            .local
+            .as_ref()
+            .map(crate::local_disk::LocalDisk::current);
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
         if peer.replication != ReplicationState::SyncSource {
             return Err("the end of a resync that is not running");
         }
@@ -260,7 +341,12 @@ impl<B: Clone> Volume<B> {
         }
         peer.peer_disk = DiskState::UpToDate;
         self.note_in_sync(node, cx);
-        cx.report(Level::Info, Some(node), Some(self.number), "resync done (this node was the source)");
+        cx.report(
+            Level::Info,
+            Some(node),
+            Some(self.number),
+            "resync done (this node was the source)",
+        );
         Ok(())
     }
 
@@ -280,8 +366,12 @@ impl<B: Clone> Volume<B> {
     }
 
     fn begin_target(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let Some(peer) = self.peers.get(&node) else { return };
-        let (Some(target), Some(local)) = (&peer.target, &self.local) else { return };
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
+        let (Some(target), Some(local)) = (&peer.target, &self.local) else {
+            return;
+        };
         if peer.replication != ReplicationState::WFBitMapT
             || !local.is_durable(target.inconsistent_version)
         {
@@ -290,26 +380,38 @@ impl<B: Clone> Volume<B> {
         if !target.bitmap_sent {
             self.send_bitmap(node, cx);
         }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let Some(target) = &mut peer.target else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let Some(target) = &mut peer.target else {
+            return;
+        };
         target.bitmap_sent = true;
         if target.generation.is_some() {
             peer.replication = ReplicationState::SyncTarget;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
-            let text =
-                alloc::format!("resync begins: {} bytes to receive", peer.resync_total_bytes);
+            let text = alloc::format!(
+                "resync begins: {} bytes to receive",
+                peer.resync_total_bytes
+            );
             cx.report(Level::Info, Some(node), Some(self.number), text);
         }
     }
 
     fn request_more(&mut self, node: NodeId, cx: &mut Context<B>) {
         let (volume, size) = (self.number, self.size_bytes());
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let Some(link) = peer.link.filter(|_| peer.replication == ReplicationState::SyncTarget)
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = peer
+            .link
+            .filter(|_| peer.replication == ReplicationState::SyncTarget)
         else {
             return;
         };
-        let Some(target) = &mut peer.target else { return };
+        let Some(target) = &mut peer.target else {
+            return;
+        };
         while target.outstanding_bytes < WINDOW_BYTES {
             let Some(range) = peer.bitmap.next_run(target.cursor, REQUEST_BYTES, size) else {
                 if target.outstanding.is_empty() && target.cursor > 0 {
@@ -322,16 +424,25 @@ impl<B: Clone> Volume<B> {
             target.cursor = range.end();
             target.outstanding.insert(id, range);
             target.outstanding_bytes += u64::from(range.length);
-            cx.send(node, link, Packet::ResyncRequest { id, volume, range }, None);
+            cx.send(
+                node,
+                link,
+                Packet::ResyncRequest { id, volume, range },
+                None,
+            );
         }
     }
 
     fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         if peer.replication != ReplicationState::SyncTarget {
             return;
         }
-        let Some(target) = &mut peer.target else { return };
+        let Some(target) = &mut peer.target else {
+            return;
+        };
         match target.finish {
             Finish::NotYet => {
                 if target.outstanding.is_empty() && peer.bitmap.is_clean() {
@@ -341,7 +452,11 @@ impl<B: Clone> Volume<B> {
             }
             Finish::Flushing => {}
             Finish::Recording(version) => {
-                if self.local.as_ref().is_some_and(|local| local.is_durable(version)) {
+                if self
+                    .local
+                    .as_ref()
+                    .is_some_and(|local| local.is_durable(version))
+                {
                     self.end_target(node, cx);
                 }
             }
@@ -350,11 +465,17 @@ impl<B: Clone> Volume<B> {
 
     /// Everything of the resync is durable here: now the superblock may say so.
     pub(crate) fn resync_target_flushed(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let Some(peer) = self.peers.get(&node) else { return };
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
         let Some(generation) = peer.target.as_ref().and_then(|target| target.generation) else {
             return;
         };
-        if peer.target.as_ref().is_none_or(|target| target.finish != Finish::Flushing) {
+        if peer
+            .target
+            .as_ref()
+            .is_none_or(|target| target.finish != Finish::Flushing)
+        {
             return;
         }
         self.adopt_generation(generation);
@@ -364,8 +485,10 @@ impl<B: Clone> Volume<B> {
             local.record_disk_state(DiskState::UpToDate);
             let version = local.version();
             local.start_metadata(self.number, cx);
-            if let Some(target) =
-                self.peers.get_mut(&node).and_then(|peer| peer.target.as_mut())
+            if let Some(target) = self
+                .peers
+                .get_mut(&node)
+                .and_then(|peer| peer.target.as_mut())
             {
                 target.finish = Finish::Recording(version);
             }
@@ -375,7 +498,9 @@ impl<B: Clone> Volume<B> {
 
     fn end_target(&mut self, node: NodeId, cx: &mut Context<B>) {
         let volume = self.number;
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         let generation = peer.target.take().and_then(|target| target.generation);
         peer.peer_disk = DiskState::UpToDate;
         if let (Some(link), Some(generation)) = (peer.link, generation) {
@@ -383,6 +508,11 @@ impl<B: Clone> Volume<B> {
         }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
-        cx.report(Level::Info, Some(node), Some(volume), "resync done (this node was the target)");
+        cx.report(
+            Level::Info,
+            Some(node),
+            Some(volume),
+            "resync done (this node was the target)",
+        );
     }
 }

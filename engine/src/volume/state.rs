@@ -51,9 +51,16 @@ impl<B: Clone> Volume<B> {
         let pending = |range: &(NodeId, super::write::Leg)| {
             range.0 == node && range.1 == super::write::Leg::Pending
         };
-        let waiting: Vec<_> =
-            self.writes.values().filter(|write| write.legs.iter().any(pending)).collect();
-        let unacknowledged = self.peer_writes.values().filter(|write| write.peer == node).count();
+        let waiting: Vec<_> = self
+            .writes
+            .values()
+            .filter(|write| write.legs.iter().any(pending))
+            .collect();
+        let unacknowledged = self
+            .peer_writes
+            .values()
+            .filter(|write| write.peer == node)
+            .count();
         Some(PeerDeviceStatus {
             volume: self.number,
             replication_state: peer.replication,

@@ -108,19 +108,26 @@ impl<B: Clone> Volume<B> {
     }
 
     fn try_start_write(&mut self, id: u64, cx: &mut Context<B>) -> bool {
-        let Some(write) = self.writes.get(&id) else { return true };
+        let Some(write) = self.writes.get(&id) else {
+            return true;
+        };
         let range = write.range;
-        let earlier_overlaps =
-            self.writes.range(..id).any(|(_, earlier)| earlier.range.overlaps(range));
-        // A read that already waits goes first, so that a stream of writes cannot starve it.
-        let read_waits = self
-            .waiting_reads
+        let earlier_overlaps = self
+            .writes
             .range(..id)
-            .any(|read| self.reads.get(read).is_some_and(|read| read.range.overlaps(range)));
+            .any(|(_, earlier)| earlier.range.overlaps(range));
+        // A read that already waits goes first, so that a stream of writes cannot starve it.
+        let read_waits = self.waiting_reads.range(..id).any(|read| {
+            self.reads
+                .get(read)
+                .is_some_and(|read| read.range.overlaps(range))
+        });
         if earlier_overlaps || read_waits || self.resync_read_overlaps(range) {
             return false;
         }
-        let Some(local) = &mut self.local else { return false };
+        let Some(local) = &mut self.local else {
+            return false;
+        };
         if !local.intent.admit(range, cx.now) {
             return false;
         }
@@ -132,7 +139,9 @@ impl<B: Clone> Volume<B> {
     }
 
     fn start_write(&mut self, id: u64, cx: &mut Context<B>) {
-        let Some(write) = self.writes.get_mut(&id) else { return };
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
         let range = write.range;
         write.started = true;
         for peer in self.peers.values_mut() {
@@ -143,9 +152,20 @@ impl<B: Clone> Volume<B> {
             write.legs.push((peer.node, Leg::Pending));
             let (volume, fua) = (self.number, write.fua);
             let packet = if write.data.is_some() {
-                Packet::Write { id, volume, range, fua }
+                Packet::Write {
+                    id,
+                    volume,
+                    range,
+                    fua,
+                }
             } else {
-                Packet::Zero { id, volume, range, fua, discard: write.discard }
+                Packet::Zero {
+                    id,
+                    volume,
+                    range,
+                    fua,
+                    discard: write.discard,
+                }
             };
             peer.sent_bytes += u64::from(range.length);
             cx.send(peer.node, link, packet, write.data.clone());
@@ -153,9 +173,15 @@ impl<B: Clone> Volume<B> {
         let request = if write.data.is_some() {
             DiskRequest::Write { fua: write.fua }
         } else {
-            DiskRequest::Zero { fua: write.fua, discard: write.discard }
+            DiskRequest::Zero {
+                fua: write.fua,
+                discard: write.discard,
+            }
         };
-        let operation = Operation::Write { volume: self.number, write: id };
+        let operation = Operation::Write {
+            volume: self.number,
+            write: id,
+        };
         cx.disk(operation, request, range, write.data.take());
         if let Some(local) = &mut self.local {
             local.intent.enter(range);
@@ -169,7 +195,9 @@ impl<B: Clone> Volume<B> {
         result: Result<(), DiskError>,
         cx: &mut Context<B>,
     ) {
-        let Some(write) = self.writes.get_mut(&id) else { return };
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
         write.local = Leg::Done;
         self.counters.written_bytes += u64::from(write.range.length);
         if let Err(error) = result {
@@ -177,13 +205,18 @@ impl<B: Clone> Volume<B> {
             write.error = Some(as_request_error(error));
             self.fail_disk(describe(error), cx);
         }
-        self.unsettled |= self.peers.values().any(|peer| !peer.source.reads.is_empty());
+        self.unsettled |= self
+            .peers
+            .values()
+            .any(|peer| !peer.source.reads.is_empty());
         self.try_finish_write(id, cx);
     }
 
     /// A peer has the write on its disk.
     pub(crate) fn peer_write_acked(&mut self, id: u64, node: NodeId, cx: &mut Context<B>) -> bool {
-        let Some(write) = self.writes.get_mut(&id) else { return false };
+        let Some(write) = self.writes.get_mut(&id) else {
+            return false;
+        };
         let Some((_, leg)) = write.legs.iter_mut().find(|(peer, _)| *peer == node) else {
             return false;
         };
@@ -205,7 +238,9 @@ impl<B: Clone> Volume<B> {
 
     /// The peer will not have this write: it is marked, and complete only when that is durable.
     pub(crate) fn peer_write_lost(&mut self, id: u64, node: NodeId) {
-        let Some(write) = self.writes.get_mut(&id) else { return };
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
         for (peer, leg) in &mut write.legs {
             if *peer == node && *leg == Leg::Pending {
                 *leg = Leg::Lost;
@@ -222,7 +257,9 @@ impl<B: Clone> Volume<B> {
         let settled: Vec<u64> = self
             .writes
             .iter()
-            .filter(|(_, write)| write.started && write.legs.iter().any(|(_, leg)| *leg == Leg::Lost))
+            .filter(|(_, write)| {
+                write.started && write.legs.iter().any(|(_, leg)| *leg == Leg::Lost)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in settled {
@@ -231,9 +268,11 @@ impl<B: Clone> Volume<B> {
     }
 
     fn try_finish_write(&mut self, id: u64, cx: &mut Context<B>) {
-        let Some(write) = self.writes.get(&id) else { return };
-        let pending = write.local == Leg::Pending
-            || write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
+        let Some(write) = self.writes.get(&id) else {
+            return;
+        };
+        let pending =
+            write.local == Leg::Pending || write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
         if !write.started || pending {
             return;
         }
@@ -246,11 +285,15 @@ impl<B: Clone> Volume<B> {
             (None, _) if !recorded => return,
             (None, _) => None,
         };
-        let Some(write) = self.writes.remove(&id) else { return };
+        let Some(write) = self.writes.remove(&id) else {
+            return;
+        };
         if let Some(local) = &mut self.local {
             local.intent.leave(write.range, cx.now);
         }
-        cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(write.range.length));
+        cx.client_bytes = cx
+            .client_bytes
+            .saturating_sub(u64::from(write.range.length));
         cx.complete(write.request, error.map_or(Ok(None), Err));
         self.unsettled |= self.has_waiting();
     }
@@ -271,7 +314,9 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
         for id in core::mem::take(&mut self.waiting_writes) {
             if let Some(write) = self.writes.remove(&id) {
-                cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(write.range.length));
+                cx.client_bytes = cx
+                    .client_bytes
+                    .saturating_sub(u64::from(write.range.length));
                 cx.complete(write.request, Err(error));
             }
         }

@@ -249,10 +249,6 @@ impl Packet {
         out.extend_from_slice(&body);
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one arm per packet, each two or three lines"
-    )]
     fn header(&self) -> Header {
         let mut header = Header {
             kind: self.kind(),

@@ -1,0 +1,75 @@
+//! The bitmap against a plain list of booleans.
+use super::*;
+use alloc::vec;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+const BLOCKS: u32 = 70_000;
+
+fn count(model: &[bool]) -> u64 {
+    u64::try_from(model.iter().filter(|bit| **bit).count()).unwrap()
+}
+
+fn index(block: u64) -> usize {
+    usize::try_from(block).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_list_of_booleans(
+        steps in prop::collection::vec((any::<bool>(), 0..u64::from(BLOCKS) * 4096, 1..9_000_000_u32), 1..40)
+    ) {
+        let data_bytes = u64::from(BLOCKS) * 4096;
+        let mut bitmap = Bitmap::new(data_bytes);
+        let mut model = vec![false; index(BLOCKS.into())];
+        for (set, offset, length) in steps {
+            let length = length.min(u32::try_from(data_bytes - offset).unwrap());
+            let range = ByteRange::new(offset, length);
+            if set {
+                bitmap.set_touched(range);
+                for block in offset / 4096..range.end().div_ceil(4096) {
+                    model[index(block)] = true;
+                }
+            } else {
+                bitmap.clear_covered(range);
+                for block in offset.div_ceil(4096)..range.end() / 4096 {
+                    model[index(block)] = false;
+                }
+            }
+            prop_assert_eq!(bitmap.count(), count(&model));
+        }
+        let mut found = vec![false; index(BLOCKS.into())];
+        let mut at = 0;
+        while let Some(run) = bitmap.next_run(at, 256 << 10, data_bytes) {
+            for block in run.offset / 4096..run.end().div_ceil(4096) {
+                found[index(block)] = true;
+            }
+            at = run.end();
+        }
+        prop_assert_eq!(&found, &model);
+        let mut copy = Bitmap::new(data_bytes);
+        for (page, words) in bitmap.dirty_pages() {
+            copy.merge_page(page, words, false);
+        }
+        prop_assert_eq!(copy.count(), bitmap.count());
+    }
+}
+
+#[test]
+fn bits_beyond_the_end_are_ignored() {
+    let mut bitmap = Bitmap::new(10 * 4096);
+    bitmap.merge_page(0, &[u64::MAX; WORDS], false);
+    assert_eq!(bitmap.count(), 10);
+    bitmap.merge_page(5, &[u64::MAX; WORDS], false);
+    assert_eq!(bitmap.count(), 10);
+}
+
+#[test]
+fn a_page_read_from_disk_needs_no_saving_and_a_changed_one_does() {
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    bitmap.merge_page(1, &[3; WORDS], true);
+    assert!(!bitmap.has_unsaved());
+    bitmap.set_touched(ByteRange::new(0, 4096));
+    let unsaved: Vec<_> = bitmap.next_unsaved(0).into_iter().collect();
+    assert_eq!(unsaved, [0]);
+}
