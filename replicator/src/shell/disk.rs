@@ -1,0 +1,447 @@
+//! The disks of a resource's volumes: the engine's disk and metadata actions as operations.
+//!
+//! Every action finishes with exactly one event. An action needs several operations when the
+//! kernel did only a part, or when zeroes have to be made in a way the disk can. A disk's files are
+//! closed, and their locks go, when it has been released and its last action has finished. Nothing
+//! here decides what is written, and nothing here waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rbd_engine::{CallId, DiskError, DiskRequest, Event, OperationId};
+use rbd_protocol::ids::{ByteRange, VolumeNumber};
+use rbd_protocol::nbd::Extent;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use tracing::warn;
+
+use super::buffer::{Buffer, Pool};
+use super::operation::{Operation, as_u64};
+use super::ring::{Completion, Ring};
+use super::slab::Slab;
+use super::{Token, zero};
+use crate::messages::DiskFiles;
+
+/// All disks of one resource, and what is being done on them.
+#[derive(Debug)]
+pub(super) struct Disks {
+    pool: Pool,
+    volumes: BTreeMap<VolumeNumber, Places>,
+    jobs: Slab<Job>,
+}
+
+/// A volume's disk, and the one that would like to become it.
+#[derive(Debug, Default)]
+struct Places {
+    current: Option<Rc<Disk>>,
+    candidate: Option<(CallId, Rc<Disk>)>,
+}
+
+/// The open files of a disk and what is known of them.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) data: Rc<OwnedFd>,
+    metadata: Option<Rc<OwnedFd>>,
+    direct: bool,
+    alignment: u32,
+    block_device: bool,
+    path: String,
+    /// It has refused to give space back, or to zero without writing: not asked again.
+    pub(super) cannot_punch: Cell<bool>,
+    pub(super) cannot_zero: Cell<bool>,
+    /// Errors already in the log.
+    reported: RefCell<Vec<Errno>>,
+}
+
+/// One action of the engine.
+#[derive(Debug)]
+struct Job {
+    id: OperationId,
+    disk: Rc<Disk>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Read,
+    Write,
+    Meta,
+    Flush,
+    Zero(zero::Progress),
+}
+
+impl Disks {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            volumes: BTreeMap::new(),
+            jobs: Slab::default(),
+        }
+    }
+
+    /// Keeps the files until the engine has answered the call: see
+    /// [`attach_answered`](Self::attach_answered). Until then actions may already go to them.
+    pub(super) fn attach(&mut self, volume: VolumeNumber, files: DiskFiles, call: CallId) {
+        let places = self.volumes.entry(volume).or_default();
+        places.candidate = Some((call, Rc::new(Disk::new(files))));
+    }
+
+    /// The engine has taken the disk, or not.
+    pub(super) fn attach_answered(&mut self, volume: VolumeNumber, call: CallId, taken: bool) {
+        let Some(places) = self.volumes.get_mut(&volume) else {
+            return;
+        };
+        if let Some((_, disk)) = places.candidate.take_if(|(asked, _)| *asked == call)
+            && taken
+        {
+            places.current = Some(disk);
+        }
+        self.forget_if_empty(volume);
+    }
+
+    /// Lets go of the volume's disk as soon as its jobs have finished.
+    pub(super) fn release(&mut self, volume: VolumeNumber) {
+        if let Some(places) = self.volumes.get_mut(&volume)
+            && places.current.take().is_none()
+        {
+            places.candidate = None;
+        }
+        self.forget_if_empty(volume);
+    }
+
+    /// Whether no action waits for the kernel.
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Starts a disk action. An event is returned if it is over at once.
+    pub(super) fn start(
+        &mut self,
+        ring: &mut Ring<Token>,
+        (id, volume): (OperationId, VolumeNumber),
+        request: DiskRequest,
+        range: ByteRange,
+        data: Option<Buffer>,
+    ) -> Option<Event<Buffer>> {
+        let Some(disk) = self.disk(volume) else {
+            return Some(failed(id, DiskError::Gone));
+        };
+        if request != DiskRequest::Flush && !disk.takes(range) {
+            warn!(
+                path = disk.path,
+                ?request,
+                ?range,
+                "request does not fit the disk's alignment"
+            );
+            return Some(failed(id, DiskError::Io));
+        }
+        let file = Rc::clone(&disk.data);
+        let offset = range.offset;
+        let length = usize::try_from(range.length).expect("usize has at least 32 bits");
+        let (work, operation) = match request {
+            DiskRequest::Read => {
+                let buffer = self.pool.take(length);
+                let done = 0;
+                let operation = Operation::Read {
+                    file,
+                    offset,
+                    buffer,
+                    done,
+                };
+                (Work::Read, operation)
+            }
+            DiskRequest::Write { fua: durable } => {
+                let Some(buffer) = data.filter(|data| data.len() == length) else {
+                    warn!(path = disk.path, ?range, "write without data of its length");
+                    return Some(failed(id, DiskError::Io));
+                };
+                let (done, end) = (0, length);
+                let operation = Operation::Write {
+                    file,
+                    offset,
+                    buffer,
+                    done,
+                    end,
+                    durable,
+                };
+                (Work::Write, operation)
+            }
+            DiskRequest::Zero { fua, discard } => {
+                let mut progress = zero::Progress::new(range, fua, discard);
+                let Some(operation) = progress.next(&disk, &self.pool) else {
+                    return Some(Event::DiskDone {
+                        id,
+                        result: Ok(None),
+                    });
+                };
+                (Work::Zero(progress), operation)
+            }
+            DiskRequest::Flush => (Work::Flush, Operation::Sync { file }),
+        };
+        let key = self.jobs.insert(Job { id, disk, work });
+        ring.start(Token::Disk(key), operation);
+        None
+    }
+
+    /// Starts writing a metadata block. An event is returned if it is over at once.
+    pub(super) fn start_meta(
+        &mut self,
+        ring: &mut Ring<Token>,
+        (id, volume): (OperationId, VolumeNumber),
+        offset: u64,
+        block: &[u8; 4096],
+    ) -> Option<Event<Buffer>> {
+        let Some(disk) = self.disk(volume) else {
+            let result = Err(DiskError::Gone);
+            return Some(Event::MetaDone { id, result });
+        };
+        let operation = Operation::Write {
+            file: Rc::clone(disk.metadata.as_ref().unwrap_or(&disk.data)),
+            offset,
+            buffer: self.pool.copy_of(block),
+            done: 0,
+            end: block.len(),
+            durable: true,
+        };
+        let key = self.jobs.insert(Job {
+            id,
+            disk,
+            work: Work::Meta,
+        });
+        ring.start(Token::Disk(key), operation);
+        None
+    }
+
+    /// An operation is over: either the action goes on with another one, or it has finished.
+    pub(super) fn completed(
+        &mut self,
+        ring: &mut Ring<Token>,
+        key: usize,
+        completion: Completion<Token>,
+    ) -> Option<Event<Buffer>> {
+        let job = self.jobs.get_mut(key)?;
+        match job.advance(completion, &self.pool) {
+            Step::Next(operation) => {
+                ring.start(Token::Disk(key), operation);
+                None
+            }
+            Step::Over(result) => {
+                let job = self.jobs.remove(key)?;
+                Some(job.event(result))
+            }
+        }
+    }
+
+    /// Which parts of the range are holes of a regular file. `None` where that cannot be told.
+    pub(super) fn extents(&self, volume: VolumeNumber, range: ByteRange) -> Option<Vec<Extent>> {
+        let disk = self.volumes.get(&volume)?.current.as_ref()?;
+        if disk.block_device {
+            return None;
+        }
+        disk.extents(range)
+    }
+
+    pub(super) fn disk(&self, volume: VolumeNumber) -> Option<Rc<Disk>> {
+        let places = self.volumes.get(&volume)?;
+        let candidate = places.candidate.as_ref().map(|(_, disk)| disk);
+        places.current.as_ref().or(candidate).cloned()
+    }
+
+    fn forget_if_empty(&mut self, volume: VolumeNumber) {
+        let is_empty = |places: &Places| places.current.is_none() && places.candidate.is_none();
+        if self.volumes.get(&volume).is_some_and(is_empty) {
+            self.volumes.remove(&volume);
+        }
+    }
+}
+
+/// How an action goes on after an operation.
+enum Step {
+    Next(Operation),
+    Over(Result<Option<Buffer>, DiskError>),
+}
+
+impl Job {
+    fn advance(&mut self, completion: Completion<Token>, pool: &Pool) -> Step {
+        let Completion {
+            operation, result, ..
+        } = completion;
+        match result {
+            Err(Errno::INTR | Errno::AGAIN) => Step::Next(operation),
+            Err(error) => {
+                if let Work::Zero(progress) = &mut self.work
+                    && let Some(operation) = progress.refused(error, &operation, &self.disk, pool)
+                {
+                    return Step::Next(operation);
+                }
+                self.disk.report(error, &operation);
+                Step::Over(Err(disk_error(error)))
+            }
+            Ok(count) => self.advance_by(count, operation, pool),
+        }
+    }
+
+    fn advance_by(&mut self, count: usize, mut operation: Operation, pool: &Pool) -> Step {
+        if let Some(left) = operation.went_on(count) {
+            if count == 0 {
+                self.disk.report_end(&operation);
+                return Step::Over(Err(DiskError::Io));
+            }
+            if left > 0 {
+                return Step::Next(operation);
+            }
+        }
+        match (&mut self.work, operation) {
+            (Work::Zero(progress), operation) => {
+                match progress.succeeded(&operation, &self.disk, pool) {
+                    Some(operation) => Step::Next(operation),
+                    None => Step::Over(Ok(None)),
+                }
+            }
+            (Work::Read, Operation::Read { buffer, .. }) => Step::Over(Ok(Some(buffer))),
+            (Work::Read | Work::Write | Work::Meta | Work::Flush, _) => Step::Over(Ok(None)),
+        }
+    }
+
+    fn event(self, result: Result<Option<Buffer>, DiskError>) -> Event<Buffer> {
+        let id = self.id;
+        match self.work {
+            Work::Meta => Event::MetaDone {
+                id,
+                result: result.map(drop),
+            },
+            Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
+                Event::DiskDone { id, result }
+            }
+        }
+    }
+}
+
+impl Operation {
+    /// For an operation that moves data: takes note of `count` more bytes and says how many are
+    /// left.
+    fn went_on(&mut self, count: usize) -> Option<usize> {
+        match self {
+            Self::Read { done, buffer, .. } => {
+                *done += count;
+                Some(buffer.len() - *done)
+            }
+            Self::Write { done, end, .. } => {
+                *done += count;
+                Some(*end - *done)
+            }
+            Self::Sync { .. }
+            | Self::Allocate { .. }
+            | Self::Receive { .. }
+            | Self::ReceivePayload { .. }
+            | Self::Send { .. }
+            | Self::Await { .. } => None,
+        }
+    }
+
+    fn name(&self) -> (&'static str, u64) {
+        match self {
+            Self::Read { offset, done, .. } => ("read", offset + as_u64(*done)),
+            Self::Write { offset, done, .. } => ("write", offset + as_u64(*done)),
+            Self::Sync { .. } => ("flush", 0),
+            Self::Allocate { offset, .. } => ("zero", *offset),
+            Self::Receive { .. } | Self::ReceivePayload { .. } => ("receive", 0),
+            Self::Send { .. } => ("send", 0),
+            Self::Await { .. } => ("await", 0),
+        }
+    }
+}
+
+impl Disk {
+    fn new(files: DiskFiles) -> Self {
+        Self {
+            data: Rc::new(files.data),
+            metadata: files.metadata.map(Rc::new),
+            direct: files.direct,
+            alignment: files.alignment.max(1),
+            block_device: files.block_device,
+            path: files.path,
+            cannot_punch: Cell::new(false),
+            cannot_zero: Cell::new(false),
+            reported: RefCell::new(Vec::new()),
+        }
+    }
+
+    fn takes(&self, range: ByteRange) -> bool {
+        let alignment = u64::from(self.alignment);
+        let is_aligned = range.offset.is_multiple_of(alignment)
+            && u64::from(range.length).is_multiple_of(alignment);
+        range.length > 0 && (is_aligned || !self.direct)
+    }
+
+    /// Writes an error to the log, once for each kind.
+    fn report(&self, error: Errno, operation: &Operation) {
+        let mut reported = self.reported.borrow_mut();
+        if !reported.contains(&error) {
+            reported.push(error);
+            let (what, offset) = operation.name();
+            warn!(path = self.path, what, offset, %error, "disk operation failed");
+        }
+    }
+
+    fn report_end(&self, operation: &Operation) {
+        let (what, offset) = operation.name();
+        warn!(
+            path = self.path,
+            what, offset, "the disk is shorter than its volume"
+        );
+    }
+
+    fn extents(&self, range: ByteRange) -> Option<Vec<Extent>> {
+        let mut extents = Vec::new();
+        let mut at = range.offset;
+        while at < range.end() && extents.len() < EXTENT_LIMIT {
+            let data = match rustix::fs::seek(&self.data, SeekFrom::Data(at)) {
+                Ok(data) => data.min(range.end()),
+                Err(Errno::NXIO) => range.end(),
+                Err(_) => return None,
+            };
+            if data > at {
+                extents.push(Extent {
+                    length: data - at,
+                    is_hole: true,
+                    is_zero: true,
+                });
+            }
+            if data >= range.end() {
+                break;
+            }
+            let hole = rustix::fs::seek(&self.data, SeekFrom::Hole(data)).ok()?;
+            let hole = hole.min(range.end());
+            if hole <= data {
+                return None;
+            }
+            extents.push(Extent {
+                length: hole - data,
+                is_hole: false,
+                is_zero: false,
+            });
+            at = hole;
+        }
+        Some(extents)
+    }
+}
+
+fn failed(id: OperationId, error: DiskError) -> Event<Buffer> {
+    Event::DiskDone {
+        id,
+        result: Err(error),
+    }
+}
+
+fn disk_error(error: Errno) -> DiskError {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => DiskError::NoSpace,
+        _ => DiskError::Io,
+    }
+}
+
+/// Runs of data and holes told to a client at once: each costs a system call on the data path.
+const EXTENT_LIMIT: usize = 64;

@@ -1,0 +1,587 @@
+//! The loop of one resource: what has happened goes into the engine, what it asks for is done.
+//!
+//! A turn is one system call: it hands over everything that was started in the turn before and
+//! brings back everything that has finished. Only this room calls the engine, and no other room
+//! calls another. Nothing here waits anywhere else, and nothing here decides.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use rbd_engine::{Action, CallId, Command, Event, Resource, Time};
+use rbd_protocol::control::Refusal;
+use rbd_protocol::ids::{ByteRange, VolumeNumber};
+use rbd_protocol::nbd::Extent;
+use rbd_protocol::state::{DiskState, Role};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tracing::{debug, trace};
+
+use super::buffer::{Buffer, Pool};
+use super::client::Clients;
+use super::disk::Disks;
+use super::inbox::Inbox;
+use super::link::{Found, Links};
+use super::operation::Operation;
+use super::pace::Pace;
+use super::recorder::Recorder;
+use super::ring::{Completion, Ring, Wait};
+use super::{Socket, Token};
+use crate::messages::{ExportAnswer, FromResource, ToResource};
+
+/// A resource with everything that belongs to it.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    // First, so that on the way out it takes the operations in flight back before anything else
+    // goes.
+    ring: Ring<Token>,
+    engine: Resource<Buffer>,
+    disks: Disks,
+    links: Links,
+    clients: Clients,
+    inbox: Inbox,
+    notices: Notices,
+    /// Events that came about while doing something else.
+    events: VecDeque<Event<Buffer>>,
+    /// Sockets that may have something the engine had no room for.
+    stalled: Vec<Socket>,
+    calls: BTreeMap<CallId, Call>,
+    next_call: u64,
+    wake_at: Option<Time>,
+    ending: Ending,
+    origin: Instant,
+    /// As of the beginning of this turn.
+    now: Time,
+    pace: Pace,
+    recorder: Recorder,
+    // Kept for their memory.
+    actions: Vec<Action<Buffer>>,
+    over: Vec<Completion<Token>>,
+}
+
+/// A command the engine has not answered.
+#[derive(Debug)]
+struct Call {
+    reply: Option<oneshot::Sender<Result<Option<String>, Refusal>>>,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Plain,
+    Attach(VolumeNumber),
+    Stop,
+}
+
+/// How the thread comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// Clients get the replies to what they have asked.
+    Finishing {
+        until: Time,
+    },
+    /// The engine has been asked to stop and gets ready.
+    Stopping {
+        until: Time,
+    },
+    /// The engine would not stop: links are closed, what is in flight on disks comes back.
+    Leaving {
+        until: Time,
+    },
+    Over,
+}
+
+/// Where to tell the control plane what has happened.
+#[derive(Clone, Debug)]
+pub(super) struct Notices {
+    name: String,
+    sender: UnboundedSender<(String, FromResource)>,
+}
+
+impl Notices {
+    pub(super) fn new(name: String, sender: UnboundedSender<(String, FromResource)>) -> Self {
+        Self { name, sender }
+    }
+
+    fn tell(&self, notice: FromResource) {
+        // Without a control plane nobody needs to know.
+        let _nobody = self.sender.send((self.name.clone(), notice));
+    }
+}
+
+impl Interpreter {
+    pub(super) fn new(
+        ring: Ring<Token>,
+        inbox: Inbox,
+        engine: Resource<Buffer>,
+        notices: Notices,
+    ) -> Self {
+        let pool = Pool::default();
+        Self {
+            ring,
+            engine,
+            disks: Disks::new(pool.clone()),
+            links: Links::new(pool.clone()),
+            clients: Clients::new(pool),
+            inbox,
+            notices,
+            events: VecDeque::new(),
+            stalled: Vec::new(),
+            calls: BTreeMap::new(),
+            next_call: 1,
+            wake_at: None,
+            ending: Ending::No,
+            origin: Instant::now(),
+            now: Time(0),
+            pace: Pace::new(),
+            recorder: Recorder::default(),
+            actions: Vec::new(),
+            over: Vec::new(),
+        }
+    }
+
+    /// Runs until the resource has come to its end.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        self.await_inbox();
+        while self.ending != Ending::Over {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of everything, then tells that the resource has ended as it should.
+    pub(super) fn finish(self) {
+        let notices = self.notices.clone();
+        drop(self);
+        notices.tell(FromResource::Stopped);
+    }
+
+    /// Lets go of everything, then tells that the resource is out of service.
+    pub(super) fn fail(self, why: String) {
+        let notices = self.notices.clone();
+        drop(self);
+        notices.tell(FromResource::Failed { why });
+    }
+
+    /// Writes the last events to the log.
+    pub(super) fn dump_record(&self) {
+        self.recorder.dump();
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let mut over = std::mem::take(&mut self.over);
+        let start = Instant::now();
+        let wait = self.wait(start);
+        self.ring.turn(wait, &mut over)?;
+        let end = Instant::now();
+        self.now = self.time(end);
+        if let Wait::Until { spin, .. } = wait {
+            self.pace.waited(end - start, spin, end);
+        }
+        for completion in over.drain(..) {
+            self.completed(completion);
+            self.handle_waiting();
+        }
+        self.over = over;
+        self.expire();
+        self.settle();
+        self.advance_ending();
+        Ok(())
+    }
+
+    /// Brings everything to rest: nothing is left that could go on without a completion.
+    fn settle(&mut self) {
+        loop {
+            let has_progressed = self.retry_stalled();
+            let events = &mut self.events;
+            self.links
+                .settle(&mut self.ring, self.now, |event| events.push_back(event));
+            self.clients
+                .settle(&mut self.ring, self.now, |event| events.push_back(event));
+            if self.events.is_empty() && !has_progressed {
+                return;
+            }
+            self.handle_waiting();
+        }
+    }
+
+    fn wait(&mut self, start: Instant) -> Wait {
+        let ending = match self.ending {
+            Ending::No | Ending::Over => None,
+            Ending::Finishing { until }
+            | Ending::Stopping { until }
+            | Ending::Leaving { until } => Some(until),
+        };
+        let deadlines = [
+            self.wake_at,
+            self.links.deadline(),
+            self.clients.deadline(),
+            ending,
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        let now = self.time(start);
+        let limit = deadline.map(|time| Duration::from_nanos(time.0.saturating_sub(now.0)));
+        if limit == Some(Duration::ZERO) {
+            return Wait::No;
+        }
+        let is_expecting = !self.disks.is_idle() || !self.clients.is_idle();
+        let spin = self.pace.spin(is_expecting, start);
+        Wait::Until {
+            limit,
+            spin: limit.map_or(spin, |limit| limit.min(spin)),
+        }
+    }
+
+    fn time(&self, instant: Instant) -> Time {
+        let nanoseconds = instant.duration_since(self.origin).as_nanos();
+        Time(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    fn completed(&mut self, completion: Completion<Token>) {
+        match completion.token {
+            Token::Inbox => self.read_inbox(),
+            Token::Disk(key) => {
+                let event = self.disks.completed(&mut self.ring, key, completion);
+                self.events.extend(event);
+            }
+            Token::Receive(socket) => {
+                match socket {
+                    Socket::Client(key) => self.clients.received(key, completion),
+                    Socket::Link(key, channel) => self.links.received(key, channel, completion),
+                }
+                self.read(socket);
+            }
+            Token::Send(Socket::Client(key)) => self.clients.sent(key, completion),
+            Token::Send(Socket::Link(key, channel)) => self.links.sent(key, channel, completion),
+        }
+    }
+
+    /// Gives the engine what has arrived, as far as it has room. Whether there was anything.
+    fn read(&mut self, socket: Socket) -> bool {
+        let mut has_progressed = false;
+        loop {
+            match self.look(socket) {
+                Found::Event(event) => {
+                    self.handle(event);
+                    self.handle_waiting();
+                    has_progressed = true;
+                }
+                Found::Nothing => {
+                    match socket {
+                        Socket::Client(key) => self.clients.receive(&mut self.ring, key),
+                        Socket::Link(key, channel) => {
+                            self.links.receive(&mut self.ring, key, channel);
+                        }
+                    }
+                    return has_progressed;
+                }
+                Found::Stalled => {
+                    self.stalled.push(socket);
+                    return has_progressed;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, socket: Socket) -> Found {
+        match socket {
+            Socket::Client(key) => {
+                let (engine, disks, now) = (&self.engine, &self.disks, self.now);
+                let holes = |volume, range| holes(engine, disks, now, volume, range);
+                self.clients.next(key, engine.room(), &holes)
+            }
+            Socket::Link(key, channel) => match self.links.peer(key) {
+                Some(peer) => self.links.next(key, channel, self.engine.link_room(peer)),
+                None => Found::Nothing,
+            },
+        }
+    }
+
+    fn retry_stalled(&mut self) -> bool {
+        let mut has_progressed = false;
+        for _ in 0..self.stalled.len() {
+            let socket = self.stalled.swap_remove(0);
+            has_progressed |= self.read(socket);
+        }
+        has_progressed
+    }
+
+    fn handle_waiting(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: Event<Buffer>) {
+        trace!(?event, "event");
+        self.recorder.record(self.now, &event);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.engine.handle(self.now, event, &mut actions);
+        for action in actions.drain(..) {
+            trace!(?action, "action");
+            self.perform(action);
+        }
+        self.actions = actions;
+    }
+
+    fn perform(&mut self, action: Action<Buffer>) {
+        match action {
+            Action::Disk {
+                id,
+                volume,
+                request,
+                range,
+                data,
+            } => {
+                let event = self
+                    .disks
+                    .start(&mut self.ring, (id, volume), request, range, data);
+                self.events.extend(event);
+            }
+            Action::Meta {
+                id,
+                volume,
+                offset,
+                block,
+            } => {
+                let event = self
+                    .disks
+                    .start_meta(&mut self.ring, (id, volume), offset, &block);
+                self.events.extend(event);
+            }
+            Action::Send {
+                link,
+                channel,
+                packet,
+                data,
+                peer: _,
+            } => {
+                self.links.send(link, channel, &packet, data);
+            }
+            Action::DropLink {
+                link,
+                loss,
+                peer: _,
+            } => self.links.drop_link(link, loss, self.now),
+            Action::SeekLink {
+                peer,
+                seek,
+                at_once,
+            } => {
+                self.notices.tell(FromResource::SeekLink {
+                    peer,
+                    seek,
+                    at_once,
+                });
+            }
+            Action::Complete { id, result } => self.clients.complete(id, result),
+            Action::Reply { call, result } => self.reply(call, result),
+            Action::WakeAt(time) => self.wake_at = Some(time),
+            Action::ReleaseDisk { volume } => self.disks.release(volume),
+            Action::CloseClients { volume } => {
+                self.clients
+                    .dismiss(Some(volume), self.now.plus_ms(DISMISS_MS));
+            }
+            Action::Report(change) => self.notices.tell(FromResource::Report(change)),
+        }
+    }
+
+    fn await_inbox(&mut self) {
+        let counter = self.inbox.counter();
+        let word = Box::new([0; 8]);
+        self.ring
+            .start(Token::Inbox, Operation::Await { counter, word });
+    }
+
+    fn read_inbox(&mut self) {
+        loop {
+            match self.inbox.next() {
+                Ok(Some(message)) => {
+                    self.receive_message(message);
+                    self.handle_waiting();
+                }
+                Ok(None) => return self.await_inbox(),
+                // The control plane is gone: there is nobody left to serve.
+                Err(_) => return self.shut_down(),
+            }
+        }
+    }
+
+    fn receive_message(&mut self, message: ToResource) {
+        match message {
+            ToResource::Command { command, reply } => {
+                let purpose = if matches!(command, Command::Stop) {
+                    Purpose::Stop
+                } else {
+                    Purpose::Plain
+                };
+                self.call(command, Some(reply), purpose);
+            }
+            ToResource::Attach {
+                volume,
+                files,
+                disk,
+                reply,
+            } => {
+                let purpose = Purpose::Attach(volume);
+                self.disks.attach(volume, files, CallId(self.next_call));
+                self.call(Command::Attach { volume, disk }, Some(reply), purpose);
+            }
+            ToResource::Status { reply } => {
+                let _not_wanted = reply.send(self.engine.status(self.now));
+            }
+            ToResource::Export { volume, reply } => {
+                let answer = ExportAnswer {
+                    role: self.engine.role(),
+                    primary_peer: self.engine.primary_peer(),
+                    facts: self.engine.volume_facts(volume),
+                };
+                let _not_wanted = reply.send(answer);
+            }
+            ToResource::Client {
+                volume,
+                socket,
+                session,
+                leftover,
+            } => {
+                let is_served = self.engine.role() == Role::Primary
+                    && self.engine.volume_facts(volume).is_some();
+                if !is_served || self.ending != Ending::No {
+                    debug!(%volume, "client came too late");
+                    return;
+                }
+                let (key, event) = self.clients.arrive(volume, socket, session, &leftover);
+                self.handle(event);
+                self.read(Socket::Client(key));
+            }
+            ToResource::Link {
+                peer,
+                data,
+                control,
+            } => self.links.arrive(peer, data, control),
+            ToResource::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn call(
+        &mut self,
+        command: Command,
+        reply: Option<oneshot::Sender<Result<Option<String>, Refusal>>>,
+        purpose: Purpose,
+    ) {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(call, Call { reply, purpose });
+        self.handle(Event::Command { call, command });
+    }
+
+    fn reply(&mut self, id: CallId, result: Result<Option<String>, Refusal>) {
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        match (call.purpose, &result) {
+            (Purpose::Plain, _) => {}
+            (Purpose::Attach(volume), _) => self.disks.attach_answered(volume, id, result.is_ok()),
+            (Purpose::Stop, Ok(_)) => {
+                let until = self.now.plus_ms(SHUTDOWN_MS);
+                self.ending = Ending::Stopping { until };
+            }
+            (Purpose::Stop, Err(refusal)) => {
+                if let Ending::Stopping { .. } = self.ending {
+                    debug!(%refusal, "ending without the engine's consent");
+                    self.leave();
+                }
+            }
+        }
+        if let Some(reply) = call.reply {
+            // Who asked may have lost patience.
+            let _not_wanted = reply.send(result);
+        }
+    }
+
+    /// Events that are due by now.
+    fn expire(&mut self) {
+        if self.wake_at.is_some_and(|time| time <= self.now) {
+            self.wake_at = None;
+            self.handle(Event::Timer);
+            self.handle_waiting();
+        }
+        self.clients.expire(self.now);
+    }
+
+    fn shut_down(&mut self) {
+        if self.ending == Ending::No {
+            let until = self.now.plus_ms(SHUTDOWN_MS);
+            self.ending = Ending::Finishing { until };
+            self.clients.dismiss(None, until);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.links.drop_all(self.now);
+        let until = self.now.plus_ms(LEAVE_MS);
+        self.ending = Ending::Leaving { until };
+    }
+
+    fn advance_ending(&mut self) {
+        let is_quiet = self.disks.is_idle() && self.links.is_empty() && self.clients.is_empty();
+        match self.ending {
+            Ending::No | Ending::Over => {}
+            Ending::Finishing { until } => {
+                if self.clients.is_empty() {
+                    self.ending = Ending::Stopping {
+                        until: self.now.plus_ms(LEAVE_MS),
+                    };
+                    self.call(Command::Stop, None, Purpose::Stop);
+                    self.handle_waiting();
+                    self.settle();
+                } else if self.now >= until {
+                    self.leave();
+                    self.settle();
+                }
+            }
+            Ending::Stopping { until } => {
+                if is_quiet && self.engine.is_stopped() {
+                    self.ending = Ending::Over;
+                } else if self.now >= until {
+                    self.leave();
+                    self.settle();
+                }
+            }
+            Ending::Leaving { until } => {
+                if is_quiet || self.now >= until {
+                    self.ending = Ending::Over;
+                }
+            }
+        }
+    }
+}
+
+/// Which parts of a range are holes: known only where reads are served by the local disk.
+fn holes(
+    engine: &Resource<Buffer>,
+    disks: &Disks,
+    now: Time,
+    volume: VolumeNumber,
+    range: ByteRange,
+) -> Option<Vec<Extent>> {
+    let status = engine.status(now);
+    let device = status
+        .devices
+        .iter()
+        .find(|device| device.volume == volume)?;
+    if device.disk_state != DiskState::UpToDate {
+        return None;
+    }
+    disks.extents(volume, range)
+}
+
+/// How long clients of a volume that is no longer served have to take their last replies.
+const DISMISS_MS: u64 = 1_000;
+
+/// How long requests in flight may take when the thread is to end.
+const SHUTDOWN_MS: u64 = 10_000;
+
+/// How long the last packets, metadata and closing of links may take after that.
+const LEAVE_MS: u64 = 3_000;

@@ -1,0 +1,65 @@
+//! A whole thread, as the control plane sees it.
+
+use rbd_engine::Seed;
+use rbd_protocol::control::{ResourceConfig, ResourceOptions};
+use rbd_protocol::ids::NodeId;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::super::{Gone, ResourceHandle, probe, spawn};
+use crate::messages::{FromResource, ToResource};
+
+type NoticeReceiver = UnboundedReceiver<(String, FromResource)>;
+
+fn start() -> (ResourceHandle, NoticeReceiver) {
+    let config = ResourceConfig {
+        name: "r0".into(),
+        defined_at: "test:1".into(),
+        config_path: "test".into(),
+        node_name: "alice".into(),
+        node_id: NodeId(0),
+        listen: None,
+        peers: Vec::new(),
+        volumes: Vec::new(),
+        options: ResourceOptions::default(),
+        handlers: Vec::new(),
+    };
+    let (sender, receiver) = unbounded_channel();
+    let seed = Seed { random: 1, boot: 2 };
+    (spawn("r0".into(), config, seed, sender).unwrap(), receiver)
+}
+
+/// The last thing the thread says.
+fn last_notice(notices: &mut NoticeReceiver) -> FromResource {
+    let mut last = None;
+    while let Some((name, notice)) = notices.blocking_recv() {
+        assert_eq!(name, "r0");
+        last = Some(notice);
+    }
+    last.expect("an end is told")
+}
+
+#[test]
+fn this_machine_has_what_is_needed() {
+    probe().unwrap();
+}
+
+#[test]
+fn a_resource_answers_and_ends_when_told() {
+    let (handle, mut notices) = start();
+    let (reply, answer) = oneshot::channel();
+    handle.send(ToResource::Status { reply }).unwrap();
+    assert_eq!(answer.blocking_recv().unwrap().name, "r0");
+    handle.send(ToResource::Shutdown).unwrap();
+    handle.join();
+    assert_eq!(handle.send(ToResource::Shutdown), Err(Gone));
+    assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+}
+
+#[test]
+fn a_resource_nobody_can_reach_any_more_ends() {
+    let (handle, mut notices) = start();
+    drop(handle.clone());
+    drop(handle);
+    assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+}
