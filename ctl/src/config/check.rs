@@ -89,8 +89,10 @@ impl Uses<'_, '_> {
     fn volume(&mut self, host: &str, number: usize, volume: &PlannedVolume<'_>) {
         if let Some(device) = volume.device() {
             let path = device.value.path.display().to_string();
-            self.once(host, Thing::Minor(device.value.minor), number, device.span);
-            self.once(host, Thing::Device(path), number, device.span);
+            // The same device has the same minor; one message is enough.
+            if self.once(host, Thing::Minor(device.value.minor), number, device.span) {
+                self.once(host, Thing::Device(path), number, device.span);
+            }
         }
         let Some(disk) = volume.disk() else { return };
         let Disk::Path(path) = &disk.value else {
@@ -151,10 +153,10 @@ impl Uses<'_, '_> {
             .collect();
         for link in &plan.links {
             for end in link.ends.iter().filter(|end| end.host == index) {
-                used.push((
-                    end.address.to_string(),
-                    link.span.unwrap_or(planned.host.span()),
-                ));
+                let address = end.address.to_string();
+                if !used.iter().any(|(earlier, _)| *earlier == address) {
+                    used.push((address, link.span.unwrap_or(planned.host.span())));
+                }
             }
         }
         for (address, span) in used {
@@ -171,13 +173,14 @@ impl Uses<'_, '_> {
         }
     }
 
-    fn once(&mut self, host: &str, thing: Thing, number: usize, span: Span) {
-        match self.taken.get(&(host.to_owned(), thing.clone())).copied() {
-            Some((_, earlier)) => self.conflict(span, &thing, earlier),
-            None => {
-                self.taken.insert((host.to_owned(), thing), (number, span));
-            }
+    /// Takes note that a thing is used; reports it and returns false when it is used already.
+    fn once(&mut self, host: &str, thing: Thing, number: usize, span: Span) -> bool {
+        if let Some((_, earlier)) = self.taken.get(&(host.to_owned(), thing.clone())).copied() {
+            self.conflict(span, &thing, earlier);
+            return false;
         }
+        self.taken.insert((host.to_owned(), thing), (number, span));
+        true
     }
 
     fn conflict(&mut self, span: Span, thing: &Thing, earlier: Span) {

@@ -36,9 +36,11 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What was probably meant or what helps.
     pub help: Option<String>,
+    /// Sorts messages by their places, files in the order they were read.
+    order: (u32, u32),
 }
 
-/// The messages of one configuration, in the order they were found.
+/// The messages of one configuration, in the order of their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -112,7 +114,7 @@ impl Diagnostic {
 }
 
 impl Diagnostics {
-    /// The messages, first found first.
+    /// The messages, in the order of their places.
     #[must_use]
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
@@ -206,13 +208,15 @@ impl Findings {
     }
 
     /// The warnings, or the errors when there are any.
-    pub(crate) fn into_result(self) -> Result<Diagnostics, Diagnostics> {
+    pub(crate) fn into_result(mut self) -> Result<Diagnostics, Diagnostics> {
         if self.errors.is_empty() {
+            self.warnings.sort_by_key(|warning| warning.order);
             return Ok(Diagnostics {
                 list: self.warnings,
                 unreadable: false,
             });
         }
+        self.errors.sort_by_key(|error| error.order);
         Err(Diagnostics {
             list: self.errors,
             unreadable: self.unreadable,
@@ -240,6 +244,7 @@ pub(crate) fn file_error(file: &str, message: impl Into<String>) -> Diagnostic {
         label: None,
         notes: Vec::new(),
         help: None,
+        order: (0, 0),
     }
 }
 
@@ -253,6 +258,7 @@ fn at(severity: Severity, sources: &Sources, span: Span, message: String) -> Dia
         label: None,
         notes: Vec::new(),
         help: None,
+        order: span.order(),
     }
 }
 

@@ -55,6 +55,11 @@ impl<'a> Effective<'a> {
         self.value(section, name).map(|value| value.plain())
     }
 
+    /// The setting of an option of `section`, when it was set anywhere.
+    pub(crate) fn setting(&self, section: Section, name: &'static str) -> Option<&'a Setting> {
+        self.settings.get(&(section, name)).copied()
+    }
+
     /// Every option that was set anywhere, by name, as it was written.
     pub(crate) fn written(&self) -> BTreeMap<String, String> {
         let each = self.settings.iter();

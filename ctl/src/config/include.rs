@@ -99,6 +99,13 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn file(&mut self, name: String, text: String, base: &Path, depth: usize) -> Vec<Statement> {
         let number = self.sources.add(name, text);
+        // Even in a comment: after a power cut files are found full of them.
+        if let Some(at) = self.sources.text(number).find('\0') {
+            let span = Sources::span(number, at..at + 1);
+            let message = "a NUL byte stands here; the file is damaged";
+            self.findings.error(error(&self.sources, span, message));
+            return Vec::new();
+        }
         let parsed = parse(&self.sources, number, self.findings, &mut self.words_left);
         let mut statements = Vec::new();
         for statement in parsed {
@@ -201,12 +208,6 @@ impl Loader<'_> {
             ));
         };
         self.bytes_left = left;
-        if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-            let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            return Err(format!(
-                "has a NUL byte in line {line}; the file is damaged"
-            ));
-        }
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
     }

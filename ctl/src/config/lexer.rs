@@ -67,7 +67,7 @@ impl<'a> Lexer<'a> {
         self.skip_space_and_comments();
         let start = self.at;
         let Some(first) = self.rest().chars().next() else {
-            return Ok(self.token(TokenKind::End, start, "end of file".to_owned()));
+            return Ok(self.end());
         };
         let mark = match first {
             '{' => TokenKind::OpenBrace,
@@ -82,6 +82,17 @@ impl<'a> Lexer<'a> {
         };
         self.at += 1;
         Ok(self.token(mark, start, first.to_string()))
+    }
+
+    /// The end of the file, just behind the last thing in it.
+    fn end(&self) -> Token {
+        let last = self.sources.text(self.file).trim_ascii_end().len();
+        let span = Sources::span(self.file, last..last);
+        Token {
+            kind: TokenKind::End,
+            text: "end of file".to_owned(),
+            span,
+        }
     }
 
     fn word(&mut self) -> Result<Token, Box<Diagnostic>> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 
-use super::diagnostics::{Findings, Severity};
+use super::diagnostics::{Findings, Severity, warning};
 use super::effective::Effective;
 use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, NbdListen};
 use super::options::Section;
@@ -313,6 +313,7 @@ impl<'a> Resolver<'a, '_> {
         let [common, resource, _] = self.outer_levels();
         let levels = [common, resource, link.level];
         let net = self.judge(Effective::new(&[Section::Net], levels));
+        self.check_authentication(&net);
         for volume in &self.own.volumes {
             let in_link = link
                 .volumes
@@ -338,6 +339,18 @@ impl<'a> Resolver<'a, '_> {
                 .map(|volume| VolumeNumber(volume.number))
                 .collect(),
         })
+    }
+
+    /// A digest alone, as in DRBD, lets everybody in.
+    fn check_authentication(&mut self, net: &Effective<'a>) {
+        let digest = net.setting(Section::Net, "cram-hmac-alg");
+        let secret = net.text(Section::Net, "shared-secret");
+        if let Some(digest) = digest.filter(|_| secret.is_none()) {
+            let message = "'cram-hmac-alg' without 'shared-secret' authenticates nobody";
+            let diagnostic = warning(self.sources, digest.span, message);
+            self.warnings.push(diagnostic.headline());
+            self.findings.warning(diagnostic);
+        }
     }
 }
 

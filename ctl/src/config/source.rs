@@ -64,6 +64,11 @@ impl Span {
         }
     }
 
+    /// Sorts places as a person reads them.
+    pub(crate) fn order(self) -> (u32, u32) {
+        (self.file, self.start)
+    }
+
     /// The empty place just behind.
     pub(crate) fn behind(self) -> Self {
         Self {

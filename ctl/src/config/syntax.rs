@@ -57,6 +57,7 @@ pub(crate) fn parse(
         budget,
         pending: None,
         unreadable_tokens: 0,
+        misplaced: None,
         stopped: false,
     };
     let mut statements = Vec::new();
@@ -85,6 +86,9 @@ struct Parser<'a> {
     pending: Option<Token>,
     /// Errors of the lexer so far.
     unreadable_tokens: usize,
+    /// The first keyword of the top level that stands inside a section: a `}` is probably missing
+    /// before it.
+    misplaced: Option<Span>,
     /// Whether a limit was hit and nothing more is read.
     stopped: bool,
 }
@@ -117,6 +121,9 @@ impl Parser<'_> {
     fn statement(&mut self, keyword: Token, depth: usize) -> Option<Statement> {
         if !self.spend(keyword.span) {
             return None;
+        }
+        if depth > 0 && ["resource", "common", "global"].contains(&keyword.text.as_str()) {
+            self.misplaced.get_or_insert(keyword.span);
         }
         let mut span = keyword.span;
         let keyword = Spanned::new(keyword.text, keyword.span);
@@ -162,7 +169,8 @@ impl Parser<'_> {
                 body,
                 span,
             };
-            return (!damaged).then_some(statement);
+            // What was cut short by the end of the file would only cause more messages.
+            return (!damaged && !self.stopped).then_some(statement);
         }
     }
 
@@ -180,10 +188,15 @@ impl Parser<'_> {
         let token = self.take();
         if token.kind == TokenKind::End && !self.stopped {
             let (file, line) = self.sources.line_of(keyword.span);
-            self.report(unexpected(self.sources, "}", &token).with_note(format!(
-                "section '{}', opened at {file}:{line}, is never closed",
-                keyword.value
-            )));
+            let name = &keyword.value;
+            let note = format!("section '{name}', opened at {file}:{line}, is never closed");
+            let mut diagnostic = unexpected(self.sources, "}", &token).with_note(note);
+            if let Some(misplaced) = self.misplaced {
+                let (file, line) = self.sources.line_of(misplaced);
+                let note = format!("it may be missing before {file}:{line}");
+                diagnostic = diagnostic.with_note(note);
+            }
+            self.report(diagnostic);
             // One report is enough for all the sections that are still open.
             self.stopped = true;
         }

@@ -153,11 +153,13 @@ fn scale(text: &str, suffix: &str, unit: Unit) -> Result<Scale, BadValue> {
     if fits {
         return Ok(Scale::Bytes(bytes));
     }
-    let message = format!(
-        "'{text}' has a unit, but a plain number{} is expected",
-        unit.words()
-    );
-    Err(plain_error(message))
+    let meaning = match unit.words() {
+        "" => String::new(),
+        words => format!(", meaning{words}"),
+    };
+    Err(plain_error(format!(
+        "'{text}' has a unit; a plain number is expected{meaning}"
+    )))
 }
 
 fn choice(choices: &[&str], text: &str) -> Result<Value, BadValue> {

@@ -107,7 +107,7 @@ impl Reader<'_> {
 
     fn two_ends(&mut self, ends: &[End], span: crate::config::source::Span, what: &str) -> bool {
         let [first, second] = ends else {
-            let message = format!("a {what} has two hosts, but {} are given", ends.len());
+            let message = format!("a {what} has two hosts, not {}", ends.len());
             self.findings.error(error(self.sources, span, message));
             return false;
         };
@@ -180,10 +180,7 @@ impl Reader<'_> {
             }
         }
         if mesh.hosts.len() < 2 {
-            let message = format!(
-                "a mesh has at least two hosts, but {} are given",
-                mesh.hosts.len()
-            );
+            let message = format!("a mesh has at least two hosts, not {}", mesh.hosts.len());
             self.findings.error(error(self.sources, span, message));
             return None;
         }

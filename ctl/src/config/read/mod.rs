@@ -169,17 +169,19 @@ impl Reader<'_> {
         let keyword = &statement.keyword;
         let name = keyword.value.as_str();
         let expected = known.join(" | ");
-        let message = format!("Parse error: '{expected}' expected {place}, but got '{name}'");
-        let mut help = did_you_mean(name, known.iter().copied());
-        let option = sections_of(name.strip_prefix("no-").unwrap_or(name));
-        if let Some(section) = option {
-            help = Some(format!("'{name}' belongs in {} {{ … }}", section.keyword()));
-        } else if help.is_none() && ELSEWHERE.iter().any(|(known, _)| *known == name) {
-            let place = ELSEWHERE.iter().find(|(known, _)| *known == name);
-            help = place.map(|(_, place)| format!("'{name}' belongs {place}"));
-        }
-        self.findings
-            .error(error(self.sources, keyword.span, message).with_help(help));
+        let message = format!("Parse error: '{expected}' expected, but got '{name}'");
+        let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == name);
+        let help = if let Some(home) = sections_of(name.strip_prefix("no-").unwrap_or(name)) {
+            Some(format!("'{name}' belongs in {} {{ … }}", home.keyword()))
+        } else if let Some((_, home)) = elsewhere {
+            Some(format!("'{name}' belongs {home}"))
+        } else {
+            did_you_mean(name, known.iter().copied())
+        };
+        let diagnostic = error(self.sources, keyword.span, message)
+            .with_label(format!("not known {place}"))
+            .with_help(help);
+        self.findings.error(diagnostic);
     }
 
     /// Reports that something exists twice, with both places.
