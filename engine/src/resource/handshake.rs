@@ -47,6 +47,11 @@ impl<B: Clone> Resource<B> {
     }
 
     fn is_ready_to_greet(&self, node: NodeId) -> bool {
+        // A promotion being recorded can no longer be refused: a greeting that still said Secondary
+        // could make a Primary the target (D7).
+        if self.is_recording_promotion() {
+            return false;
+        }
         self.volumes.values().all(|volume| {
             let quiet = !volume.peer_writes.values().any(|write| write.peer == node);
             quiet && volume.local.as_ref().is_none_or(LocalDisk::is_settled)
