@@ -40,6 +40,7 @@ pub(crate) struct LocalDisk {
     unwritten: BTreeSet<u32>,
     bitmap_sequence: u64,
     crashed_primary: bool,
+    kept_power: bool,
 }
 
 /// Why a disk cannot be taken.
@@ -95,6 +96,7 @@ impl LocalDisk {
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
+        let kept_power = superblock.boot_id == boot;
         superblock.boot_id = boot;
         let unwritten = (0..intent.block_count()).collect();
         let mut local = Self {
@@ -110,6 +112,7 @@ impl LocalDisk {
             unwritten,
             bitmap_sequence: image.bitmap_sequence,
             crashed_primary,
+            kept_power,
         };
         local.intent.rewrite_all();
         Ok((local, bitmaps))
@@ -148,6 +151,11 @@ impl LocalDisk {
     /// This node was Primary when it was last interrupted.
     pub(crate) fn crashed_primary(&self) -> bool {
         self.crashed_primary
+    }
+
+    /// This disk was attached before in this boot of the host, so its cache has not been lost.
+    pub(crate) fn kept_power(&self) -> bool {
+        self.kept_power
     }
 
     /// The generation since which the bitmap towards this peer counts.

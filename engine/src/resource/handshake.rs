@@ -309,6 +309,7 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
         dirty_blocks: peer.map_or(0, |peer| peer.bitmap.count()),
         crashed_primary: local.is_some_and(LocalDisk::crashed_primary),
         was_resync_target: volume.disk == DiskState::Inconsistent,
+        kept_power: local.is_some_and(LocalDisk::kept_power),
     }
 }
 
