@@ -1,5 +1,10 @@
 //! Real daemons in directories of their own, and a small client that speaks to them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
