@@ -239,8 +239,9 @@ impl LocalDisk {
     }
 
     /// Whatever a crash left undecided has been decided with the peer.
-    pub(crate) fn note_interruption_settled(&mut self) {
+    pub(crate) fn note_interruption_settled(&mut self, is_primary: bool) {
         self.crashed_primary = false;
+        self.record_primary(is_primary);
     }
 
     /// The bitmap on disk towards this peer does not count: everything is out of sync.

@@ -15,12 +15,14 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use disk::Disk;
 use nbd::client::{NbdClient, NbdExt, handshake};
 use rbd_protocol::nbd::{BlockSizes, RequestKind};
 
 const SIZE: usize = 1 << 20;
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn disk() -> Disk {
     Disk::new(
@@ -32,6 +34,9 @@ fn disk() -> Disk {
 /// One end of a connection whose other end is served.
 fn connect(disk: Disk) -> (UnixStream, Arc<Disk>, JoinHandle<()>) {
     let (client, server) = UnixStream::pair().unwrap();
+    // A server that says too little fails a test instead of stopping it.
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
     let disk = Arc::new(disk);
     let shared = Arc::clone(&disk);
     // The crate's client leaves without a word, so the server's read ends in an error.

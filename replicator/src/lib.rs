@@ -2,10 +2,12 @@
 //!
 //! | Room | Holds | Runs on |
 //! |---|---|---|
+//! | [`control`] | command line, control socket, opening of links and NBD connections, life of the daemon | tokio, one thread |
 //! | [`shell`] | per-I/O work of one resource: disks, links, clients | one thread and io_uring per resource |
-//! | [`messages`] | what it and the control plane say to each other | |
+//! | [`messages`] | what the two say to each other | |
 //!
 //! Nothing here decides about data: decisions are the engine's.
 
+pub mod control;
 pub mod messages;
 pub mod shell;

@@ -88,6 +88,9 @@ impl<B: Clone> Resource<B> {
             }
         }
         volume.set_disk_state(state, note_for(state), &mut self.cx);
+        for connection in self.connections.values_mut() {
+            connection.seen_incarnation = 0; // what this disk has seen, it has seen before
+        }
         self.renegotiate();
         let note = (!damage.is_empty()).then(|| {
             alloc::format!(
@@ -184,6 +187,9 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
+        if connection.state == ConnectionState::StandAlone {
+            return;
+        }
         if let Some(link) = connection.link.as_ref().map(|link| link.id) {
             if connection.connected_link().is_some() {
                 self.cx.send(node, link, Packet::Goodbye, None);

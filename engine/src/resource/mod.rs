@@ -381,6 +381,6 @@ impl<B: Clone> Resource<B> {
     fn all_checkpoints_done(&self) -> bool {
         self.volumes
             .values()
-            .all(|volume| volume.checkpoint == Checkpoint::Done)
+            .all(|volume| volume.local.is_none() || volume.checkpoint == Checkpoint::Done)
     }
 }

@@ -111,18 +111,19 @@ impl<B: Clone> Resource<B> {
                 volume.accept_peer_flush(node, link, id, cx);
                 Ok(())
             }
+            // After its disk has failed, a peer may still acknowledge what it had done before.
             Packet::WriteAck { id, .. } => {
-                if !volume.peer_write_acked(id, node, cx) {
+                if !volume.peer_write_acked(id, node, cx) && volume.is_replicating(node) {
                     return Err("an acknowledgement of a write that is not under way");
                 }
                 volume.bound_unstable(cx);
                 Ok(())
             }
             Packet::FlushAck { id, .. } => {
-                let known = volume.peer_flush_acked(id, node, cx);
-                known
-                    .then_some(())
-                    .ok_or("an acknowledgement of a flush that is not under way")
+                if !volume.peer_flush_acked(id, node, cx) && volume.is_replicating(node) {
+                    return Err("an acknowledgement of a flush that is not under way");
+                }
+                Ok(())
             }
             Packet::NegativeAck { .. } => {
                 volume.lose_peer(node, DiskState::Failed, cx);

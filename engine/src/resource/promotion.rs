@@ -254,8 +254,11 @@ impl<B: Clone> Resource<B> {
 
     /// A peer whose consent was missing is gone: nothing to ask it any more.
     pub(super) fn promotion_lost_peer(&mut self, node: NodeId) {
-        if let Some(step) = &mut self.promotion {
+        if let Some(step) = &mut self.promotion
+            && !step.recording
+        {
             step.missing_consents.remove(&node);
+            step.request = None; // whoever is there when the links have settled is asked anew
         }
     }
 
@@ -430,6 +433,10 @@ impl<B: Clone> Resource<B> {
                         && volume.peer_writes.is_empty()
                         && is_settled(volume.local.as_ref())
                         && volume.checkpoint == crate::volume::Checkpoint::Idle
+                        && volume
+                            .local
+                            .as_ref()
+                            .is_none_or(|local| !local.intent.is_busy())
                 });
                 if idle {
                     for volume in self.volumes.values_mut() {
@@ -439,8 +446,7 @@ impl<B: Clone> Resource<B> {
                 }
             }
             Stop::Saving(call) => {
-                let gone = |volume: &super::Volume<B>| volume.local.is_none();
-                if self.all_checkpoints_done() || self.volumes.values().all(gone) {
+                if self.all_checkpoints_done() {
                     for volume in self.volumes.values_mut() {
                         if let Some(local) = &mut volume.local {
                             local.record_clean();

@@ -143,9 +143,10 @@ impl<B: Clone> Volume<B> {
             return;
         }
         // A peer lost on the way must be durably behind before a client's flush is answered.
-        let recorded = barrier.legs.iter().all(|(node, leg, _)| {
-            *leg != Leg::Lost || self.peers.get(node).is_none_or(|peer| self.is_behind(peer))
-        });
+        let recorded = barrier
+            .legs
+            .iter()
+            .all(|(node, leg, _)| *leg != Leg::Lost || self.loss_is_recorded(*node));
         let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
         if is_client && !recorded && self.local.is_some() {
             self.leave_absent_peers_behind(cx);

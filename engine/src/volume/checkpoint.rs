@@ -278,7 +278,11 @@ impl<B: Clone> Volume<B> {
         if self.peers.values().any(|peer| !peer.unstable.is_empty()) {
             Some(last.plus_ms(UNSTABLE_MS))
         } else if local.intent.hot_count() > 0 || self.has_pages_to_save() {
-            Some(last_full.plus_ms(INTERVAL_MS))
+            Some(
+                last_full
+                    .plus_ms(INTERVAL_MS)
+                    .max(last.plus_ms(UNSTABLE_MS)),
+            )
         } else {
             None
         }

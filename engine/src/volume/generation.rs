@@ -6,7 +6,7 @@
 //! needs a new one waits for the handshake's end, which has a deadline.
 
 use rbd_protocol::ids::GenerationId;
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::Volume;
 use crate::context::Context;
@@ -19,6 +19,14 @@ impl<B: Clone> Volume<B> {
         self.local.as_ref().is_some_and(|local| {
             !local.bitmap_generation(peer.node).is_none()
                 && local.is_durable(peer.behind_since_version)
+        })
+    }
+
+    /// Whether what this peer did not get is no longer only in memory: it is durably behind, or has
+    /// been brought up to date since.
+    pub(crate) fn loss_is_recorded(&self, node: rbd_protocol::ids::NodeId) -> bool {
+        self.peers.get(&node).is_none_or(|peer| {
+            self.is_behind(peer) || peer.replication == ReplicationState::Established
         })
     }
 
@@ -79,7 +87,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn note_in_sync(&mut self, node: rbd_protocol::ids::NodeId, cx: &mut Context<B>) {
         let Some(local) = &mut self.local else { return };
         local.forget_bitmap_generation(node);
-        local.note_interruption_settled();
+        local.note_interruption_settled(self.role == Role::Primary);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.replication = ReplicationState::Established;
             peer.behind_since_version = 0;

@@ -1,7 +1,7 @@
 //! A peer's copy goes out of reach: everything it may lack is marked, at once and in one step.
 
 use rbd_protocol::ids::NodeId;
-use rbd_protocol::state::{DiskState, ReplicationState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::Volume;
 use super::write::Leg;
@@ -34,7 +34,7 @@ impl<B: Clone> Volume<B> {
         peer.handshaking = false;
         peer.source = Source::default();
         peer.target = None;
-        if self.role == Role::Primary && (any_pending || any_unstable) {
+        if any_pending || any_unstable {
             self.leave_absent_peers_behind(cx);
         }
         self.unsettled = true;

@@ -26,7 +26,7 @@ use alloc::string::String;
 
 use rbd_protocol::control::VolumeConfig;
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 pub(crate) use barrier::{Barrier, BarrierPurpose};
 pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
@@ -152,6 +152,12 @@ impl<B: Clone> Volume<B> {
             volume: self.number,
         });
         self.unsettled = true;
+    }
+
+    /// Whether anything is replicated to or from this peer.
+    pub(crate) fn is_replicating(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        peer.is_some_and(|peer| peer.replication != ReplicationState::Off)
     }
 
     /// Whether nothing a client asked for is in flight.

@@ -188,12 +188,15 @@ impl<B: Clone> Volume<B> {
             self.unsettled = true; // a handshake may wait for the last of the old link's writes
             return;
         }
-        if let Some(target) = &mut device.target {
+        if let Some(target) = &mut device.target
+            && write.is_resync
+            && target.outstanding.remove(&id).is_some()
+        {
+            // Only resync data clears bits: the source clears its own on the acknowledgement, which
+            // comes after both bitmaps have been joined, so both always agree on what is missing.
+            target.outstanding_bytes -= u64::from(range.length);
             device.bitmap.clear_covered(range);
             self.unsettled = true;
-            if write.is_resync && target.outstanding.remove(&id).is_some() {
-                target.outstanding_bytes -= u64::from(range.length);
-            }
         }
         let packet = if write.is_resync {
             Packet::ResyncAck { id, volume, range }

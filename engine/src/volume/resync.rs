@@ -481,7 +481,7 @@ impl<B: Clone> Volume<B> {
         self.adopt_generation(generation);
         if let Some(local) = &mut self.local {
             local.forget_bitmap_generation(node);
-            local.note_interruption_settled();
+            local.note_interruption_settled(false);
             local.record_disk_state(DiskState::UpToDate);
             let version = local.version();
             local.start_metadata(self.number, cx);

@@ -224,13 +224,10 @@ impl<B: Clone> Volume<B> {
             return false;
         }
         *leg = Leg::Done;
-        if let Some(peer) = self.peers.get_mut(&node) {
-            if peer.is_resync_source() {
-                peer.bitmap.clear_covered(write.range);
-            }
-            if !write.fua || peer.is_resync_source() {
-                peer.note_unstable(write.range);
-            }
+        if let Some(peer) = self.peers.get_mut(&node)
+            && !write.fua
+        {
+            peer.note_unstable(write.range);
         }
         self.try_finish_write(id, cx);
         true
@@ -276,9 +273,10 @@ impl<B: Clone> Volume<B> {
         if !write.started || pending {
             return;
         }
-        let recorded = write.legs.iter().all(|(node, leg)| {
-            *leg != Leg::Lost || self.peers.get(node).is_none_or(|peer| self.is_behind(peer))
-        });
+        let recorded = write
+            .legs
+            .iter()
+            .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
         let error = match (write.error, &self.local) {
             (Some(error), _) => Some(error),
             (None, None) if !recorded => Some(RequestError::Io),

@@ -54,6 +54,20 @@ fn structured_error_text_is_cut_between_characters() {
 }
 
 #[test]
+fn structured_error_text_is_cut_wherever_its_parts_meet() {
+    let mut out = Vec::new();
+    let part = "x".repeat(3000);
+    structured().encode_error(
+        COOKIE,
+        Errno::Invalid,
+        &format_args!("{part}{part}"),
+        &mut out,
+    );
+    let payload = [&b"\0\0\0\x16\x10\0"[..], &[b'x'; 4096]].concat();
+    assert_eq!(out, chunk([0x80, 0x01], &payload));
+}
+
+#[test]
 fn errors_have_the_numbers_of_the_protocol() {
     let numbers = [
         (Errno::NotPermitted, 1),

@@ -1,0 +1,148 @@
+//! Addresses: `[ipv4|ipv6] ADDRESS:PORT`, an IPv6 address in brackets.
+//!
+//! Only literal addresses; no name is ever looked up.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use super::Reader;
+use super::arguments::Arguments;
+use crate::config::diagnostics::error;
+use crate::config::model::Address;
+use crate::config::source::{Span, Spanned};
+use crate::config::syntax::ArgumentKind;
+
+impl Reader<'_> {
+    /// An address with its port.
+    pub(crate) fn address(&mut self, arguments: &mut Arguments<'_>) -> Option<Spanned<Address>> {
+        let family = self.family(arguments)?;
+        let (ip, scope, span) = if arguments.peek()?.kind == ArgumentKind::OpenBracket {
+            self.bracketed(arguments)?
+        } else {
+            let word = self.text(arguments, "an IP address")?;
+            match word.value.parse::<Ipv4Addr>() {
+                Ok(ip) => (IpAddr::V4(ip), 0, word.span),
+                Err(_) => return self.not_an_address(&word, arguments),
+            }
+        };
+        if (family == Some(Family::Ipv4)) != ip.is_ipv4() && family.is_some() {
+            let message = format!("'{ip}' is not of the address family written before it");
+            self.findings.error(error(self.sources, span, message));
+            return None;
+        }
+        if arguments.take(ArgumentKind::Colon).is_none() {
+            self.expected(arguments, ":PORT");
+            return None;
+        }
+        let port = self.port(arguments)?;
+        let socket = match ip {
+            IpAddr::V4(ip) => SocketAddr::from((ip, port.value)),
+            IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port.value, 0, scope)),
+        };
+        Some(Spanned::new(Address { socket }, span.to(port.span)))
+    }
+
+    /// A TCP port.
+    pub(crate) fn port(&mut self, arguments: &mut Arguments<'_>) -> Option<Spanned<u16>> {
+        let port = self.number(arguments, "port", (1, u64::from(u16::MAX)))?;
+        Some(Spanned::new(u16::try_from(port.value).ok()?, port.span))
+    }
+
+    fn family(&mut self, arguments: &mut Arguments<'_>) -> Option<Option<Family>> {
+        if arguments.peek().is_none() {
+            self.expected(arguments, "ipv4 | ipv6 | an IP address");
+            return None;
+        }
+        if arguments.take_word("ipv4") {
+            return Some(
+                self.more(arguments, "an IPv4 address")?
+                    .then_some(Family::Ipv4),
+            );
+        }
+        if arguments.take_word("ipv6") {
+            return Some(
+                self.more(arguments, "an IPv6 address")?
+                    .then_some(Family::Ipv6),
+            );
+        }
+        let next = arguments.peek()?;
+        if ["sdp", "ssocks", "sci"].contains(&next.text.as_str()) {
+            let message = format!("address family '{}' is not available", next.text);
+            let help = Some("write 'ipv4 ADDRESS:PORT' or 'ipv6 [ADDRESS]:PORT'".to_owned());
+            self.findings
+                .error(error(self.sources, next.span, message).with_help(help));
+            return None;
+        }
+        Some(None)
+    }
+
+    /// `Some(true)` when there is another argument; reports its absence otherwise.
+    fn more(&mut self, arguments: &Arguments<'_>, expected: &str) -> Option<bool> {
+        if arguments.peek().is_none() {
+            self.expected(arguments, expected);
+            return None;
+        }
+        Some(true)
+    }
+
+    /// `[ADDRESS]`, with an optional numeric scope behind `%`.
+    fn bracketed(&mut self, arguments: &mut Arguments<'_>) -> Option<(IpAddr, u32, Span)> {
+        let mut span = arguments.take(ArgumentKind::OpenBracket)?.span;
+        let mut text = String::new();
+        loop {
+            if let Some(end) = arguments.take(ArgumentKind::CloseBracket) {
+                span = span.to(end.span);
+                break;
+            }
+            let part = arguments
+                .take(ArgumentKind::Word)
+                .or_else(|| arguments.take(ArgumentKind::Colon));
+            let Some(part) = part else {
+                self.expected(arguments, "]");
+                return None;
+            };
+            text.push_str(&part.text);
+            span = span.to(part.span);
+        }
+        let (address, scope) = text.split_once('%').unwrap_or((&text, "0"));
+        match (address.parse::<Ipv6Addr>(), scope.parse::<u32>()) {
+            (Ok(ip), Ok(scope)) => Some((IpAddr::V6(ip), scope, span)),
+            (Ok(_), Err(_)) => {
+                let message = format!("the scope '{scope}' is not the number of an interface");
+                self.findings.error(error(self.sources, span, message));
+                None
+            }
+            (Err(_), _) => {
+                let message = format!("Parse error: 'an IPv6 address' expected, but got '{text}'");
+                self.findings.error(error(self.sources, span, message));
+                None
+            }
+        }
+    }
+
+    fn not_an_address<T>(
+        &mut self,
+        word: &Spanned<String>,
+        arguments: &Arguments<'_>,
+    ) -> Option<T> {
+        let got = &word.value;
+        let message = format!("Parse error: 'an IP address' expected, but got '{got}'");
+        let looks_like_six = arguments.peek().is_some_and(|next| {
+            next.kind == ArgumentKind::Colon && got.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        let help = if looks_like_six {
+            "an IPv6 address stands in brackets: 'ipv6 [fe80::1]:7789'"
+        } else {
+            "names are not looked up; write the address itself, as in 10.0.0.1:7789"
+        };
+        let diagnostic = error(self.sources, word.span, message);
+        self.findings
+            .error(diagnostic.with_help(Some(help.to_owned())));
+        None
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}

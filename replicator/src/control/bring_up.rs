@@ -1,0 +1,277 @@
+//! Bringing a resource up and down. Either all of it comes up or nothing stays.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rbd_engine::Command;
+use rbd_protocol::control::{Refusal, RefusalCode, Reply, ResourceConfig, VolumeConfig};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::state::{ConnectionState, DiskState};
+use tokio::net::TcpListener;
+
+use super::daemon::Daemon;
+use super::disk::{self, OpenVolume};
+use super::links::{self, Links, TakeLink};
+use super::service::Service;
+use super::{adjust, conflicts, nbd, system};
+use crate::messages::ToResource;
+use crate::shell::{self, ResourceHandle};
+
+/// Notes for the user about what was done.
+pub(super) type Notes = Vec<String>;
+
+/// Brings a resource up, or finishes what is missing, or takes over a changed configuration.
+pub(super) async fn up(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Reply, Refusal> {
+    conflicts::check_alone(&config, &daemon.node)?;
+    let gate = daemon.gate(&config.name);
+    let _changing = gate.lock().await;
+    let notes = match daemon.find(&config.name) {
+        Some(service) => adjust::bring_to(daemon, &service, config).await?,
+        None => create(daemon, config).await?,
+    };
+    Ok(if notes.is_empty() {
+        Reply::Done
+    } else {
+        Reply::DoneWithNotes(notes)
+    })
+}
+
+/// Takes a resource down. One that is not up is down.
+pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refusal> {
+    let gate = daemon.gate(name);
+    let _changing = gate.lock().await;
+    if let Some(service) = daemon.find(name) {
+        service.command(Command::Stop).await?;
+        service.links.close();
+        if tokio::time::timeout(STOP_DEADLINE, service.ended())
+            .await
+            .is_err()
+        {
+            return Err(Refusal::new(
+                RefusalCode::StateTimeout,
+                format!("{name} is stopping, but its disks are still busy"),
+                "run it again in a moment",
+            ));
+        }
+    }
+    daemon.remembered.forget(name);
+    Ok(Reply::Done)
+}
+
+/// Brings up again what was up when the daemon ended.
+pub(super) async fn resume(daemon: &Rc<Daemon>) {
+    for config in daemon.remembered.all() {
+        let name = config.name.clone();
+        let resumed = tokio::time::timeout(RESUME_DEADLINE, up(daemon, config)).await;
+        match resumed {
+            Ok(Ok(_)) => tracing::info!(resource = name, "up again after a restart"),
+            Ok(Err(refusal)) => tracing::error!(
+                resource = name,
+                "not brought up again: {refusal}: {}",
+                refusal.reason
+            ),
+            Err(_) => tracing::error!(resource = name, "not brought up again in time"),
+        }
+    }
+}
+
+async fn create(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
+    daemon.claim(&config)?;
+    let name = config.name.clone();
+    let created = create_claimed(daemon, config).await;
+    if created.is_err() && daemon.find(&name).is_none() {
+        daemon.release_claim(&name);
+    }
+    created
+}
+
+/// Everything that can fail because of the outside comes before the thread is started.
+async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
+    let disks = open_disks(&config, config.volumes.clone()).await?;
+    let listener = listen(daemon, &config)?;
+    listen_for_clients(daemon, &config)?;
+    let handle = shell::spawn(
+        config.name.clone(),
+        config.clone(),
+        system::seed(),
+        daemon.notices.clone(),
+    )
+    .map_err(|error| environment(error.to_string()))?;
+    let links = Links::new(&config, listener, take_link(handle.clone()));
+    let service = Rc::new(Service::new(config, handle, links));
+    daemon.add(Rc::clone(&service));
+    match start(&service, disks).await {
+        Ok(notes) => {
+            daemon.remembered.keep(&service.config.borrow());
+            tracing::info!(resource = service.name, "up");
+            Ok(notes)
+        }
+        Err(refusal) => {
+            undo(&service).await;
+            Err(refusal)
+        }
+    }
+}
+
+async fn start(
+    service: &Service,
+    disks: Vec<(VolumeNumber, OpenVolume)>,
+) -> Result<Notes, Refusal> {
+    let mut notes = attach(service, disks).await?;
+    notes.extend(connect(service, None, false).await?);
+    Ok(notes)
+}
+
+/// Takes back a resource that came up half.
+async fn undo(service: &Service) {
+    service.links.close();
+    if service.command(Command::Stop).await.is_err() {
+        service.shut_down();
+    }
+    if tokio::time::timeout(STOP_DEADLINE, service.ended())
+        .await
+        .is_err()
+    {
+        tracing::error!(resource = service.name, "half up, and does not stop");
+    }
+}
+
+/// Attaches disks that are missing and starts connecting, as far as that has not been done.
+pub(super) async fn finish(service: &Service) -> Result<Notes, Refusal> {
+    let status = service.status().await?;
+    let config = service.config.borrow().clone();
+    let is_missing = |volume: &&VolumeConfig| {
+        let device = status
+            .devices
+            .iter()
+            .find(|device| device.volume == volume.number);
+        device.is_none_or(|device| device.disk_state == DiskState::Diskless)
+    };
+    let missing: Vec<_> = config.volumes.iter().filter(is_missing).cloned().collect();
+    let disks = open_disks(&config, missing).await?;
+    let mut notes = attach(service, disks).await?;
+    for connection in &status.connections {
+        if connection.connection_state == ConnectionState::StandAlone {
+            notes.extend(connect(service, Some(connection.peer_node_id), false).await?);
+        }
+    }
+    Ok(notes)
+}
+
+/// Starts connecting; a peer that is being connected to already is fine, unless the user wants
+/// something else of it now.
+pub(super) async fn connect(
+    service: &Service,
+    peer: Option<NodeId>,
+    discard_my_data: bool,
+) -> Result<Option<String>, Refusal> {
+    let command = Command::Connect {
+        peer,
+        discard_my_data,
+    };
+    match service.command(command).await {
+        Err(refusal) if refusal.code == RefusalCode::AlreadyConnected && !discard_my_data => {
+            Ok(None)
+        }
+        answer => answer,
+    }
+}
+
+async fn attach(
+    service: &Service,
+    disks: Vec<(VolumeNumber, OpenVolume)>,
+) -> Result<Notes, Refusal> {
+    let mut notes = Notes::new();
+    for (volume, OpenVolume { files, disk }) in disks {
+        notes.extend(service.attach(volume, files, disk).await?);
+    }
+    Ok(notes)
+}
+
+async fn open_disks(
+    config: &ResourceConfig,
+    volumes: Vec<VolumeConfig>,
+) -> Result<Vec<(VolumeNumber, OpenVolume)>, Refusal> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let mut disks = Vec::new();
+        for volume in &volumes {
+            if let Some(disk) = disk::open(&config, volume)? {
+                disks.push((volume.number, disk));
+            }
+        }
+        Ok(disks)
+    });
+    opening
+        .await
+        .unwrap_or_else(|error| Err(environment(format!("opening the disks failed: {error}"))))
+}
+
+/// Listens for peers, if there are any.
+pub(super) fn listen(
+    daemon: &Daemon,
+    config: &ResourceConfig,
+) -> Result<Option<TcpListener>, Refusal> {
+    let (Some(listen), Some(peer)) = (&config.listen, config.peers.first()) else {
+        return Ok(None);
+    };
+    let address = conflicts::socket_address(&config.name, listen)?;
+    links::listen(address, &peer.net)
+        .map(Some)
+        .map_err(|error| cannot_listen(daemon, listen, &error))
+}
+
+/// Listens for clients on the TCP addresses that are not listened on yet.
+pub(super) fn listen_for_clients(
+    daemon: &Rc<Daemon>,
+    config: &ResourceConfig,
+) -> Result<(), Refusal> {
+    daemon
+        .nbd
+        .listen(daemon, &nbd::tcp_addresses(config))
+        .map_err(|(address, error)| cannot_listen(daemon, &address, &error))
+}
+
+fn cannot_listen(daemon: &Daemon, address: &str, error: &io::Error) -> Refusal {
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return Refusal::new(
+            RefusalCode::Environment,
+            format!("cannot listen on {address}: {error}"),
+            "check that the address belongs to this host: ip address",
+        );
+    }
+    let reason = match daemon.listens_on(address) {
+        Some(resource) => format!("{address} is listened on by {resource}"),
+        None => format!("{address} is used by another program"),
+    };
+    let port = address.rsplit(':').next().unwrap_or_default();
+    Refusal::new(
+        RefusalCode::LocalAddressInUse,
+        reason,
+        format!("ss -ltnp sport = :{port}"),
+    )
+}
+
+fn take_link(handle: ResourceHandle) -> TakeLink {
+    Box::new(move |peer, data, control| {
+        let message = ToResource::Link {
+            peer,
+            data,
+            control,
+        };
+        if handle.send(message).is_err() {
+            tracing::debug!("link closed: the resource has just been stopped");
+        }
+    })
+}
+
+fn environment(reason: String) -> Refusal {
+    Refusal::new(RefusalCode::Environment, reason, "")
+}
+
+/// How long in-flight operations may take to finish after a resource has agreed to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one resource may take to come up again.
+const RESUME_DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,198 @@
+//! The resources that are up, and what their threads tell.
+//!
+//! Everything here lives on one thread; no borrow is held across an `await`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rbd_engine::{Change, Level};
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Mutex, Notify};
+
+use super::nbd::NbdFront;
+use super::remembered::Remembered;
+use super::service::Service;
+use crate::messages::FromResource;
+
+/// A resource's name and what its thread tells.
+pub(super) type Notice = (String, FromResource);
+
+/// This node's daemon.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    /// Name of the node.
+    pub(super) node: String,
+    /// The configuration file handlers are told of.
+    pub(super) config_path: PathBuf,
+    /// Where threads send their notices.
+    pub(super) notices: UnboundedSender<Notice>,
+    /// What is to come up again after a restart.
+    pub(super) remembered: Remembered,
+    /// The NBD listeners.
+    pub(super) nbd: NbdFront,
+    services: RefCell<BTreeMap<String, Rc<Service>>>,
+    /// Configurations of the resources that are up or on their way, which must not collide.
+    claims: RefCell<BTreeMap<String, ResourceConfig>>,
+    /// One change at a time per resource.
+    gates: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
+    emptied: Notify,
+}
+
+impl Daemon {
+    /// A daemon without resources.
+    pub(super) fn new(
+        node: String,
+        config_path: PathBuf,
+        notices: UnboundedSender<Notice>,
+        remembered: Remembered,
+    ) -> Self {
+        Self {
+            node,
+            config_path,
+            notices,
+            remembered,
+            nbd: NbdFront::default(),
+            services: RefCell::default(),
+            claims: RefCell::default(),
+            gates: RefCell::default(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// The resource of this name, if it is up.
+    pub(super) fn find(&self, name: &str) -> Option<Rc<Service>> {
+        self.services.borrow().get(name).cloned()
+    }
+
+    /// The resource of this name, or the refusal that says it is not up.
+    pub(super) fn running(&self, name: &str) -> Result<Rc<Service>, Refusal> {
+        self.find(name).ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::UnknownResource,
+                format!("{name} is not up on {}", self.node),
+                format!("rbdadm up {name}"),
+            )
+        })
+    }
+
+    /// All resources that are up, by name.
+    pub(super) fn all(&self) -> Vec<Rc<Service>> {
+        self.services.borrow().values().cloned().collect()
+    }
+
+    /// Adds a resource that has just come up.
+    pub(super) fn add(&self, service: Rc<Service>) {
+        self.services
+            .borrow_mut()
+            .insert(service.name.clone(), service);
+    }
+
+    /// Takes a resource out of service: from here on it is as if it had never been up.
+    pub(super) fn remove(&self, name: &str) {
+        let service = self.services.borrow_mut().remove(name);
+        self.claims.borrow_mut().remove(name);
+        if let Some(service) = service {
+            service.links.close();
+            service.mark_ended();
+        }
+        self.nbd.keep_only(&self.tcp_exports());
+        if self.services.borrow().is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until no resource is up.
+    pub(super) async fn emptied(&self) {
+        let emptied = self.emptied.notified();
+        if !self.services.borrow().is_empty() {
+            emptied.await;
+        }
+    }
+
+    /// The lock under which the resource of this name is changed.
+    pub(super) fn gate(&self, name: &str) -> Rc<Mutex<()>> {
+        let mut gates = self.gates.borrow_mut();
+        // Names nobody uses any more go when there are many.
+        if gates.len() > GATES_KEPT {
+            gates.retain(|_, gate| Rc::strong_count(gate) > 1);
+        }
+        Rc::clone(gates.entry(name.to_owned()).or_default())
+    }
+
+    /// Reserves what a configuration uses, unless another resource does.
+    pub(super) fn claim(&self, config: &ResourceConfig) -> Result<(), Refusal> {
+        let mut claims = self.claims.borrow_mut();
+        for other in claims.values().filter(|other| other.name != config.name) {
+            super::conflicts::check(config, other)?;
+        }
+        claims.insert(config.name.clone(), config.clone());
+        Ok(())
+    }
+
+    /// Gives up a reservation of a resource that did not come up.
+    pub(super) fn release_claim(&self, name: &str) {
+        self.claims.borrow_mut().remove(name);
+        self.nbd.keep_only(&self.tcp_exports());
+    }
+
+    /// Who of us listens on this address, for messages.
+    pub(super) fn listens_on(&self, address: &str) -> Option<String> {
+        let claims = self.claims.borrow();
+        let holder = claims
+            .values()
+            .find(|config| config.listen.as_deref() == Some(address))?;
+        Some(holder.name.clone())
+    }
+
+    /// The TCP addresses some resource wants to be exported on.
+    fn tcp_exports(&self) -> Vec<String> {
+        let claims = self.claims.borrow();
+        claims
+            .values()
+            .flat_map(super::nbd::tcp_addresses)
+            .collect()
+    }
+
+    /// Acts on what the threads tell, for as long as the daemon lives.
+    pub(super) async fn heed_notices(self: Rc<Self>, mut notices: UnboundedReceiver<Notice>) {
+        while let Some((name, notice)) = notices.recv().await {
+            let Some(service) = self.find(&name) else {
+                continue;
+            };
+            match notice {
+                FromResource::SeekLink {
+                    peer,
+                    seek,
+                    at_once,
+                } => service.links.seek(peer, seek, at_once),
+                FromResource::Report(change) => log_change(&service, &change),
+                FromResource::Stopped => {
+                    tracing::info!(resource = name, "stopped");
+                    self.remove(&name);
+                }
+                FromResource::Failed { why } => {
+                    tracing::error!(resource = name, "out of service: {why}");
+                    self.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+fn log_change(service: &Service, change: &Change) {
+    let resource = &*service.name;
+    let volume = change.volume.map(|volume| volume.0);
+    let peer = change.peer.map(|peer| service.node_name(peer));
+    let text = &*change.text;
+    match change.level {
+        Level::Error => tracing::error!(resource, volume, peer, "{text}"),
+        Level::Warn => tracing::warn!(resource, volume, peer, "{text}"),
+        Level::Info => tracing::info!(resource, volume, peer, "{text}"),
+        Level::Debug => tracing::debug!(resource, volume, peer, "{text}"),
+    }
+}
+
+const GATES_KEPT: usize = 1024;

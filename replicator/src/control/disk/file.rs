@@ -1,0 +1,216 @@
+//! One backing file or block device: opening it for this process alone, and its measures.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+
+use rbd_protocol::control::{Refusal, RefusalCode};
+use rbd_protocol::metadata::ReadError;
+use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+/// An open file or device.
+#[derive(Debug)]
+pub(super) struct BackingFile {
+    pub(super) file: File,
+    pub(super) path: String,
+    pub(super) block_device: bool,
+    pub(super) direct: bool,
+    pub(super) size_bytes: u64,
+    /// Alignment of buffers, offsets and lengths; 1 unless `direct`.
+    pub(super) alignment: u32,
+    /// Smallest unit it can write.
+    pub(super) block_bytes: u32,
+}
+
+/// Who else may have it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Nobody.
+    Exclusive,
+    /// Other volumes that have another slot of it.
+    WithOtherVolumes,
+}
+
+impl BackingFile {
+    /// Opens it, with `O_DIRECT` where the file system can; `code` is what a failure is called.
+    pub(super) fn open(path: &str, sharing: Sharing, code: RefusalCode) -> Result<Self, Refusal> {
+        let failed = |error: io::Error| {
+            Refusal::new(code, format!("cannot open {path}: {error}"), help(&error))
+        };
+        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+        let block_device = kind.is_block_device();
+        if !block_device && !kind.is_file() {
+            return Err(Refusal::new(
+                code,
+                format!("cannot open {path}: it is neither a block device nor a regular file"),
+                "",
+            ));
+        }
+        let exclusive = block_device && sharing == Sharing::Exclusive;
+        let (file, direct) = open_direct_if_possible(path, exclusive).map_err(|error| {
+            if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+                Refusal::new(
+                    RefusalCode::DiskInUse,
+                    format!("{path} is mounted or used by the kernel or another process"),
+                    format!("lsblk {path}"),
+                )
+            } else {
+                failed(error)
+            }
+        })?;
+        if !block_device {
+            lock(&file, path, sharing, code)?;
+        }
+        let size_bytes = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
+        let (alignment, block_bytes) = granularity(&file, block_device, direct);
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            block_device,
+            direct,
+            size_bytes,
+            alignment,
+            block_bytes,
+        })
+    }
+
+    /// Fills the buffer from an offset, whatever alignment the file asks for.
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        let alignment = u64::from(self.alignment.max(1));
+        let first = offset - offset % alignment;
+        let lead = usize_from(offset - first);
+        let length = (lead + buffer.len()).next_multiple_of(usize_from(alignment));
+        let mut bounce = vec![0_u8; length + usize_from(alignment)];
+        let shift = bounce.as_ptr().align_offset(usize_from(alignment));
+        let aligned = bounce.get_mut(shift..shift + length).unwrap_or_default();
+        let count = read_to_end(&self.file, first, aligned).map_err(|error| ReadError {
+            code: error.raw_os_error().unwrap_or(0),
+        })?;
+        match aligned.get(lead..lead + buffer.len()) {
+            Some(wanted) if count >= lead + buffer.len() => {
+                buffer.copy_from_slice(wanted);
+                Ok(())
+            }
+            _ => Err(ReadError { code: 0 }),
+        }
+    }
+}
+
+/// Reads as much of the buffer as the file has.
+fn read_to_end(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let position = offset + u64::try_from(filled).unwrap_or(u64::MAX);
+        match file.read_at(rest, position) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn open_direct_if_possible(path: &str, exclusive: bool) -> io::Result<(File, bool)> {
+    let open = |flags: OFlags| {
+        let flags = if exclusive {
+            flags | OFlags::EXCL
+        } else {
+            flags
+        };
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+            .open(path)
+    };
+    match open(OFlags::DIRECT) {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            open(OFlags::empty()).map(|file| (file, false))
+        }
+        opened => opened.map(|file| (file, true)),
+    }
+}
+
+/// A lock on a regular file lasts as long as anybody has this opening of it.
+fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<(), Refusal> {
+    let operation = match sharing {
+        Sharing::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        Sharing::WithOtherVolumes => FlockOperation::NonBlockingLockShared,
+    };
+    match rustix::fs::flock(file, operation) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(Refusal::new(
+            RefusalCode::DiskInUse,
+            match lock_holder(file) {
+                Some(holder) => format!("{path} is used by {holder}"),
+                None => format!("{path} is used by another process"),
+            },
+            "",
+        )),
+        Err(error) => Err(Refusal::new(
+            code,
+            format!("cannot lock {path}: {error}"),
+            "",
+        )),
+    }
+}
+
+/// The process that holds the lock, as the kernel tells in `/proc/locks`.
+fn lock_holder(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let is_flock = fields.next() == Some("FLOCK");
+        let pid: u32 = fields.nth(2)?.parse().ok()?;
+        let found: u64 = fields.next()?.rsplit(':').next()?.parse().ok()?;
+        (is_flock && found == inode).then_some(pid)
+    })?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", name.trim()))
+}
+
+/// Alignment of direct I/O, and the smallest unit of a write.
+fn granularity(file: &File, block_device: bool, direct: bool) -> (u32, u32) {
+    let sector = if block_device {
+        rustix::fs::ioctl_blksszget(file).unwrap_or(FALLBACK_BLOCK)
+    } else {
+        SMALLEST_BLOCK
+    };
+    if !direct {
+        return (1, sector);
+    }
+    match direct_io_alignment(file) {
+        Some((memory, offset)) => (memory.max(offset), sector.max(offset)),
+        // Before Linux 6.1 nobody tells; this is enough for every disk.
+        None if block_device => (sector.max(SMALLEST_BLOCK), sector),
+        None => (FALLBACK_BLOCK, FALLBACK_BLOCK),
+    }
+}
+
+fn direct_io_alignment(file: &File) -> Option<(u32, u32)> {
+    let facts = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+    let is_told = facts.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    (is_told && facts.stx_dio_offset_align > 0)
+        .then_some((facts.stx_dio_mem_align, facts.stx_dio_offset_align))
+}
+
+fn help(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "check the path in the configuration",
+        io::ErrorKind::PermissionDenied => {
+            "check owner and mode; the daemon needs to read and write"
+        }
+        _ => "",
+    }
+}
+
+fn usize_from(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+const SMALLEST_BLOCK: u32 = 512;
+const FALLBACK_BLOCK: u32 = 4096;

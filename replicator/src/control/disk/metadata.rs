@@ -1,0 +1,96 @@
+//! Where a volume's metadata lies, and what is said when it cannot be used.
+
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, VolumeConfig};
+use rbd_protocol::metadata::{Image, LayoutError, OpenError, Placement};
+
+use super::file::BackingFile;
+
+/// The area on a device of its own, whole or one slot of it.
+pub(super) fn external_placement(
+    file: &BackingFile,
+    index: Option<u32>,
+) -> Result<Placement, Refusal> {
+    match index {
+        None => Ok(Placement::External {
+            offset: 0,
+            available: file.size_bytes,
+        }),
+        Some(index) => Placement::indexed(index, file.size_bytes).map_err(|error| {
+            let reason = format!("{}: {error}", file.path);
+            Refusal::new(RefusalCode::MetaDiskTooSmall, reason, "")
+        }),
+    }
+}
+
+/// The configuration may not promise more or less than what the metadata was made for.
+pub(super) fn check_size(
+    image: &Image,
+    volume: &VolumeConfig,
+    data: &BackingFile,
+) -> Result<(), Refusal> {
+    let size = image.superblock.data_bytes;
+    if size > data.size_bytes {
+        return Err(Refusal::new(
+            RefusalCode::DiskTooSmall,
+            format!(
+                "{} has {} bytes, the volume was made with {size}",
+                data.path, data.size_bytes
+            ),
+            "restore the size of the disk",
+        ));
+    }
+    match volume.size_limit_bytes {
+        Some(limit) if limit < size => Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            format!(
+                "size {limit} is configured for {}, the volume was made with {size}",
+                data.path
+            ),
+            "volumes do not shrink: correct the size, or run create-md anew",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the administrator is told.
+pub(super) fn refusal(error: &OpenError, config: &ResourceConfig, path: &str) -> Refusal {
+    let create = format!("rbdadm create-md {}", config.name);
+    let elsewhere = "check disk and meta-disk in the configuration".to_owned();
+    let (code, help) = match error {
+        OpenError::Layout(LayoutError::MetadataAreaTooSmall { .. }) => {
+            (RefusalCode::MetaDiskTooSmall, String::new())
+        }
+        OpenError::Layout(_) => (RefusalCode::DiskTooSmall, String::new()),
+        OpenError::Read { .. } => (RefusalCode::MetaDataRead, "check the disk".to_owned()),
+        OpenError::NoMetadata { .. } => (RefusalCode::NoMetaData, create),
+        OpenError::MixedAreas { .. } => (RefusalCode::NoMetaData, create),
+        OpenError::Damaged { .. } | OpenError::NewestUncertain { .. } => (
+            RefusalCode::MetaDataRead,
+            format!("if the peer has good data: {create}"),
+        ),
+        OpenError::DeviceSize { recorded, found } if found < recorded => (
+            RefusalCode::DiskTooSmall,
+            "restore the size of the disk".to_owned(),
+        ),
+        OpenError::DeviceSize { .. } => (
+            RefusalCode::ForeignMetaData,
+            "restore the size of the disk".to_owned(),
+        ),
+        OpenError::FutureVersion { .. } => (
+            RefusalCode::ForeignMetaData,
+            "use the newer program that wrote it".to_owned(),
+        ),
+        OpenError::OtherResource { .. }
+        | OpenError::OtherNode { .. }
+        | OpenError::OtherNodeId { .. }
+        | OpenError::OtherVolume { .. }
+        | OpenError::OtherPlacement { .. } => (RefusalCode::ForeignMetaData, elsewhere),
+    };
+    let cause = match error {
+        OpenError::Read { source, .. } if source.code != 0 => {
+            format!(": {}", std::io::Error::from_raw_os_error(source.code))
+        }
+        _ => String::new(),
+    };
+    Refusal::new(code, format!("{path}: {error}{cause}"), help)
+}

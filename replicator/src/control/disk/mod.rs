@@ -1,0 +1,96 @@
+//! Opens a volume's disk and reads its metadata: all that must be known before the resource's
+//! thread gets it.
+//!
+//! Blocking, so it runs beside the control plane's thread. Writes nothing: opening a disk that is
+//! then refused leaves no trace.
+
+mod file;
+mod metadata;
+#[cfg(test)]
+mod tests;
+
+use rbd_engine::AttachedDisk;
+use rbd_protocol::control::{MetaDisk, Refusal, RefusalCode, ResourceConfig, VolumeConfig};
+use rbd_protocol::metadata::{self as format, OpenInputs, Placement};
+
+use self::file::{BackingFile, Sharing};
+use crate::messages::DiskFiles;
+
+/// A disk, open and locked, and what its metadata says.
+#[derive(Debug)]
+pub(super) struct OpenVolume {
+    pub(super) files: DiskFiles,
+    pub(super) disk: AttachedDisk,
+}
+
+/// Opens, locks and reads the disk of one volume; `None` for a volume without one on this node.
+pub(super) fn open(
+    config: &ResourceConfig,
+    volume: &VolumeConfig,
+) -> Result<Option<OpenVolume>, Refusal> {
+    let Some(path) = &volume.disk else {
+        return Ok(None);
+    };
+    let data = BackingFile::open(path, Sharing::Exclusive, RefusalCode::CannotOpenDisk)?;
+    let (metadata, placement) = match &volume.meta_disk {
+        MetaDisk::Internal => (None, Placement::Internal),
+        MetaDisk::External { path, index } => {
+            let sharing = if index.is_some() {
+                Sharing::WithOtherVolumes
+            } else {
+                Sharing::Exclusive
+            };
+            let file = BackingFile::open(path, sharing, RefusalCode::CannotOpenMetaDisk)?;
+            let placement = metadata::external_placement(&file, *index)?;
+            (Some(file), placement)
+        }
+    };
+    let inputs = OpenInputs {
+        device_bytes: data.size_bytes,
+        placement,
+        resource: &config.name,
+        node: &config.node_name,
+        node_id: config.node_id,
+        volume: volume.number,
+        accept_older_superblock: false,
+    };
+    let holder = metadata.as_ref().unwrap_or(&data);
+    let mut read = |offset, buffer: &mut [u8]| holder.read(offset, buffer);
+    let image = format::open(&mut read, &inputs)
+        .map_err(|error| metadata::refusal(&error, config, &holder.path))?;
+    metadata::check_size(&image, volume, &data)?;
+    for damage in &image.damage {
+        tracing::warn!(
+            resource = config.name,
+            volume = volume.number.0,
+            "metadata on {}: {} damaged block(s) at {:?} ({}), counted as {:?}",
+            holder.path,
+            damage.blocks,
+            damage.at,
+            damage.cause,
+            damage.effect
+        );
+    }
+    let block_bytes = data.block_bytes.max(
+        metadata
+            .as_ref()
+            .map_or(MINIMUM_BLOCK, |file| file.block_bytes),
+    );
+    Ok(Some(OpenVolume {
+        disk: AttachedDisk {
+            image: Box::new(image),
+            block_bytes,
+        },
+        files: DiskFiles {
+            direct: data.direct,
+            alignment: data.alignment,
+            block_device: data.block_device,
+            path: data.path,
+            data: data.file.into(),
+            metadata: metadata.map(|file| file.file.into()),
+        },
+    }))
+}
+
+/// The smallest unit any disk has.
+const MINIMUM_BLOCK: u32 = 512;

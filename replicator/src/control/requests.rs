@@ -1,0 +1,88 @@
+//! What the daemon does about each request.
+
+use std::rc::Rc;
+
+use rbd_engine::Command;
+use rbd_protocol::control::{Refusal, Reply, Request};
+use rbd_protocol::ids::VolumeNumber;
+
+use super::bring_up;
+use super::daemon::Daemon;
+use super::service::{Answer, Service};
+
+/// Answers one request.
+pub(super) async fn answer(daemon: &Rc<Daemon>, request: Request) -> Reply {
+    match perform(daemon, request).await {
+        Ok(reply) => reply,
+        Err(refusal) => {
+            tracing::debug!(%refusal, reason = refusal.reason, "refused");
+            Reply::Refused(refusal)
+        }
+    }
+}
+
+async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal> {
+    match request {
+        Request::Daemon => Ok(Reply::Daemon {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            node: daemon.node.clone(),
+        }),
+        Request::Up(config) | Request::Adjust(config) => bring_up::up(daemon, config).await,
+        Request::Down { resource } => bring_up::down(daemon, &resource).await,
+        Request::Connect {
+            resource,
+            peer,
+            discard_my_data,
+        } => {
+            let service = daemon.running(&resource)?;
+            let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
+            noted(bring_up::connect(&service, peer, discard_my_data).await)
+        }
+        Request::Disconnect { resource, peer } => {
+            let service = daemon.running(&resource)?;
+            let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
+            noted(service.command(Command::Disconnect { peer }).await)
+        }
+        Request::Promote { resource, force } => {
+            let service = daemon.running(&resource)?;
+            noted(service.command(Command::Promote { force }).await)
+        }
+        Request::Demote { resource, force } => {
+            let service = daemon.running(&resource)?;
+            noted(service.command(Command::Demote { force }).await)
+        }
+        Request::Status { resource } => status(daemon, resource).await,
+        Request::NewGeneration {
+            resource,
+            volume,
+            clear_bitmap,
+        } => {
+            let service = daemon.running(&resource)?;
+            let command = Command::NewGeneration {
+                volume: VolumeNumber(volume),
+                clear_bitmap,
+            };
+            noted(service.command(command).await)
+        }
+    }
+}
+
+async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refusal> {
+    let services: Vec<Rc<Service>> = match resource {
+        Some(name) => daemon.find(&name).into_iter().collect(),
+        None => daemon.all(),
+    };
+    let mut states = Vec::with_capacity(services.len());
+    for service in services {
+        states.push(service.status().await?);
+    }
+    Ok(Reply::Status(states))
+}
+
+fn noted(answer: Answer) -> Result<Reply, Refusal> {
+    Ok(match answer? {
+        None => Reply::Done,
+        Some(note) => Reply::DoneWithNotes(vec![note]),
+    })
+}

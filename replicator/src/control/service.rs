@@ -1,0 +1,209 @@
+//! One resource that is up: its thread, its links, and how questions reach it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use rbd_engine::{AttachedDisk, Command};
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, ResourceStatus};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use tokio::sync::{oneshot, watch};
+
+use super::links::Links;
+use crate::messages::{DiskFiles, ExportAnswer, ToResource};
+use crate::shell::ResourceHandle;
+
+/// A resource of this node.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Its name.
+    pub(super) name: String,
+    /// What is in force.
+    pub(super) config: RefCell<ResourceConfig>,
+    /// The opening of links to its peers.
+    pub(super) links: Links,
+    handle: ResourceHandle,
+    ended: watch::Sender<bool>,
+}
+
+/// An answer a resource gives to a wish.
+pub(super) type Answer = Result<Option<String>, Refusal>;
+
+impl Service {
+    /// A resource whose thread has just been started.
+    pub(super) fn new(config: ResourceConfig, handle: ResourceHandle, links: Links) -> Self {
+        Self {
+            name: config.name.clone(),
+            config: RefCell::new(config),
+            links,
+            handle,
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    /// Makes a wish and waits for its answer.
+    pub(super) async fn command(&self, command: Command) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.ask(ToResource::Command { command, reply }, answer)
+            .await?
+    }
+
+    /// Hands over a disk.
+    pub(super) async fn attach(
+        &self,
+        volume: VolumeNumber,
+        files: DiskFiles,
+        disk: AttachedDisk,
+    ) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let message = ToResource::Attach {
+            volume,
+            files,
+            disk,
+            reply,
+        };
+        self.ask(message, answer).await?
+    }
+
+    /// A snapshot, with what only the configuration knows filled in.
+    pub(super) async fn status(&self) -> Result<ResourceStatus, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let mut status = self
+            .within(QUESTION_DEADLINE, ToResource::Status { reply }, answer)
+            .await?;
+        fill_in(&mut status, &self.config.borrow());
+        Ok(status)
+    }
+
+    /// Whether and how a volume can be served now.
+    pub(super) async fn export(&self, volume: VolumeNumber) -> Result<ExportAnswer, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let message = ToResource::Export { volume, reply };
+        self.within(QUESTION_DEADLINE, message, answer).await
+    }
+
+    /// Hands something over; tells whether there still is someone to take it.
+    pub(super) fn hand_over(&self, message: ToResource) -> bool {
+        self.handle.send(message).is_ok()
+    }
+
+    /// Asks the thread to finish and end.
+    pub(super) fn shut_down(&self) {
+        if !self.hand_over(ToResource::Shutdown) {
+            self.mark_ended();
+        }
+    }
+
+    /// Notes that the thread has ended.
+    pub(super) fn mark_ended(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the thread has ended.
+    pub(super) async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        // The sender is in `self`, so this cannot fail.
+        drop(ended.wait_for(|ended| *ended).await);
+    }
+
+    /// The number of the peer of this name.
+    pub(super) fn peer_named(&self, name: &str) -> Result<NodeId, Refusal> {
+        let config = self.config.borrow();
+        if let Some(peer) = config.peers.iter().find(|peer| peer.name == name) {
+            return Ok(peer.node_id);
+        }
+        let names: Vec<_> = config.peers.iter().map(|peer| &*peer.name).collect();
+        Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            format!(
+                "{} has no peer {name}; its peers: {}",
+                self.name,
+                names.join(", ")
+            ),
+            "",
+        ))
+    }
+
+    /// The name of the node with this number, for messages.
+    pub(super) fn node_name(&self, node: NodeId) -> String {
+        let config = self.config.borrow();
+        if node == config.node_id {
+            return config.node_name.clone();
+        }
+        let peer = config.peers.iter().find(|peer| peer.node_id == node);
+        peer.map_or_else(|| format!("node {node}"), |peer| peer.name.clone())
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        message: ToResource,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, Refusal> {
+        match tokio::time::timeout(deadline, self.ask(message, answer)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refusal::new(
+                RefusalCode::StateTimeout,
+                format!(
+                    "{} did not answer within {} s",
+                    self.name,
+                    deadline.as_secs()
+                ),
+                "",
+            )),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        message: ToResource,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, Refusal> {
+        let gone = || {
+            Refusal::new(
+                RefusalCode::UnknownResource,
+                format!("{} is being stopped", self.name),
+                format!("rbdadm up {}", self.name),
+            )
+        };
+        if !self.hand_over(message) {
+            return Err(gone());
+        }
+        answer.await.map_err(|_| gone())
+    }
+}
+
+fn fill_in(status: &mut ResourceStatus, config: &ResourceConfig) {
+    for connection in &mut status.connections {
+        let peer = config
+            .peers
+            .iter()
+            .find(|peer| peer.node_id == connection.peer_node_id);
+        let Some(peer) = peer else { continue };
+        set_if_empty(&mut connection.name, &peer.name);
+        set_if_empty(&mut connection.peer_address, &peer.address);
+        set_if_empty(
+            &mut connection.local_address,
+            config.listen.as_deref().unwrap_or_default(),
+        );
+    }
+    for device in &mut status.devices {
+        let volume = config
+            .volumes
+            .iter()
+            .find(|volume| volume.number == device.volume);
+        let Some(volume) = volume else { continue };
+        device.minor = device.minor.or(volume.minor);
+        if device.backing_disk.is_none() {
+            device.backing_disk.clone_from(&volume.disk);
+        }
+    }
+}
+
+fn set_if_empty(text: &mut String, value: &str) {
+    if text.is_empty() {
+        value.clone_into(text);
+    }
+}
+
+/// How long a question that needs no I/O may stay unanswered.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
