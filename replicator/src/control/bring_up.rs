@@ -54,6 +54,7 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
                 "run it again in a moment",
             ));
         }
+        service.join().await;
     }
     daemon.remembered.forget(name);
     Ok(Reply::Done)
@@ -134,6 +135,8 @@ async fn undo(service: &Service) {
         .is_err()
     {
         tracing::error!(resource = service.name, "half up, and does not stop");
+    } else {
+        service.join().await;
     }
 }
 
