@@ -13,7 +13,6 @@ use super::model::{
 use super::options::{Kind, Section};
 use super::source::Sources;
 use super::syntax::{Argument, ArgumentKind, Statement};
-use super::value::Value;
 
 /// Prints `global`, `common` and all resources.
 pub(crate) fn everything(model: &Model, sources: &Sources, main: &str, node: &str) -> String {
@@ -233,9 +232,16 @@ impl Printer {
             .iter()
             .filter(|setting| setting.option.home() == home)
         {
-            let value = match (&setting.option.kind, &setting.value) {
-                (Kind::Text { .. }, value @ Value::Text(_)) => quoted(&value.plain()),
-                (_, value) => value.written(),
+            let text = setting.value.written();
+            let value = match setting.option.kind {
+                Kind::Text { .. } => quoted(&text),
+                Kind::Names { .. } => text.split(' ').map(word).collect::<Vec<_>>().join(" "),
+                Kind::Switch
+                | Kind::Number { .. }
+                | Kind::Choice(_)
+                | Kind::ChoiceOrNumber { .. }
+                | Kind::Policy { .. }
+                | Kind::Digest => word(&text),
             };
             self.pair(setting.option.name, &value);
         }

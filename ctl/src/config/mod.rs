@@ -20,9 +20,10 @@ mod resolve;
 mod source;
 mod suggest;
 mod syntax;
-mod table;
 mod value;
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,6 @@ pub use resolve::{
     StartupTimes,
 };
 pub use source::Place;
-pub use table::option_table;
 
 use diagnostics::{Findings, file_error};
 use include::{First, LARGEST_FILE};
@@ -123,8 +123,13 @@ fn understand(files: &dyn Files, first: First<'_>, name: String) -> Result<Confi
 
 /// Everything that can be checked for all nodes, so that all nodes refuse the same file.
 fn check_whole(model: &Model, sources: &Sources, findings: &mut Findings) {
-    let new = |resource| Plan::new(resource, sources, findings);
-    let plans: Vec<Plan<'_>> = model.resources.iter().map(new).collect();
+    let mut plans = Vec::new();
+    for resource in &model.resources {
+        if findings.is_full() {
+            return;
+        }
+        plans.push(Plan::new(resource, sources, findings));
+    }
     check::check(&plans, sources, findings);
     let common = model.common.as_ref();
     for plan in &plans {
@@ -177,7 +182,7 @@ impl Config {
                 &mut findings,
             ));
         }
-        if !named && !self.model.resources.is_empty() {
+        if !named && !self.model.resources.is_empty() && !findings.has_errors() {
             findings.error(self.unknown_node(node));
         }
         findings.into_result().map(|_| resolved)

@@ -64,13 +64,18 @@ impl Reader<'_> {
                     .then_some(Family::Ipv6),
             );
         }
-        let next = arguments.peek()?;
-        if ["sdp", "ssocks", "sci"].contains(&next.text.as_str()) {
-            let message = format!("address family '{}' is not available", next.text);
-            let help = Some("write 'ipv4 ADDRESS:PORT' or 'ipv6 [ADDRESS]:PORT'".to_owned());
-            self.findings
-                .error(error(self.sources, next.span, message).with_help(help));
-            return None;
+        for other in ["sdp", "ssocks", "sci"] {
+            let keyword = arguments.peek()?.span;
+            if arguments.take_word(other) {
+                let message = format!(
+                    "address family '{other}' is known but has no effect: the link is always TCP"
+                );
+                self.warn(keyword, message);
+                return Some(
+                    self.more(arguments, "an IPv4 address")?
+                        .then_some(Family::Ipv4),
+                );
+            }
         }
         Some(None)
     }

@@ -1,6 +1,7 @@
 //! Connections: `connection [NAME] { … }` and `connection-mesh { … }`.
 
 use super::Reader;
+use super::host::MOST_HOSTS;
 use crate::config::diagnostics::error;
 use crate::config::model::{Connection, End, EndAddress, Level, Mesh, Path, PeerVolume};
 use crate::config::options::Section;
@@ -41,7 +42,6 @@ impl Reader<'_> {
 
     fn connection_item(&mut self, statement: &Statement, connection: &mut Connection) {
         match statement.keyword.value.as_str() {
-            "skip" => {}
             "host" => connection.ends.extend(self.end(statement)),
             "path" => connection.paths.extend(self.connection_path(statement)),
             "net" | "disk" => {
@@ -76,7 +76,6 @@ impl Reader<'_> {
         let mut level = Level::default();
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "disk" => {
                     if self.no_arguments(inner) {
                         self.settings(inner, Section::PeerDisk, &mut level);
@@ -95,7 +94,6 @@ impl Reader<'_> {
         let mut ends = Vec::new();
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "host" => ends.extend(self.end(inner)),
                 _ => self.unknown_keyword(inner, "in a path", &["host", "skip"]),
             }
@@ -167,7 +165,6 @@ impl Reader<'_> {
         };
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "hosts" => self.mesh_hosts(inner, &mut mesh),
                 "net" | "disk" => {
                     let net = inner.keyword.value == "net";
@@ -202,6 +199,11 @@ impl Reader<'_> {
                     span,
                 );
                 continue;
+            }
+            if mesh.hosts.len() >= MOST_HOSTS {
+                let message = format!("a mesh has at most {MOST_HOSTS} hosts");
+                self.findings.error(error(self.sources, name.span, message));
+                return;
             }
             mesh.hosts.push(name);
         }

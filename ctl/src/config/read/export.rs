@@ -16,7 +16,6 @@ impl Reader<'_> {
         for inner in self.body(statement) {
             let mut arguments = self.arguments(inner);
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "nbd" => {
                     if let Some(listen) = self.nbd(&mut arguments)
                         && self.end_of(&mut arguments)

@@ -118,7 +118,6 @@ impl Reader<'_> {
             let keyword = &inner.keyword;
             let mut arguments = self.arguments(inner);
             match keyword.value.as_str() {
-                "skip" => {}
                 "address" => {
                     let address = self.own_address(inner, host.kind == HostKind::Floating);
                     self.put(keyword, address, &mut host.address);
@@ -209,6 +208,6 @@ const NO_PROXY: &str =
     "'proxy' is known but has no effect: peers are connected directly, never through a proxy";
 const HIGHEST_NODE_ID: u64 = 31;
 /// One for each node id.
-const MOST_HOSTS: usize = 32;
+pub(crate) const MOST_HOSTS: usize = 32;
 /// What the kernel allows for a host name, with room for an IPv6 address and port.
 const LONGEST_HOST_NAME: usize = 64;
