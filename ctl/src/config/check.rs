@@ -155,7 +155,7 @@ impl Uses<'_, '_> {
     ) {
         let own = planned.host.address.as_ref();
         let mut used: Vec<(String, Span)> = own
-            .map(|address| (address.value.socket.to_string(), address.span))
+            .map(|address| (address.value.to_string(), address.span))
             .into_iter()
             .collect();
         for link in &plan.links {

@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the files and finds everything that is wrong in them at once;
 //! [`Config::resolve`] says what one node has to do; [`Config::dump`] prints the configuration
-//! again. From file to answer the way is: [`files`] → lexer → syntax tree → model → plan →
+//! again. From file to answer the way is: files → lexer → syntax tree → model → plan →
 //! resolved resource. Nothing here talks to a daemon or touches a disk.
 
 mod check;
@@ -132,7 +132,8 @@ fn check_whole(model: &Model, sources: &Sources, findings: &mut Findings) {
     }
     check::check(&plans, sources, findings);
     let common = model.common.as_ref();
-    for plan in &plans {
+    // A stacked resource is left alone, so nothing it asks for can be missed.
+    for plan in plans.iter().filter(|plan| !plan.resource.is_stacked()) {
         for host in 0..plan.hosts.len() {
             if findings.is_full() {
                 return;
@@ -264,10 +265,7 @@ impl Config {
             return Some(named);
         }
         let has_address = |host: &&model::Host| {
-            let address = host
-                .address
-                .as_ref()
-                .map(|address| address.value.socket.ip());
+            let address = host.address.as_ref().map(|address| address.value.ip());
             host.kind == HostKind::Floating && address.is_some_and(is_own)
         };
         let mut own = hosts.iter().filter(has_address);

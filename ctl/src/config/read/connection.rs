@@ -1,7 +1,7 @@
 //! Connections: `connection [NAME] { … }` and `connection-mesh { … }`.
 
 use super::Reader;
-use super::host::MOST_HOSTS;
+use super::host::{MOST_HOSTS, NO_PROXY};
 use crate::config::diagnostics::error;
 use crate::config::model::{Connection, End, EndAddress, Level, Mesh, Path, PeerVolume};
 use crate::config::options::Section;
@@ -125,16 +125,12 @@ impl Reader<'_> {
         let host = self.host_name(&mut arguments)?;
         let mut address = EndAddress::Host;
         if arguments.take_word("address") {
-            if arguments.peek().is_none() {
-                self.expected(&arguments, "ipv4 | ipv6 | an IP address");
-                return None;
-            }
             address = EndAddress::Own(self.address(&mut arguments)?.value);
         } else if arguments.take_word("port") {
             address = EndAddress::Port(self.port(&mut arguments)?.value);
         }
         if arguments.take_word("via") {
-            self.warn_of_proxy(statement.keyword.span);
+            self.warn(statement.keyword.span, NO_PROXY);
             return Some(End {
                 host,
                 address,
