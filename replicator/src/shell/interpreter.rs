@@ -530,9 +530,7 @@ impl Interpreter {
             Ending::No | Ending::Over => {}
             Ending::Finishing { until } => {
                 if self.clients.is_empty() {
-                    self.ending = Ending::Stopping {
-                        until: self.now.plus_ms(LEAVE_MS),
-                    };
+                    self.ending = Ending::Stopping { until };
                     self.call(Command::Stop, None, Purpose::Stop);
                     self.handle_waiting();
                     self.settle();

@@ -1,0 +1,7 @@
+//! The program as users and scripts meet it: command lines in, texts and exit codes out.
+
+mod command_line;
+mod create_md;
+#[cfg(test)]
+mod stage;
+mod with_daemon;
