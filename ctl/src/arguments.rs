@@ -19,7 +19,7 @@ use crate::console::Color;
     name = "rbdadm",
     about = "Administer replicated block devices",
     disable_version_flag = true,
-    arg_required_else_help = false,
+    args_override_self = true,
     after_help = "Targets: all, RES, RES/VOLUME, RES:PEER, RES:PEER/VOLUME.\n\
                   Exit codes: 0 done, 1 usage or unknown target, 5 a wait timed out, 10 configuration \
                   or failed request, 11 state change refused, 16 no local disk, 17 no UpToDate data, \

@@ -30,11 +30,16 @@ impl Configuration {
     pub(crate) fn read(path: &Path, node: &str) -> Result<Self, Failure> {
         let config = config::load(path).map_err(|wrong| unusable(&wrong))?;
         let resolved = config.resolve(node).map_err(|wrong| unusable(&wrong))?;
-        let mut warnings = Vec::new();
+        let whole = config.warnings().list().iter();
+        let mut warnings: Vec<String> = whole.map(|one| one.headline()).collect();
         let mut resources = Vec::new();
         for resource in resolved {
-            warnings.extend(resource.warnings.iter().cloned());
-            warnings.extend(several_addresses(&resource));
+            let own = resource.warnings.iter().cloned();
+            for line in own.chain(several_addresses(&resource)) {
+                if !warnings.contains(&line) {
+                    warnings.push(line);
+                }
+            }
             resources.push(local(resource, path));
         }
         Ok(Self {
@@ -45,21 +50,9 @@ impl Configuration {
         })
     }
 
-    /// What a person should know although the configuration can be used, as complete lines.
-    pub(crate) fn warnings(&self) -> String {
-        let mut text = self.config.warnings().render(false);
-        for line in &self.warnings {
-            text.push_str(line);
-            text.push('\n');
-        }
-        text
-    }
-
-    /// The same, one line each.
-    pub(crate) fn warning_lines(&self) -> Vec<String> {
-        let whole = self.config.warnings().list().iter();
-        let whole = whole.map(|diagnostic| diagnostic.headline());
-        whole.chain(self.warnings.iter().cloned()).collect()
+    /// What a person should know although the configuration can be used, one line each.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// All of it, printed again.

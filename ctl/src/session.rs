@@ -71,7 +71,9 @@ impl Session {
     pub(crate) fn configuration(&mut self, aloud: bool) -> Result<Configuration, Failure> {
         let configuration = Configuration::read(&self.options.config, &self.node)?;
         if aloud {
-            self.console.complain_raw(&configuration.warnings());
+            for line in configuration.warnings() {
+                self.console.complain(line);
+            }
         }
         Ok(configuration)
     }

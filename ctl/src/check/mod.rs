@@ -55,8 +55,8 @@ pub(crate) fn run(session: &mut Session, words: &[String]) {
             return session.fail(&failure);
         }
     };
-    for line in configuration.warning_lines() {
-        findings.push(doubtful("configuration", line, ""));
+    for line in configuration.warnings() {
+        findings.push(doubtful("configuration", line.as_str(), ""));
     }
     let path = session.options.config.display();
     let count = configuration.site.resources.len();

@@ -300,6 +300,22 @@ fn json_leaves_sync_details_out_when_nothing_syncs() {
 }
 
 #[test]
+fn every_state_is_documented() {
+    let document = include_str!("../../../docs/states.md");
+    let roles = (0..=u8::MAX).filter_map(Role::from_number).map(Role::word);
+    let disks = (0..=u8::MAX).filter_map(DiskState::from_number);
+    let connections = (0..=u8::MAX).filter_map(ConnectionState::from_number);
+    let replication = (0..=u8::MAX).filter_map(ReplicationState::from_number);
+    let words = roles
+        .chain(disks.map(DiskState::word))
+        .chain(connections.map(ConnectionState::word))
+        .chain(replication.map(ReplicationState::word));
+    for word in words {
+        assert!(document.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
 fn almost_done_is_not_shown_as_done() {
     assert_eq!(percent(99.999), "99.99");
     assert_eq!(percent(100.0), "100.00");

@@ -78,6 +78,25 @@ fn help_goes_to_standard_output_and_exits_with_0() {
 }
 
 #[test]
+fn every_command_is_documented() {
+    let help = Stage::new().run("--help").expect_code(0).out;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = listed
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let document = include_str!("../../../docs/rbdadm.md");
+    for command in commands {
+        let written = [' ', '`'].map(|end| format!("`{command}{end}"));
+        assert!(
+            written.iter().any(|one| document.contains(one)),
+            "{command}"
+        );
+    }
+}
+
+#[test]
 fn options_may_stand_before_or_after_the_command_and_the_targets() {
     let stage = Stage::new();
     let expected = "rbdd primary r0 force:yes\n";
@@ -90,6 +109,38 @@ fn options_may_stand_before_or_after_the_command_and_the_targets() {
     ] {
         assert_eq!(stage.run(words).expect_code(0).out, expected, "{words}");
     }
+}
+
+#[test]
+fn an_option_given_twice_has_its_last_value() {
+    let stage = Stage::new();
+    let outcome = stage
+        .run("--node gamma sh-resources --node nobody --node beta")
+        .expect_code(0);
+    assert_eq!(outcome.out, "r0\nr1\nelsewhere\n");
+}
+
+#[test]
+fn an_option_without_effect_is_one_line_on_commands_that_use_it() {
+    let stage = Stage::new();
+    let text = std::fs::read_to_string(stage.path("rbd.conf")).unwrap();
+    stage.configure(&format!("common {{ net {{ max-buffers 8000; }} }}\n{text}"));
+    for words in [
+        "sh-nop",
+        "-d up r0",
+        "-d adjust all",
+        "-d create-md r0",
+        "dump r0",
+    ] {
+        let outcome = stage.run(words).expect_code(0);
+        assert_eq!(outcome.err.lines().count(), 1, "{outcome:?}");
+        assert!(
+            outcome.err.contains("rbd.conf:1:16: warning: "),
+            "{outcome:?}"
+        );
+        assert!(outcome.err.contains("'max-buffers'"), "{outcome:?}");
+    }
+    assert_eq!(stage.run("sh-dev r0").expect_code(0).err, "");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod command_line;
 mod create_md;
+mod showing;
 #[cfg(test)]
 mod stage;
+mod waiting;
 mod with_daemon;

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -37,6 +37,9 @@ pub(crate) struct StandIn {
     asked: Arc<Mutex<Vec<Request>>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// A program that does not end by itself; stopped when dropped.
+pub(crate) struct Running(Child);
 
 impl Stage {
     /// Resources r0 (volume 0) and r1 (volumes 0 and 1) on node alpha, with disks of 16 MiB.
@@ -145,6 +148,23 @@ impl Stage {
             asked,
             thread: Some(thread),
         }
+    }
+}
+
+impl Running {
+    /// Starts the program and gives its output to read from.
+    pub(crate) fn start(command: &mut Command) -> (Self, ChildStdout) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        (Self(child), output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
