@@ -132,7 +132,8 @@ fn garbage_on_the_control_socket_is_refused_and_disturbs_nobody() {
             }
             other => panic!("{expected}: {other:?}"),
         }
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        // Closed, or reset because of what nobody read.
+        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
     }
     bystander.write_all(&good[5..]).unwrap();
     assert!(matches!(

@@ -157,7 +157,7 @@ fn an_address_in_use_is_refused_and_the_disk_is_free_afterwards() {
 fn two_resources_do_not_share_an_address_or_a_disk() {
     let (node, first) = alpha();
     node.must(&Request::Up(first.clone()));
-    let mut second = first.clone();
+    let mut second = first;
     second.name = "r1".to_owned();
     second.volumes[0].minor = Some(2);
     let refusal = refused_up(&node, &second);
@@ -211,7 +211,7 @@ fn adjust_changes_what_can_change_and_names_what_cannot() {
     node.must(&Request::Adjust(good.clone()));
     node.must(&Request::Adjust(good.clone()));
 
-    let mut changed = good.clone();
+    let mut changed = good;
     changed.listen = Some(free_address());
     changed.peers[0].address = free_address();
     changed.peers[0].net.ping_interval_ms = 500;

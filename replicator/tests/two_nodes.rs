@@ -1,5 +1,10 @@
 //! Two daemons reach each other, whoever dials first and whatever knocks on their doors.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
 #[expect(dead_code, reason = "each test program uses its part of the support")]
 mod support;
 

@@ -273,8 +273,9 @@ fn environment(reason: String) -> Refusal {
     Refusal::new(RefusalCode::Environment, reason, "")
 }
 
-/// How long in-flight operations may take to finish after a resource has agreed to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long in-flight operations may take to finish after a resource has agreed to stop: a little
+/// more than its thread gives them.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long one resource may take to come up again.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);
