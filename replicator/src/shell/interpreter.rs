@@ -459,7 +459,11 @@ impl Interpreter {
                 peer,
                 data,
                 control,
-            } => self.links.arrive(peer, data, control),
+            } => {
+                if self.ending == Ending::No {
+                    self.links.arrive(peer, data, control);
+                }
+            }
             ToResource::Shutdown => self.shut_down(),
         }
     }
