@@ -19,7 +19,7 @@ use super::{BarrierPurpose, Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId};
-use crate::peer_device::{Finish, Source, SourceRead, Target};
+use crate::peer_device::{Finish, Origin, Source, SourceRead, Target};
 
 /// How much a target asks for at once.
 const REQUEST_BYTES: u32 = 256 << 10;
@@ -316,7 +316,7 @@ impl<B: Clone> Volume<B> {
             return Err("a resync acknowledgement while this node is not the source");
         }
         peer.bitmap.clear_covered(range);
-        peer.note_unstable(range, true);
+        peer.note_unstable(range, Origin::ResyncTarget);
         Ok(())
     }
 
