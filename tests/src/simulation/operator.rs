@@ -319,7 +319,10 @@ impl World {
         self.nodes[node].disk.power_loss(&mut self.random);
         self.nodes[node].boot += 1;
         let other = 1 - node;
-        let survivor = !self.is_newer(node, other) && self.holds_everything(other);
+        self.nodes[node].lost_power = true;
+        let survivor = !self.nodes[other].lost_power
+            && !self.is_newer(node, other)
+            && self.holds_everything(other);
         if self.is_traced() {
             let lost = self.missing(node);
             self.note(|| format!("held everything: {held}, afterwards: {lost:?}, the peer survives with everything: {survivor}"));
