@@ -1,9 +1,12 @@
 //! Tests that need more than one crate, and what they are made of.
 //!
-//! - [`check`]: what must hold, as code that knows nothing of the programs' inner state.
+//! - [`simulation`]: two engines, their disks and the network between them on virtual time; one
+//!   seed decides everything.
 //! - [`process`]: real daemons under real clients, and everything bad that can happen to them.
+//! - [`check`]: what must hold, as code that knows nothing of the programs' inner state.
 //! - [`nbd_client`]: a client that knows exactly what it was promised.
 
 pub mod check;
 pub mod nbd_client;
 pub mod process;
+pub mod simulation;

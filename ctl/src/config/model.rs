@@ -112,7 +112,8 @@ pub(crate) struct Host {
     pub(crate) kind: HostKind,
     /// At least one. The first is the name the host has towards its peers.
     pub(crate) names: Vec<Spanned<String>>,
-    pub(crate) address: Option<Spanned<Address>>,
+    /// Where it listens for its peers.
+    pub(crate) address: Option<Spanned<SocketAddr>>,
     pub(crate) node_id: Option<Spanned<u8>>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) level: Level,
@@ -159,12 +160,6 @@ pub enum MetaDisk {
     Indexed(PathBuf, u32),
 }
 
-/// Where a host listens for its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) socket: SocketAddr,
-}
-
 /// `connection [NAME] { … }`
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -200,7 +195,7 @@ pub(crate) enum EndAddress {
     /// The host's own with another port.
     Port(u16),
     /// This one.
-    Own(Address),
+    Own(SocketAddr),
 }
 
 /// `volume N { disk { … } }` inside a connection.

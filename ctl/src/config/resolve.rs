@@ -190,11 +190,7 @@ pub(crate) fn resolve(
     let handlers = resolver.outer(&[Section::Handlers]).written();
     let startup = resolver.startup();
     let (file, line) = sources.line_of(plan.resource.name.span);
-    let address = planned
-        .host
-        .address
-        .as_ref()
-        .map(|address| address.value.socket);
+    let address = planned.host.address.as_ref().map(|address| address.value);
     ResolvedResource {
         name: plan.resource.name.value.clone(),
         defined_at: DefinedAt { file, line },

@@ -32,6 +32,8 @@ pub(super) struct Clients {
     openers: BTreeMap<VolumeNumber, u32>,
     /// Clients with something to send or that may be over.
     touched: Vec<usize>,
+    /// The earliest time at which a dismissed client has to be gone.
+    deadline: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl Clients {
             next_generation: 0,
             openers: BTreeMap::new(),
             touched: Vec::new(),
+            deadline: None,
         }
     }
 
@@ -121,6 +124,7 @@ impl Clients {
     /// Takes no more requests of a volume's clients, or of all, and closes them when the replies
     /// have gone out or the time has come.
     pub(super) fn dismiss(&mut self, volume: Option<VolumeNumber>, until: Time) {
+        self.deadline = Some(self.deadline.map_or(until, |time| time.min(until)));
         for key in 0..self.clients.bound() {
             if let Some(client) = self.clients.get_mut(key)
                 && volume.is_none_or(|volume| volume == client.volume)
@@ -242,26 +246,26 @@ impl Clients {
         self.touched = touched;
     }
 
-    /// When some client's time is up: it is touched then.
+    /// When [`expire`](Self::expire) has something to do, at the earliest.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let times = self
-            .clients
-            .iter()
-            .filter_map(|(_, client)| match client.stage {
-                Stage::Leaving { until } => until,
-                Stage::Open | Stage::Closing => None,
-            });
-        times.min()
+        self.deadline
     }
 
     /// Looks again at the clients whose time is up.
     pub(super) fn expire(&mut self, now: Time) {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        self.deadline = None;
         for key in 0..self.clients.bound() {
-            if let Some(client) = self.clients.get(key)
-                && let Stage::Leaving { until: Some(until) } = client.stage
-                && until <= now
-            {
+            let stage = self.clients.get(key).map(|client| client.stage);
+            let Some(Stage::Leaving { until: Some(until) }) = stage else {
+                continue;
+            };
+            if until <= now {
                 self.touch(key);
+            } else {
+                self.deadline = Some(self.deadline.map_or(until, |time| time.min(until)));
             }
         }
     }

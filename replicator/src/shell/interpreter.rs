@@ -459,7 +459,11 @@ impl Interpreter {
                 peer,
                 data,
                 control,
-            } => self.links.arrive(peer, data, control),
+            } => {
+                if self.ending == Ending::No {
+                    self.links.arrive(peer, data, control);
+                }
+            }
             ToResource::Shutdown => self.shut_down(),
         }
     }
@@ -530,9 +534,7 @@ impl Interpreter {
             Ending::No | Ending::Over => {}
             Ending::Finishing { until } => {
                 if self.clients.is_empty() {
-                    self.ending = Ending::Stopping {
-                        until: self.now.plus_ms(LEAVE_MS),
-                    };
+                    self.ending = Ending::Stopping { until };
                     self.call(Command::Stop, None, Purpose::Stop);
                     self.handle_waiting();
                     self.settle();

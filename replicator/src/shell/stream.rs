@@ -63,13 +63,15 @@ impl Stream {
     /// Takes a connected socket over, with bytes that were received before.
     pub(super) fn new(socket: OwnedFd, leftover: &[u8]) -> Self {
         // The ring waits by itself; a non-blocking socket would only make it give up early. That
-        // small packets should go at once is a wish that not every kind of socket understands.
+        // small packets should go at once, and that a vanished host should be noticed, are wishes
+        // that not every kind of socket understands.
         if let Ok(flags) = rustix::fs::fcntl_getfl(&socket)
             && flags.contains(OFlags::NONBLOCK)
         {
             let _unchanged = rustix::fs::fcntl_setfl(&socket, flags - OFlags::NONBLOCK);
         }
         let _unsupported = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
+        let _unsupported = rustix::net::sockopt::set_socket_keepalive(&socket, true);
         let mut memory = vec![0; RECEIVE_BYTES.max(leftover.len())].into_boxed_slice();
         memory[..leftover.len()].copy_from_slice(leftover);
         Self {

@@ -50,7 +50,7 @@ impl Exports for Export {
 }
 
 /// Negotiates as a client that wants simple replies, or structured ones.
-fn session(structured: bool) -> Session {
+pub(super) fn session(structured: bool) -> Session {
     let option = |number: u32, data: &[u8]| {
         let mut bytes = b"IHAVEOPT".to_vec();
         bytes.extend_from_slice(&number.to_be_bytes());
@@ -224,7 +224,7 @@ fn requests(
     })
 }
 
-fn request(command: u16, flags: u16, cookie: u64, offset: u64, length: u32) -> Vec<u8> {
+pub(super) fn request(command: u16, flags: u16, cookie: u64, offset: u64, length: u32) -> Vec<u8> {
     let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&flags.to_be_bytes());
     bytes.extend_from_slice(&command.to_be_bytes());

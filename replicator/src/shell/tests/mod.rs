@@ -5,6 +5,8 @@ mod batch;
 mod client;
 mod disk;
 mod link;
+mod node;
+mod replication;
 mod resource;
 
 use std::time::{Duration, Instant};
