@@ -71,7 +71,10 @@ impl Options {
         for seed in self.seeds.clone() {
             if self.trace {
                 let (result, trace) = run_traced(seed, self.profile);
-                let text = result.as_ref().err().map_or(trace, |failure| failure.trace.clone());
+                let text = result
+                    .as_ref()
+                    .err()
+                    .map_or(trace, |failure| failure.trace.clone());
                 for line in text {
                     println!("{line}");
                 }

@@ -89,9 +89,7 @@ impl Registers {
     /// The oldest index a read invoked now may return.
     #[must_use]
     pub fn read_invoked(&self, sector: u64) -> u32 {
-        self.sectors
-            .get(&sector)
-            .map_or(0, |register| register.lo)
+        self.sectors.get(&sector).map_or(0, |register| register.lo)
     }
 
     /// The read returned `value`; `oldest` is what `read_invoked` said.

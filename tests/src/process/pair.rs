@@ -218,6 +218,20 @@ impl Pair {
         }
     }
 
+    /// Demotes a node once its clients have gone.
+    ///
+    /// # Panics
+    /// When they do not go, or it is refused.
+    pub fn demote(&self, node: &str) {
+        let node = if node == "alpha" {
+            &self.alpha
+        } else {
+            &self.beta
+        };
+        node.wait_for("no clients", |status| status.open_count() == 0);
+        node.ok("secondary");
+    }
+
     /// A node by its name.
     ///
     /// # Panics

@@ -138,7 +138,9 @@ impl Disk {
                 || !range.offset.is_multiple_of(SECTOR)
                 || !u64::from(range.length).is_multiple_of(SECTOR))
         {
-            return Err(format!("{request:?} of {range:?} is not possible on this disk"));
+            return Err(format!(
+                "{request:?} of {range:?} is not possible on this disk"
+            ));
         }
         let early = random.percent(50);
         let operation = match request {
@@ -153,15 +155,28 @@ impl Disk {
                 }
                 self.refuse_overlap(range)?;
                 let data = Some(data);
-                InFlight::Write { range, data, fua, early }
+                InFlight::Write {
+                    range,
+                    data,
+                    fua,
+                    early,
+                }
             }
             DiskRequest::Zero { fua, .. } => {
                 self.refuse_overlap(range)?;
-                InFlight::Write { range, data: None, fua, early }
+                InFlight::Write {
+                    range,
+                    data: None,
+                    fua,
+                    early,
+                }
             }
             DiskRequest::Flush => InFlight::Flush { up_to: self.order },
         };
-        if let InFlight::Write { range, data, early, .. } = &operation {
+        if let InFlight::Write {
+            range, data, early, ..
+        } = &operation
+        {
             if *early {
                 self.store(*range, data.clone().as_ref());
             }
@@ -176,7 +191,9 @@ impl Disk {
             if let InFlight::Write { range: other, .. } = other
                 && other.overlaps(range)
             {
-                return Err(format!("A6: writes of {other:?} and {range:?} in flight at once"));
+                return Err(format!(
+                    "A6: writes of {other:?} and {range:?} in flight at once"
+                ));
             }
         }
         Ok(())
@@ -192,12 +209,15 @@ impl Disk {
         offset: u64,
         block: Box<[u8; 4096]>,
     ) -> Result<(), String> {
-        let twice = self.in_flight.values().any(|other| {
-            matches!(other, InFlight::Meta { offset: other, .. } if *other == offset)
-        });
+        let twice = self
+            .in_flight
+            .values()
+            .any(|other| matches!(other, InFlight::Meta { offset: other, .. } if *other == offset));
         self.in_flight.insert(id, InFlight::Meta { offset, block });
         if twice {
-            return Err(format!("the metadata block at {offset} is written twice at once"));
+            return Err(format!(
+                "the metadata block at {offset} is written twice at once"
+            ));
         }
         Ok(())
     }
@@ -206,7 +226,12 @@ impl Disk {
     pub(super) fn complete(&mut self, id: OperationId) -> Option<Payload> {
         match self.in_flight.remove(&id)? {
             InFlight::Read { range, early } => Some(early.unwrap_or_else(|| self.read(range))),
-            InFlight::Write { range, data, fua, early } => {
+            InFlight::Write {
+                range,
+                data,
+                fua,
+                early,
+            } => {
                 // Completion decides which flushes cover it, so it is stored anew.
                 if early {
                     self.unstore(range);
@@ -274,7 +299,9 @@ impl Disk {
             .in_flight
             .values()
             .filter_map(|operation| match operation {
-                InFlight::Write { range, early: true, .. } => Some(*range),
+                InFlight::Write {
+                    range, early: true, ..
+                } => Some(*range),
                 _ => None,
             })
             .collect();
@@ -304,7 +331,9 @@ impl Disk {
             let extent = random.below(3);
             match operation {
                 InFlight::Read { .. } | InFlight::Flush { .. } => {}
-                InFlight::Write { range, data, early, .. } => {
+                InFlight::Write {
+                    range, data, early, ..
+                } => {
                     if early {
                         self.unstore(range);
                     }
@@ -322,7 +351,10 @@ impl Disk {
                     self.note_changed(range);
                 }
                 InFlight::Meta { offset, block } => {
-                    let stored = self.metadata.entry(offset).or_insert_with(|| Box::new([0; 4096]));
+                    let stored = self
+                        .metadata
+                        .entry(offset)
+                        .or_insert_with(|| Box::new([0; 4096]));
                     for (to, from) in stored.chunks_mut(512).zip(block.chunks(512)) {
                         if extent == 2 || (extent == 1 && random.percent(50)) {
                             to.copy_from_slice(from);

@@ -83,7 +83,15 @@ impl World {
         if !found.ends[node].open {
             if !found.ends[node].closing {
                 let life = self.nodes[node].life;
-                self.after_us(5_000, Happening::LinkDown { node, life, link, loss });
+                self.after_us(
+                    5_000,
+                    Happening::LinkDown {
+                        node,
+                        life,
+                        link,
+                        loss,
+                    },
+                );
             }
             return;
         }
@@ -193,7 +201,15 @@ impl World {
             let at = arrived.max(self.now) + self.random.magnitude(1_000, 10_000_000);
             let loss = LinkLoss::Closed;
             let link = link.0;
-            self.at(at, Happening::LinkDown { node: peer, life, link, loss });
+            self.at(
+                at,
+                Happening::LinkDown {
+                    node: peer,
+                    life,
+                    link,
+                    loss,
+                },
+            );
         }
     }
 
@@ -233,7 +249,15 @@ impl World {
             let life = self.nodes[node].life;
             let delay = self.random.magnitude(1, 2_000_000);
             let loss = LinkLoss::Closed;
-            self.after_us(delay, Happening::LinkDown { node, life, link: id, loss });
+            self.after_us(
+                delay,
+                Happening::LinkDown {
+                    node,
+                    life,
+                    link: id,
+                    loss,
+                },
+            );
         }
     }
 

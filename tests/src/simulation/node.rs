@@ -2,8 +2,7 @@
 
 use rbd_engine::{AttachedDisk, Resource, Seed};
 use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus,
-    VolumeConfig,
+    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus, VolumeConfig,
 };
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::metadata::{

@@ -99,7 +99,8 @@ impl Options {
             duration_ms: random.magnitude(2_000, 60_000),
         };
         // About as many events whatever the pace.
-        let busy = options.clients * options.duration_ms * 1_000 / (options.think_us + options.disk_us.1);
+        let busy =
+            options.clients * options.duration_ms * 1_000 / (options.think_us + options.disk_us.1);
         if busy > 5_000 {
             options.duration_ms = (options.duration_ms * 5_000 / busy).max(1_000);
         }

@@ -29,7 +29,8 @@ impl World {
                             .collect();
                     }
                     Err(error) => {
-                        let text = format!("C2: node {index}: its metadata cannot be read: {error}");
+                        let text =
+                            format!("C2: node {index}: its metadata cannot be read: {error}");
                         self.violation(text);
                     }
                 }
@@ -119,9 +120,10 @@ impl World {
             node.status(now).is_some_and(|status| {
                 status.connections.iter().all(|peer| {
                     peer.connection_state == ConnectionState::Connected
-                        && peer.peer_devices.iter().all(|device| {
-                            device.replication_state == ReplicationState::Established
-                        })
+                        && peer
+                            .peer_devices
+                            .iter()
+                            .all(|device| device.replication_state == ReplicationState::Established)
                 })
             })
         })
@@ -258,7 +260,10 @@ fn run_once(
         Err(world.fail(format!("panic: {text}")))
     });
     let report = world.report.clone();
-    (result.map(|()| report).map_err(Box::new), world.take_trace())
+    (
+        result.map(|()| report).map_err(Box::new),
+        world.take_trace(),
+    )
 }
 
 impl World {

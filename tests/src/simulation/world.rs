@@ -28,17 +28,36 @@ pub(super) enum Happening {
     /// The engine's timer.
     Timer { node: usize, life: u64, wake: u64 },
     /// A disk operation ends.
-    DiskDone { node: usize, life: u64, id: OperationId },
+    DiskDone {
+        node: usize,
+        life: u64,
+        id: OperationId,
+    },
     /// A metadata write ends.
-    MetaDone { node: usize, life: u64, id: OperationId },
+    MetaDone {
+        node: usize,
+        life: u64,
+        id: OperationId,
+    },
     /// Both nodes that seek each other meet.
     Meet,
     /// A node learns that the link stands.
     LinkUp { node: usize, life: u64, link: u64 },
     /// A node learns that the link is gone.
-    LinkDown { node: usize, life: u64, link: u64, loss: LinkLoss },
+    LinkDown {
+        node: usize,
+        life: u64,
+        link: u64,
+        loss: LinkLoss,
+    },
     /// A packet arrives.
-    Arrive { link: u64, to: usize, lane: usize, number: u64, bytes: Vec<u8> },
+    Arrive {
+        link: u64,
+        to: usize,
+        lane: usize,
+        number: u64,
+        bytes: Vec<u8>,
+    },
     /// A client does something.
     Client { client: u64 },
     /// Something goes wrong, or someone commands something.
