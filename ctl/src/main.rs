@@ -1,2 +1,7 @@
-//! rbdadm.
-fn main() {}
+//! The `rbdadm` program: see the library of the same name.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(rbdadm::run(std::env::args_os()))
+}

@@ -77,6 +77,11 @@ impl IntentLog {
         self.stale.extend(0..self.block_count());
     }
 
+    /// The block is to be written once more, whatever it holds on disk.
+    pub(crate) fn rewrite(&mut self, block: u32) {
+        self.stale.insert(block);
+    }
+
     /// How many blocks the log has.
     pub(crate) fn block_count(&self) -> u32 {
         u32::try_from(u64::from(self.region_count).div_ceil(BITS_PER_PAGE)).unwrap_or(u32::MAX)

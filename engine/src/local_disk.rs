@@ -6,12 +6,12 @@
 //! [`LocalDisk::is_durable`]. The write-intent log likewise has at most one write per block under
 //! way. Nothing here decides when to change what.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    BlockAddress, Image, Layout, NodeName, PeerBitmap, Superblock, encode_bitmap_block,
+    BlockAddress, Damage, Image, Layout, NodeName, PeerBitmap, Superblock, encode_bitmap_block,
     encode_intent_block,
 };
 use rbd_protocol::state::DiskState;
@@ -36,8 +36,9 @@ pub(crate) struct LocalDisk {
     pub(crate) attachment: u64,
     pub(crate) intent: IntentLog,
     intent_sequences: Vec<u64>,
-    /// Blocks of the intent log not yet written under this attachment's epoch.
-    unwritten: BTreeSet<u32>,
+    /// Blocks of the intent log still to be written under this attachment's epoch, and how often:
+    /// one whose slots were damaged is written twice, so that both are good again.
+    unwritten: BTreeMap<u32, u8>,
     bitmap_sequence: u64,
     crashed_primary: bool,
 }
@@ -68,6 +69,7 @@ impl LocalDisk {
             hot_regions,
             intent_sequences,
             peers: found,
+            damage,
             ..
         } = *image;
         let data_bytes = superblock.data_bytes;
@@ -96,7 +98,13 @@ impl LocalDisk {
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
         superblock.boot_id = boot;
-        let unwritten = (0..intent.block_count()).collect();
+        let mut unwritten: BTreeMap<u32, u8> =
+            (0..intent.block_count()).map(|block| (block, 1)).collect();
+        for block in damage.iter().flat_map(damaged_intent_blocks) {
+            if let Some(times) = unwritten.get_mut(&block) {
+                *times = 2;
+            }
+        }
         let mut local = Self {
             layout,
             block_bytes,
@@ -358,8 +366,17 @@ impl LocalDisk {
 
     /// A block of the intent log has become durable.
     pub(crate) fn intent_written(&mut self, block: u32) {
-        self.unwritten.remove(&block);
         self.intent.written(block);
+        match self.unwritten.get_mut(&block) {
+            Some(times) if *times > 1 => {
+                *times -= 1;
+                self.intent.rewrite(block);
+            }
+            Some(_) => {
+                self.unwritten.remove(&block);
+            }
+            None => {}
+        }
     }
 
     /// Writes one page of the bitmap towards a peer.
@@ -419,6 +436,14 @@ fn take_slot(superblock: &mut Superblock, node: NodeId, name: &str) -> Result<u8
         entry.flags.full_sync = true;
     }
     u8::try_from(index).map_err(|_| AttachError::NoPeerSlot)
+}
+
+/// The blocks of the intent log a damage concerns.
+fn damaged_intent_blocks(damage: &Damage) -> core::ops::Range<u32> {
+    match damage.at {
+        BlockAddress::Intent { block, .. } => block..block.saturating_add(damage.blocks),
+        BlockAddress::Superblock { .. } | BlockAddress::Bitmap { .. } => 0..0,
+    }
 }
 
 fn superblock_counts(superblock: &Superblock, slot: u8) -> bool {

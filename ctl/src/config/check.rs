@@ -3,7 +3,7 @@
 //!
 //! Compares resources with each other; a single resource is checked by its plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostics::Findings;
 use super::model::{Disk, HostKind, MetaDisk, Resource};
@@ -38,13 +38,20 @@ pub(crate) fn check(plans: &[Plan<'_>], sources: &Sources, findings: &mut Findin
 
 /// A stacked resource names an existing one. It is otherwise left alone.
 fn stacked(resources: &[&Resource], sources: &Sources, findings: &mut Findings) {
+    let defined: BTreeSet<&str> = resources
+        .iter()
+        .map(|resource| resource.name.value.as_str())
+        .collect();
     for resource in resources {
+        if findings.is_full() {
+            return;
+        }
         for host in &resource.hosts {
             let HostKind::Stacked { lower } = &host.kind else {
                 continue;
             };
-            if !resources.iter().any(|other| other.name.value == *lower) {
-                let names = resources.iter().map(|other| other.name.value.as_str());
+            if !defined.contains(lower.as_str()) {
+                let names = defined.iter().copied();
                 let message = format!("resource '{lower}' is not defined");
                 let diagnostic = super::diagnostics::error(sources, host.span(), message);
                 findings.error(diagnostic.with_help(did_you_mean(lower, names)));
@@ -148,7 +155,7 @@ impl Uses<'_, '_> {
     ) {
         let own = planned.host.address.as_ref();
         let mut used: Vec<(String, Span)> = own
-            .map(|address| (address.value.socket.to_string(), address.span))
+            .map(|address| (address.value.to_string(), address.span))
             .into_iter()
             .collect();
         for link in &plan.links {

@@ -4,7 +4,9 @@
 //! find it; the line itself follows with a mark under the culprit. Nothing here decides what is
 //! an error.
 
+use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -78,7 +80,11 @@ impl Diagnostic {
             Renderer::plain()
         };
         let mut group = Group::with_level(level);
-        if let Some(place) = &self.place {
+        if let Some(place) = self
+            .place
+            .as_ref()
+            .filter(|place| !place.excerpt.is_empty())
+        {
             let mark = AnnotationKind::Primary.span(place.marked.clone());
             let mark = mark.label(self.label.as_deref().map(visible));
             let snippet = Snippet::source(place.excerpt.as_str()).line_start(place.line);
@@ -170,6 +176,7 @@ pub(crate) struct Findings {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     unreadable: bool,
+    full: Rc<Cell<bool>>,
 }
 
 impl Findings {
@@ -177,6 +184,7 @@ impl Findings {
     pub(crate) fn error(&mut self, diagnostic: Diagnostic) {
         if !self.is_full() && !self.errors.contains(&diagnostic) {
             self.errors.push(diagnostic);
+            self.full.set(self.errors.len() >= MOST_ERRORS);
         }
     }
 
@@ -188,18 +196,28 @@ impl Findings {
 
     /// Takes a warning in; one already given with the same text is not repeated.
     pub(crate) fn warning(&mut self, diagnostic: Diagnostic) {
-        if !self
-            .warnings
-            .iter()
-            .any(|earlier| earlier.message == diagnostic.message)
-        {
+        if !self.has_warned(&diagnostic.message) {
             self.warnings.push(diagnostic);
         }
     }
 
+    /// Whether a warning with this text would be dropped.
+    pub(crate) fn has_warned(&self, message: &str) -> bool {
+        self.warnings.len() >= MOST_WARNINGS
+            || self
+                .warnings
+                .iter()
+                .any(|earlier| earlier.message == message)
+    }
+
     /// Whether reading on would only add noise.
     pub(crate) fn is_full(&self) -> bool {
-        self.errors.len() >= MOST_ERRORS
+        self.full.get()
+    }
+
+    /// [`is_full`](Self::is_full) for those who cannot keep a reference.
+    pub(crate) fn full(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.full)
     }
 
     /// Whether any error was found.
@@ -277,3 +295,5 @@ fn visible(text: &str) -> String {
 
 /// Errors reported for one configuration; more would only hide the first ones.
 pub(crate) const MOST_ERRORS: usize = 20;
+/// Warnings kept; more than the language has words to warn about.
+const MOST_WARNINGS: usize = 500;

@@ -3,17 +3,17 @@
 //! What is printed reads back to the same configuration. Comments, includes and skipped parts
 //! are gone; abbreviations and old spellings are written out.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::lexer::LONGEST_TEXT;
 use super::model::{
-    Address, Connection, Device, Disk, End, EndAddress, Export, Host, HostKind, Level, Mesh,
-    MetaDisk, Model, NbdListen, Resource, Volume,
+    Connection, Device, Disk, End, EndAddress, Export, Host, HostKind, Level, Mesh, MetaDisk,
+    Model, NbdListen, Resource, Volume,
 };
 use super::options::{Kind, Section};
 use super::source::Sources;
 use super::syntax::{Argument, ArgumentKind, Statement};
-use super::value::Value;
 
 /// Prints `global`, `common` and all resources.
 pub(crate) fn everything(model: &Model, sources: &Sources, main: &str, node: &str) -> String {
@@ -103,7 +103,7 @@ impl Printer {
                 self.open(&format!("stacked-on-top-of {}", word(lower)));
             }
             (HostKind::Floating, Some(own)) => {
-                self.open(&format!("floating {}", address(&own.value)));
+                self.open(&format!("floating {}", address(own.value)));
             }
             // Reading a floating host without an address is not possible.
             (HostKind::Floating, None) => return,
@@ -119,7 +119,7 @@ impl Printer {
             .as_ref()
             .filter(|_| host.kind != HostKind::Floating)
         {
-            self.pair("address", &address(&own.value));
+            self.pair("address", &address(own.value));
         }
         for proxy in &host.proxies {
             self.statement(proxy);
@@ -193,9 +193,15 @@ impl Printer {
             let rest = match end.address {
                 EndAddress::Host => String::new(),
                 EndAddress::Port(port) => format!(" port {port}"),
-                EndAddress::Own(own) => format!(" address {}", address(&own)),
+                EndAddress::Own(own) => format!(" address {}", address(own)),
             };
-            self.pair("host", &format!("{host}{rest}"));
+            let outside = end
+                .outside
+                .map(|own| format!(" via outside-address {}", address(own)));
+            self.pair(
+                "host",
+                &format!("{host}{rest}{}", outside.unwrap_or_default()),
+            );
         }
     }
 
@@ -233,9 +239,16 @@ impl Printer {
             .iter()
             .filter(|setting| setting.option.home() == home)
         {
-            let value = match (&setting.option.kind, &setting.value) {
-                (Kind::Text { .. }, value @ Value::Text(_)) => quoted(&value.plain()),
-                (_, value) => value.written(),
+            let text = setting.value.written();
+            let value = match setting.option.kind {
+                Kind::Text { .. } => quoted(&text),
+                Kind::Names { .. } => text.split(' ').map(word).collect::<Vec<_>>().join(" "),
+                Kind::Switch
+                | Kind::Number { .. }
+                | Kind::Choice(_)
+                | Kind::ChoiceOrNumber { .. }
+                | Kind::Policy { .. }
+                | Kind::Digest => word(&text),
             };
             self.pair(setting.option.name, &value);
         }
@@ -307,13 +320,9 @@ fn path_text(path: &Path) -> String {
     word(&path.display().to_string())
 }
 
-fn address(address: &Address) -> String {
-    let family = if address.socket.is_ipv4() {
-        "ipv4"
-    } else {
-        "ipv6"
-    };
-    format!("{family} {}", address.socket)
+fn address(address: SocketAddr) -> String {
+    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+    format!("{family} {address}")
 }
 
 /// Arguments as they were written, without space around `:` and brackets.

@@ -3,7 +3,7 @@
 //! Puts the statements of all files into one list, in the order a person reads them. Knows only
 //! the keywords `include`, `skip`, `resource` and `template-file`; the rest is not looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,14 +17,13 @@ use super::syntax::{MOST_WORDS, Statement, parse};
 pub(crate) struct Loaded {
     pub(crate) sources: Sources,
     pub(crate) statements: Vec<Statement>,
-    pub(crate) templates: Vec<LoadedTemplate>,
+    /// By the statement that names them.
+    pub(crate) templates: HashMap<Span, LoadedTemplate>,
 }
 
 /// A file named by a `template-file` statement.
 #[derive(Debug)]
 pub(crate) struct LoadedTemplate {
-    /// The statement that names it.
-    pub(crate) named_at: Span,
     pub(crate) path: PathBuf,
     pub(crate) statements: Vec<Statement>,
 }
@@ -52,7 +51,7 @@ pub(crate) fn load(
         files,
         findings,
         sources: Sources::default(),
-        templates: Vec::new(),
+        templates: HashMap::new(),
         seen: BTreeSet::new(),
         words_left: MOST_WORDS,
         bytes_left: MOST_BYTES,
@@ -68,14 +67,16 @@ pub(crate) fn load(
             (name, directory_of(path), bytes)
         }
     };
-    let text = loader.text(bytes).map_err(|problem| {
-        let mut refused = Findings::default();
-        refused.error(file_error(&name, problem));
-        refused
-            .into_result()
-            .expect_err("one error was just put in")
-    })?;
-    let statements = loader.file(name, text, &base, 0);
+    let statements = match loader.text(bytes) {
+        Ok(text) => loader.file(name, text, &base, 0),
+        Err(problem) => {
+            // There is no text to show; the message stands at the beginning of the file.
+            let number = loader.sources.add(name, String::new());
+            let span = Sources::span(number, 0..0);
+            loader.findings.error(error(&loader.sources, span, problem));
+            Vec::new()
+        }
+    };
     let Loader {
         sources, templates, ..
     } = loader;
@@ -90,7 +91,7 @@ struct Loader<'a> {
     files: &'a dyn Files,
     findings: &'a mut Findings,
     sources: Sources,
-    templates: Vec<LoadedTemplate>,
+    templates: HashMap<Span, LoadedTemplate>,
     seen: BTreeSet<PathBuf>,
     words_left: usize,
     bytes_left: u64,
@@ -156,11 +157,8 @@ impl Loader<'_> {
             };
             let path = base.join(name);
             if let Some(statements) = self.nested(&path, statement.span, depth) {
-                self.templates.push(LoadedTemplate {
-                    named_at: statement.span,
-                    path,
-                    statements,
-                });
+                self.templates
+                    .insert(statement.span, LoadedTemplate { path, statements });
             }
         }
     }
@@ -213,22 +211,26 @@ impl Loader<'_> {
     }
 
     fn file_name(&mut self, statement: &Statement) -> Option<String> {
-        let [argument] = statement.arguments.as_slice() else {
-            let message = "Parse error: 'a file name' expected, but got several words or none";
-            self.findings
-                .error(error(&self.sources, statement.span, message));
-            return None;
-        };
-        if statement.body.is_some() || argument.text.is_empty() {
-            let message = format!(
-                "'{}' takes one file name and a ';'",
-                statement.keyword.value
-            );
-            self.findings
-                .error(error(&self.sources, statement.span, message));
-            return None;
+        // A pattern such as `[a-z]*.res` is several tokens without space between them.
+        let glued = statement
+            .arguments
+            .windows(2)
+            .all(|pair| pair[0].span.touches(pair[1].span));
+        let name: String = statement
+            .arguments
+            .iter()
+            .map(|part| part.text.as_str())
+            .collect();
+        if glued && !name.is_empty() && statement.body.is_none() {
+            return Some(name);
         }
-        Some(argument.text.clone())
+        let message = format!(
+            "'{}' takes one file name and a ';'",
+            statement.keyword.value
+        );
+        self.findings
+            .error(error(&self.sources, statement.span, message));
+        None
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the files and finds everything that is wrong in them at once;
 //! [`Config::resolve`] says what one node has to do; [`Config::dump`] prints the configuration
-//! again. From file to answer the way is: [`files`] → lexer → syntax tree → model → plan →
+//! again. From file to answer the way is: files → lexer → syntax tree → model → plan →
 //! resolved resource. Nothing here talks to a daemon or touches a disk.
 
 mod check;
@@ -20,9 +20,10 @@ mod resolve;
 mod source;
 mod suggest;
 mod syntax;
-mod table;
 mod value;
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +39,6 @@ pub use resolve::{
     StartupTimes,
 };
 pub use source::Place;
-pub use table::option_table;
 
 use diagnostics::{Findings, file_error};
 use include::{First, LARGEST_FILE};
@@ -123,11 +123,17 @@ fn understand(files: &dyn Files, first: First<'_>, name: String) -> Result<Confi
 
 /// Everything that can be checked for all nodes, so that all nodes refuse the same file.
 fn check_whole(model: &Model, sources: &Sources, findings: &mut Findings) {
-    let new = |resource| Plan::new(resource, sources, findings);
-    let plans: Vec<Plan<'_>> = model.resources.iter().map(new).collect();
+    let mut plans = Vec::new();
+    for resource in &model.resources {
+        if findings.is_full() {
+            return;
+        }
+        plans.push(Plan::new(resource, sources, findings));
+    }
     check::check(&plans, sources, findings);
     let common = model.common.as_ref();
-    for plan in &plans {
+    // A stacked resource is left alone, so nothing it asks for can be missed.
+    for plan in plans.iter().filter(|plan| !plan.resource.is_stacked()) {
         for host in 0..plan.hosts.len() {
             if findings.is_full() {
                 return;
@@ -177,7 +183,7 @@ impl Config {
                 &mut findings,
             ));
         }
-        if !named && !self.model.resources.is_empty() {
+        if !named && !self.model.resources.is_empty() && !findings.has_errors() {
             findings.error(self.unknown_node(node));
         }
         findings.into_result().map(|_| resolved)
@@ -255,14 +261,11 @@ impl Config {
         findings: &mut Findings,
     ) -> Option<usize> {
         let hosts = &resource.hosts;
-        if let Some(named) = hosts.iter().position(|host| host.is_called(node)) {
+        if let Some(named) = resource.host(node) {
             return Some(named);
         }
         let has_address = |host: &&model::Host| {
-            let address = host
-                .address
-                .as_ref()
-                .map(|address| address.value.socket.ip());
+            let address = host.address.as_ref().map(|address| address.value.ip());
             host.kind == HostKind::Floating && address.is_some_and(is_own)
         };
         let mut own = hosts.iter().filter(has_address);

@@ -190,11 +190,7 @@ pub(crate) fn resolve(
     let handlers = resolver.outer(&[Section::Handlers]).written();
     let startup = resolver.startup();
     let (file, line) = sources.line_of(plan.resource.name.span);
-    let address = planned
-        .host
-        .address
-        .as_ref()
-        .map(|address| address.value.socket);
+    let address = planned.host.address.as_ref().map(|address| address.value);
     ResolvedResource {
         name: plan.resource.name.value.clone(),
         defined_at: DefinedAt { file, line },
@@ -333,7 +329,7 @@ impl<'a> Resolver<'a, '_> {
             node_id: NodeId(peer.node_id),
             connection_name: link.name.map(str::to_owned),
             own_address: here.address,
-            address: there.address,
+            address: there.outside,
             net: net_options(&net),
             diskless: without_disk
                 .map(|volume| VolumeNumber(volume.number))

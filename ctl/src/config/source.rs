@@ -69,6 +69,11 @@ impl Span {
         (self.file, self.start)
     }
 
+    /// Whether `next` begins exactly where this ends.
+    pub(crate) fn touches(self, next: Self) -> bool {
+        self.file == next.file && self.end == next.start
+    }
+
     /// The empty place just behind.
     pub(crate) fn behind(self) -> Self {
         Self {

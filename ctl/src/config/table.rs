@@ -1,10 +1,9 @@
-//! The option table as a person reads it in the documentation.
+//! The option table as a person reads it in docs/configuration.md, which a test compares with it.
 
 use super::options::{Generation, Kind, OptionSpec, Section, Verdict, all};
 
 /// Every option as rows of a Markdown table, grouped under a heading for each section.
-#[must_use]
-pub fn option_table() -> String {
+pub(crate) fn option_table() -> String {
     let mut text = String::new();
     for (section, heading) in SECTIONS {
         text.push_str(heading);
@@ -56,6 +55,7 @@ fn values(kind: &Kind) -> String {
         Kind::ChoiceOrNumber { choices, min, max } => format!("{}, {min}–{max}", code(choices)),
         Kind::Policy { choices, prefix } => format!("{}, `{prefix}HOST`", code(choices)),
         Kind::Digest => "a digest".to_owned(),
+        Kind::Names { .. } => "host names".to_owned(),
         Kind::Text { longest } => format!("text, at most {longest} bytes"),
     }
 }

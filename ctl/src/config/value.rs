@@ -79,7 +79,7 @@ pub(crate) fn parse(option: &OptionSpec, text: &str) -> Result<Value, BadValue> 
             choice(choices, text)
         }
         Kind::Digest => digest(text),
-        Kind::Text { longest } => {
+        Kind::Text { longest } | Kind::Names { longest } => {
             if text.len() > *longest {
                 let (name, length) = (option.name, text.len());
                 return Err(plain_error(format!(
@@ -180,8 +180,13 @@ fn not_a_choice(text: &str, choices: &[&str]) -> BadValue {
     }
 }
 
+/// A digest, or the name of a kernel driver for one, such as `crc32c-intel`.
 fn digest(text: &str) -> Result<Value, BadValue> {
-    if DIGESTS.contains(&text) {
+    let named = |digest: &&str| -> bool {
+        let rest = text.strip_prefix(*digest);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    if DIGESTS.iter().any(named) {
         return Ok(Value::Text(text.to_owned()));
     }
     let message = format!(
@@ -215,8 +220,11 @@ const DIGESTS: &[&str] = &[
     "md5",
     "crc32",
     "crc32c",
+    "crct10dif",
     "xxhash64",
     "blake2b-256",
     "blake2b-512",
+    "blake2s-256",
+    "rmd160",
     "sm3",
 ];

@@ -411,6 +411,8 @@ impl<B: Clone> Resource<B> {
         self.refuse_if_open()?;
         self.stop = Stop::Resting(call);
         if self.role == Role::Primary && self.demotion.is_none() {
+            let text = "a Primary is being stopped: it is demoted first";
+            self.cx.report(Level::Warn, None, None, text);
             self.begin_demotion(None);
         }
         Ok(())

@@ -167,6 +167,9 @@ impl<B: Clone> Volume<B> {
     /// Lets a checkpoint go on.
     pub(crate) fn advance_checkpoint(&mut self, cx: &mut Context<B>) {
         self.finish_barriers(cx);
+        if self.checkpoint == Checkpoint::Idle && core::mem::take(&mut self.checkpoint_wanted) {
+            self.start_full_checkpoint(u32::MAX, cx);
+        }
         match &mut self.checkpoint {
             Checkpoint::Saving { .. } => self.save_pages(cx),
             Checkpoint::Cooling => {

@@ -24,7 +24,7 @@ pub struct Write {
 ///
 /// # Panics
 /// If the superblock was not made for this layout.
-pub fn create(superblock: &Superblock, layout: &Layout) -> impl Iterator<Item = Write> {
+pub fn create(superblock: &Superblock, layout: &Layout) -> impl Iterator<Item = Write> + use<> {
     assert!(
         superblock.data_bytes == layout.data_bytes() && superblock.max_peers == layout.max_peers(),
         "superblock of another layout"

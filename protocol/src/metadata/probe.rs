@@ -6,7 +6,7 @@
 
 use super::header::MAGIC;
 use super::layout::{Layout, Placement};
-use super::{Block, BlockError, ReadError, Reader, Superblock, empty_block};
+use super::{BlockError, ReadError, Reader, Superblock, empty_block};
 use crate::ids::VolumeNumber;
 use alloc::string::String;
 use alloc::vec;
@@ -70,26 +70,36 @@ struct Window<'r, 'a> {
 }
 
 impl Window<'_, '_> {
-    /// The bytes at an offset, or `None` where the device has none. Reads whole 4 KiB blocks, since a
-    /// device opened for direct I/O allows nothing else.
     fn bytes<const N: usize>(&mut self, offset: u64) -> Result<Option<[u8; N]>, ReadError> {
-        let mut bytes = [0; N];
-        if offset
-            .checked_add(N as u64)
-            .is_none_or(|end| end > self.device_bytes)
-        {
+        Ok(self
+            .run(offset, N)?
+            .and_then(|bytes| bytes.first_chunk().copied()))
+    }
+
+    /// The bytes at an offset, or `None` where the device has none. Reads whole 4 KiB blocks, since a
+    /// device opened for direct I/O allows nothing else; only the tail of a device whose size is no
+    /// multiple of that is read short.
+    fn run(&mut self, offset: u64, length: usize) -> Result<Option<Vec<u8>>, ReadError> {
+        let Some(end) = offset
+            .checked_add(length as u64)
+            .filter(|end| *end <= self.device_bytes)
+        else {
             return Ok(None);
-        }
+        };
         let start = offset / BLOCK * BLOCK;
-        let blocks = (offset + N as u64 - start).div_ceil(BLOCK);
-        let mut buffer = vec![0; usize::try_from(blocks * BLOCK).unwrap_or(0)];
-        // The last block of a device whose size is not a multiple of 4096 is read short.
-        let length = (blocks * BLOCK).min(self.device_bytes - start);
-        let buffer = &mut buffer[..usize::try_from(length).unwrap_or(0)];
-        (self.read)(start, buffer)?;
-        let skip = usize::try_from(offset - start).unwrap_or(0);
-        bytes.copy_from_slice(&buffer[skip..skip + N]);
-        Ok(Some(bytes))
+        let end = end
+            .checked_next_multiple_of(BLOCK)
+            .unwrap_or(u64::MAX)
+            .min(self.device_bytes);
+        let (Ok(all), Ok(skip)) = (
+            usize::try_from(end - start),
+            usize::try_from(offset - start),
+        ) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; all];
+        (self.read)(start, &mut bytes)?;
+        Ok(Some(bytes[skip..skip + length].to_vec()))
     }
 
     fn has<const N: usize>(&mut self, offset: u64, magic: &[u8; N]) -> Result<bool, ReadError> {
@@ -108,7 +118,7 @@ fn probe_own(
         let Ok(offset) = Layout::superblock_offset(window.device_bytes, placement, slot) else {
             return Ok(None);
         };
-        let mut block: alloc::boxed::Box<Block> = empty_block();
+        let mut block = empty_block();
         (window.read)(offset, &mut block[..])?;
         match Superblock::decode(&block[..]) {
             Ok(superblock) => {
@@ -256,7 +266,7 @@ fn probe_zfs(window: &mut Window<'_, '_>) -> Result<bool, ReadError> {
         end.saturating_sub(2 * LABEL),
         end.saturating_sub(LABEL),
     ] {
-        let Some(ring) = window.bytes::<ZFS_RING>(label + LABEL / 2)? else {
+        let Some(ring) = window.run(label + LABEL / 2, ZFS_RING)? else {
             continue;
         };
         for uberblock in ring.chunks_exact(1024) {

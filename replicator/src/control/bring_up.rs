@@ -54,6 +54,7 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
                 "run it again in a moment",
             ));
         }
+        service.join().await;
     }
     daemon.remembered.forget(name);
     Ok(Reply::Done)
@@ -134,6 +135,8 @@ async fn undo(service: &Service) {
         .is_err()
     {
         tracing::error!(resource = service.name, "half up, and does not stop");
+    } else {
+        service.join().await;
     }
 }
 
@@ -270,8 +273,9 @@ fn environment(reason: String) -> Refusal {
     Refusal::new(RefusalCode::Environment, reason, "")
 }
 
-/// How long in-flight operations may take to finish after a resource has agreed to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long in-flight operations may take to finish after a resource has agreed to stop: a little
+/// more than its thread gives them.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long one resource may take to come up again.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);

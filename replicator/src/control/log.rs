@@ -17,7 +17,8 @@ pub(super) fn start() {
     };
     let journal = stderr_is_the_journal()
         .then(tracing_journald::layer)
-        .and_then(Result::ok);
+        .and_then(Result::ok)
+        .map(|journal| journal.with_field_prefix(Some("RBD".to_owned())));
     let text = journal.is_none().then(|| {
         fmt::layer()
             .with_writer(std::io::stderr)

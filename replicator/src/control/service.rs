@@ -93,6 +93,14 @@ impl Service {
         }
     }
 
+    /// Waits until the thread is gone and with it every file it had open. To be called when it has
+    /// said that it ends.
+    pub(super) async fn join(&self) {
+        let handle = self.handle.clone();
+        // Only the runtime's own end can keep this from running.
+        drop(tokio::task::spawn_blocking(move || handle.join()).await);
+    }
+
     /// Notes that the thread has ended.
     pub(super) fn mark_ended(&self) {
         self.ended.send_replace(true);

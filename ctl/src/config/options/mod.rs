@@ -77,6 +77,8 @@ pub(crate) enum Kind {
     },
     /// The name of a digest.
     Digest,
+    /// One or more words, which are host names.
+    Names { longest: usize },
     /// Any text up to a length in bytes.
     Text { longest: usize },
 }

@@ -177,7 +177,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         "become-primary-on",
         STARTUP,
-        Kind::Text { longest: 255 },
+        Kind::Names { longest: 1024 },
         "",
         warned("a node is promoted by command only"),
     )

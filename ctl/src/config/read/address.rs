@@ -7,15 +7,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use super::Reader;
 use super::arguments::Arguments;
 use crate::config::diagnostics::error;
-use crate::config::model::Address;
 use crate::config::source::{Span, Spanned};
 use crate::config::syntax::ArgumentKind;
 
 impl Reader<'_> {
     /// An address with its port.
-    pub(crate) fn address(&mut self, arguments: &mut Arguments<'_>) -> Option<Spanned<Address>> {
-        let family = self.family(arguments)?;
-        let (ip, scope, span) = if arguments.peek()?.kind == ArgumentKind::OpenBracket {
+    pub(crate) fn address(&mut self, arguments: &mut Arguments<'_>) -> Option<Spanned<SocketAddr>> {
+        let family = self.family(arguments);
+        let Some(next) = arguments.peek() else {
+            self.expected(arguments, "ipv4 | ipv6 | an IP address");
+            return None;
+        };
+        let (ip, scope, span) = if next.kind == ArgumentKind::OpenBracket {
             self.bracketed(arguments)?
         } else {
             let word = self.text(arguments, "an IP address")?;
@@ -24,7 +27,7 @@ impl Reader<'_> {
                 Err(_) => return self.not_an_address(&word, arguments),
             }
         };
-        if (family == Some(Family::Ipv4)) != ip.is_ipv4() && family.is_some() {
+        if family.is_some_and(|family| (family == Family::Ipv4) != ip.is_ipv4()) {
             let message = format!("'{ip}' is not of the address family written before it");
             self.findings.error(error(self.sources, span, message));
             return None;
@@ -38,7 +41,7 @@ impl Reader<'_> {
             IpAddr::V4(ip) => SocketAddr::from((ip, port.value)),
             IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port.value, 0, scope)),
         };
-        Some(Spanned::new(Address { socket }, span.to(port.span)))
+        Some(Spanned::new(socket, span.to(port.span)))
     }
 
     /// A TCP port.
@@ -47,41 +50,22 @@ impl Reader<'_> {
         Some(Spanned::new(u16::try_from(port.value).ok()?, port.span))
     }
 
-    fn family(&mut self, arguments: &mut Arguments<'_>) -> Option<Option<Family>> {
-        if arguments.peek().is_none() {
-            self.expected(arguments, "ipv4 | ipv6 | an IP address");
-            return None;
+    /// The address family, when one is written. Those of kernel transports have IPv4 addresses.
+    fn family(&mut self, arguments: &mut Arguments<'_>) -> Option<Family> {
+        let span = arguments.peek()?.span;
+        if arguments.take_word("ipv6") {
+            return Some(Family::Ipv6);
         }
         if arguments.take_word("ipv4") {
-            return Some(
-                self.more(arguments, "an IPv4 address")?
-                    .then_some(Family::Ipv4),
-            );
+            return Some(Family::Ipv4);
         }
-        if arguments.take_word("ipv6") {
-            return Some(
-                self.more(arguments, "an IPv6 address")?
-                    .then_some(Family::Ipv6),
-            );
-        }
-        let next = arguments.peek()?;
-        if ["sdp", "ssocks", "sci"].contains(&next.text.as_str()) {
-            let message = format!("address family '{}' is not available", next.text);
-            let help = Some("write 'ipv4 ADDRESS:PORT' or 'ipv6 [ADDRESS]:PORT'".to_owned());
-            self.findings
-                .error(error(self.sources, next.span, message).with_help(help));
-            return None;
-        }
-        Some(None)
-    }
-
-    /// `Some(true)` when there is another argument; reports its absence otherwise.
-    fn more(&mut self, arguments: &Arguments<'_>, expected: &str) -> Option<bool> {
-        if arguments.peek().is_none() {
-            self.expected(arguments, expected);
-            return None;
-        }
-        Some(true)
+        let other = ["sdp", "ssocks", "sci"]
+            .into_iter()
+            .find(|word| arguments.take_word(word))?;
+        let message =
+            format!("address family '{other}' is known but has no effect: the link is always TCP");
+        self.warn(span, message);
+        Some(Family::Ipv4)
     }
 
     /// `[ADDRESS]`, with an optional numeric scope behind `%`.
@@ -104,10 +88,12 @@ impl Reader<'_> {
             span = span.to(part.span);
         }
         let (address, scope) = text.split_once('%').unwrap_or((&text, "0"));
-        match (address.parse::<Ipv6Addr>(), scope.parse::<u32>()) {
-            (Ok(ip), Ok(scope)) => Some((IpAddr::V6(ip), scope, span)),
-            (Ok(_), Err(_)) => {
-                let message = format!("the scope '{scope}' is not the number of an interface");
+        match (address.parse::<Ipv6Addr>(), interface_number(scope)) {
+            (Ok(ip), Some(scope)) => Some((IpAddr::V6(ip), scope, span)),
+            (Ok(_), None) => {
+                let message = format!(
+                    "the scope '{scope}' is neither the number nor the name of an interface"
+                );
                 self.findings.error(error(self.sources, span, message));
                 None
             }
@@ -146,3 +132,26 @@ enum Family {
     Ipv4,
     Ipv6,
 }
+
+/// The number of an interface named by number or name. A name this machine does not have is
+/// another node's business and becomes 0.
+fn interface_number(scope: &str) -> Option<u32> {
+    if let Ok(number) = scope.parse() {
+        return Some(number);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    let named = (1..=LONGEST_INTERFACE_NAME).contains(&scope.len()) && scope.chars().all(plain);
+    if !named || scope.starts_with('.') {
+        return None;
+    }
+    let number = std::fs::read_to_string(format!("/sys/class/net/{scope}/ifindex"));
+    Some(
+        number
+            .ok()
+            .and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0),
+    )
+}
+
+/// The kernel's limit.
+const LONGEST_INTERFACE_NAME: usize = 15;

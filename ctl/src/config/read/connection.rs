@@ -1,6 +1,7 @@
 //! Connections: `connection [NAME] { … }` and `connection-mesh { … }`.
 
 use super::Reader;
+use super::host::{MOST_HOSTS, NO_PROXY};
 use crate::config::diagnostics::error;
 use crate::config::model::{Connection, End, EndAddress, Level, Mesh, Path, PeerVolume};
 use crate::config::options::Section;
@@ -41,7 +42,6 @@ impl Reader<'_> {
 
     fn connection_item(&mut self, statement: &Statement, connection: &mut Connection) {
         match statement.keyword.value.as_str() {
-            "skip" => {}
             "host" => connection.ends.extend(self.end(statement)),
             "path" => connection.paths.extend(self.connection_path(statement)),
             "net" | "disk" => {
@@ -76,7 +76,6 @@ impl Reader<'_> {
         let mut level = Level::default();
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "disk" => {
                     if self.no_arguments(inner) {
                         self.settings(inner, Section::PeerDisk, &mut level);
@@ -95,7 +94,6 @@ impl Reader<'_> {
         let mut ends = Vec::new();
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "host" => ends.extend(self.end(inner)),
                 _ => self.unknown_keyword(inner, "in a path", &["host", "skip"]),
             }
@@ -121,37 +119,35 @@ impl Reader<'_> {
         true
     }
 
-    /// `host NAME [address ADDRESS | port PORT] [via proxy …]`
+    /// `host NAME [address ADDRESS | port PORT] [via proxy … | via outside-address ADDRESS]`
     fn end(&mut self, statement: &Statement) -> Option<End> {
         let mut arguments = self.arguments(statement);
         let host = self.host_name(&mut arguments)?;
         let mut address = EndAddress::Host;
         if arguments.take_word("address") {
-            if arguments.peek().is_none() {
-                self.expected(&arguments, "ipv4 | ipv6 | an IP address");
-                return None;
-            }
             address = EndAddress::Own(self.address(&mut arguments)?.value);
         } else if arguments.take_word("port") {
             address = EndAddress::Port(self.port(&mut arguments)?.value);
         }
+        let mut end = End {
+            host,
+            address,
+            outside: None,
+            proxy: None,
+        };
         if arguments.take_word("via") {
-            self.warn_of_proxy(statement.keyword.span);
-            return Some(End {
-                host,
-                address,
-                proxy: Some(statement.clone()),
-            });
+            if !arguments.take_word("outside-address") {
+                self.warn(statement.keyword.span, NO_PROXY);
+                end.proxy = Some(statement.clone());
+                return Some(end);
+            }
+            end.outside = Some(self.address(&mut arguments)?.value);
         }
         if arguments.peek().is_some() {
             self.expected(&arguments, "address | port | via | ;");
             return None;
         }
-        self.end_of(&mut arguments).then_some(End {
-            host,
-            address,
-            proxy: None,
-        })
+        self.end_of(&mut arguments).then_some(end)
     }
 
     /// `connection-mesh { hosts A B C; net { … } }`
@@ -167,7 +163,6 @@ impl Reader<'_> {
         };
         for inner in self.body(statement) {
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "hosts" => self.mesh_hosts(inner, &mut mesh),
                 "net" | "disk" => {
                     let net = inner.keyword.value == "net";
@@ -202,6 +197,11 @@ impl Reader<'_> {
                     span,
                 );
                 continue;
+            }
+            if mesh.hosts.len() >= MOST_HOSTS {
+                let message = format!("a mesh has at most {MOST_HOSTS} hosts");
+                self.findings.error(error(self.sources, name.span, message));
+                return;
             }
             mesh.hosts.push(name);
         }

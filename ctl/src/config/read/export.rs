@@ -16,7 +16,6 @@ impl Reader<'_> {
         for inner in self.body(statement) {
             let mut arguments = self.arguments(inner);
             match inner.keyword.value.as_str() {
-                "skip" => {}
                 "nbd" => {
                     if let Some(listen) = self.nbd(&mut arguments)
                         && self.end_of(&mut arguments)
@@ -41,12 +40,8 @@ impl Reader<'_> {
         if arguments.take_word("unix") {
             return Some(NbdListen::Unix);
         }
-        if arguments.peek().is_none() {
-            self.expected(arguments, "unix | ADDRESS:PORT");
-            return None;
-        }
         let address = self.address(arguments)?;
-        Some(NbdListen::Tcp(address.value.socket))
+        Some(NbdListen::Tcp(address.value))
     }
 
     fn kernel(&mut self, arguments: &mut Arguments<'_>) -> Option<KernelExport> {

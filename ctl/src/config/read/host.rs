@@ -1,10 +1,12 @@
 //! Hosts: `on NAME… { … }`, `floating ADDRESS …` and `stacked-on-top-of RESOURCE { … }`.
 
+use std::net::SocketAddr;
+
 use super::Reader;
 use crate::config::diagnostics::error;
 use crate::config::model::{Host, HostKind, Level, Resource};
 use crate::config::options::Section;
-use crate::config::source::{Span, Spanned};
+use crate::config::source::Spanned;
 use crate::config::syntax::Statement;
 
 impl Reader<'_> {
@@ -17,7 +19,11 @@ impl Reader<'_> {
         };
         let Some(host) = host else { return };
         for name in &host.names {
-            if let Some(earlier) = resource.host(&name.value) {
+            if let Some(earlier) = resource
+                .hosts
+                .iter()
+                .find(|host| host.is_called(&name.value))
+            {
                 let what = format!("host '{}' in resource {}", name.value, resource.name.value);
                 let earlier = earlier.span();
                 self.twice(name.span, &what, earlier);
@@ -58,16 +64,12 @@ impl Reader<'_> {
 
     fn floating(&mut self, statement: &Statement) -> Option<Host> {
         let mut arguments = self.arguments(statement);
-        if arguments.peek().is_none() {
-            self.expected(&arguments, "ipv4 | ipv6 | an IP address");
-            return None;
-        }
         let address = self.address(&mut arguments)?;
         if arguments.peek().is_some() {
             self.expected(&arguments, "; | {");
             return None;
         }
-        let name = Spanned::new(address.value.socket.to_string(), address.span);
+        let name = Spanned::new(address.value.to_string(), address.span);
         let mut host = empty(HostKind::Floating, vec![name]);
         host.address = Some(address);
         if statement.body.is_some() {
@@ -118,7 +120,6 @@ impl Reader<'_> {
             let keyword = &inner.keyword;
             let mut arguments = self.arguments(inner);
             match keyword.value.as_str() {
-                "skip" => {}
                 "address" => {
                     let address = self.own_address(inner, host.kind == HostKind::Floating);
                     self.put(keyword, address, &mut host.address);
@@ -158,7 +159,7 @@ impl Reader<'_> {
         &mut self,
         statement: &Statement,
         floating: bool,
-    ) -> Option<Spanned<crate::config::model::Address>> {
+    ) -> Option<Spanned<SocketAddr>> {
         if floating {
             let message = "a floating host has its address behind 'floating' already";
             self.findings
@@ -166,17 +167,8 @@ impl Reader<'_> {
             return None;
         }
         let mut arguments = self.arguments(statement);
-        if arguments.peek().is_none() {
-            self.expected(&arguments, "ipv4 | ipv6 | an IP address");
-            return None;
-        }
         let address = self.address(&mut arguments)?;
         self.end_of(&mut arguments).then_some(address)
-    }
-
-    /// The place of a keyword, for callers that only have the statement.
-    pub(crate) fn warn_of_proxy(&mut self, span: Span) {
-        self.warn(span, NO_PROXY);
     }
 }
 
@@ -205,10 +197,10 @@ const HOST_KEYWORDS: &[&str] = &[
     "export",
     "skip",
 ];
-const NO_PROXY: &str =
+pub(crate) const NO_PROXY: &str =
     "'proxy' is known but has no effect: peers are connected directly, never through a proxy";
 const HIGHEST_NODE_ID: u64 = 31;
 /// One for each node id.
-const MOST_HOSTS: usize = 32;
+pub(crate) const MOST_HOSTS: usize = 32;
 /// What the kernel allows for a host name, with room for an IPv6 address and port.
 const LONGEST_HOST_NAME: usize = 64;

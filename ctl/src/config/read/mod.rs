@@ -12,6 +12,8 @@ mod resource;
 mod settings;
 mod volume;
 
+use std::collections::HashMap;
+
 use super::diagnostics::{Findings, error, warning};
 use super::include::{Loaded, LoadedTemplate};
 use super::model::{Common, Level, Model};
@@ -29,6 +31,9 @@ pub(crate) fn read(loaded: &Loaded, findings: &mut Findings) -> Model {
     };
     let mut model = Model::default();
     for statement in &loaded.statements {
+        if reader.findings.is_full() {
+            break;
+        }
         reader.top(statement, &mut model);
     }
     model
@@ -37,7 +42,7 @@ pub(crate) fn read(loaded: &Loaded, findings: &mut Findings) -> Model {
 /// Holds what every reader needs.
 pub(crate) struct Reader<'a> {
     sources: &'a Sources,
-    templates: &'a [LoadedTemplate],
+    templates: &'a HashMap<Span, LoadedTemplate>,
     findings: &'a mut Findings,
 }
 
@@ -76,7 +81,7 @@ impl Reader<'_> {
         let mut level = Level::default();
         for inner in self.body(statement) {
             let keyword = inner.keyword.value.as_str();
-            if keyword == "skip" || self.section_of_options(inner, &mut level) {
+            if self.section_of_options(inner, &mut level) {
                 continue;
             }
             if RESOURCE_KEYWORDS.contains(&keyword) {
@@ -112,7 +117,9 @@ impl Reader<'_> {
             }
             // The place DRBD 8.4 has for it.
             "protocol" => {
-                level.settings.extend(self.setting(statement, Section::Net));
+                if let Some(setting) = self.setting(statement, Section::Net) {
+                    self.set(level, setting);
+                }
                 return true;
             }
             "export" => {
@@ -153,15 +160,24 @@ impl Reader<'_> {
         }
     }
 
-    /// The statements inside braces; an error when there are none.
-    fn body<'s>(&mut self, statement: &'s Statement) -> &'s [Statement] {
-        if let Some(body) = &statement.body {
-            return body;
+    /// The statements inside braces that are not skipped; an error when there are no braces.
+    /// Ends early once enough errors were found.
+    fn body<'s>(
+        &mut self,
+        statement: &'s Statement,
+    ) -> impl Iterator<Item = &'s Statement> + use<'s> {
+        if statement.body.is_none() {
+            let message = "Parse error: '{' expected, but got ';'";
+            self.findings
+                .error(error(self.sources, statement.span.behind(), message));
         }
-        let message = "Parse error: '{' expected, but got ';'";
-        self.findings
-            .error(error(self.sources, statement.span.behind(), message));
-        &[]
+        let full = self.findings.full();
+        let inner = statement
+            .body
+            .iter()
+            .flatten()
+            .take_while(move |_| !full.get());
+        inner.filter(|inner| inner.keyword.value != "skip")
     }
 
     /// Reports a keyword that cannot stand where it stands, with what was probably meant.
@@ -191,7 +207,10 @@ impl Reader<'_> {
     }
 
     fn warn(&mut self, span: Span, message: impl Into<String>) {
-        self.findings.warning(warning(self.sources, span, message));
+        let message = message.into();
+        if !self.findings.has_warned(&message) {
+            self.findings.warning(warning(self.sources, span, message));
+        }
     }
 }
 

@@ -37,8 +37,14 @@ impl Reader<'_> {
             return;
         }
         match statement.keyword.value.as_str() {
-            "skip" => {}
             "on" | "floating" | "stacked-on-top-of" => self.host(statement, resource),
+            "connection" | "connection-mesh"
+                if resource.connections.len() + resource.meshes.len() >= MOST_CONNECTIONS =>
+            {
+                let message = format!("there are more than {MOST_CONNECTIONS} connections");
+                self.findings
+                    .error(error(self.sources, statement.keyword.span, message));
+            }
             "connection" => resource.connections.extend(self.connection(statement)),
             "connection-mesh" => resource.meshes.extend(self.mesh(statement)),
             "template-file" => {
@@ -56,10 +62,7 @@ impl Reader<'_> {
 
     /// What the template file says; its absence was reported when it was read.
     fn template(&mut self, statement: &Statement) -> Option<Template> {
-        let loaded = self
-            .templates
-            .iter()
-            .find(|one| one.named_at == statement.span)?;
+        let loaded = self.templates.get(&statement.span)?;
         let mut common: Option<Common> = None;
         for inner in &loaded.statements {
             match inner.keyword.value.as_str() {
@@ -107,3 +110,5 @@ impl Reader<'_> {
 
 /// As in DRBD.
 const LONGEST_RESOURCE_NAME: usize = 127;
+/// One for each pair of 32 hosts.
+const MOST_CONNECTIONS: usize = 496;

@@ -15,28 +15,28 @@ use crate::config::value::{self, Value};
 impl Reader<'_> {
     /// Everything inside one section of options.
     pub(crate) fn settings(&mut self, statement: &Statement, section: Section, level: &mut Level) {
-        let before = level.settings.len();
         for inner in self.body(statement) {
-            let plugin = section == Section::Proxy && inner.keyword.value == "plugin";
-            if inner.keyword.value == "skip" || plugin {
+            if section == Section::Proxy && inner.keyword.value == "plugin" {
                 continue;
             }
-            let Some(setting) = self.setting(inner, section) else {
-                continue;
-            };
-            let earlier = level.settings[before..]
-                .iter()
-                .find(|earlier| std::ptr::eq(earlier.option, setting.option));
-            if let Some(earlier) = earlier {
-                let (file, line) = self.sources.line_of(earlier.span);
-                let name = setting.option.name;
-                let message = format!(
-                    "'{name}' is set a second time, first at {file}:{line}; this one holds"
-                );
-                self.warn(setting.span, message);
+            if let Some(setting) = self.setting(inner, section) {
+                self.set(level, setting);
             }
-            level.settings.push(setting);
         }
+    }
+
+    /// Stores an option; the last one wins.
+    pub(crate) fn set(&mut self, level: &mut Level, setting: Setting) {
+        let same = |other: &&mut Setting| std::ptr::eq(other.option, setting.option);
+        let Some(earlier) = level.settings.iter_mut().find(same) else {
+            level.settings.push(setting);
+            return;
+        };
+        let name = setting.option.name;
+        let message =
+            format!("'{name}' is set more than once in the same place; the last one holds");
+        self.warn(setting.span, message);
+        *earlier = setting;
     }
 
     /// One option with its value.
@@ -48,7 +48,11 @@ impl Reader<'_> {
             if bare && option.kind == Kind::Switch {
                 (option, Value::Switch(true))
             } else {
-                let text = self.text(&mut arguments, &expectation(option))?;
+                let mut text = self.text(&mut arguments, &expectation(option))?;
+                while matches!(option.kind, Kind::Names { .. }) && arguments.peek().is_some() {
+                    let next = self.text(&mut arguments, "a host name | ;")?;
+                    text.value = format!("{} {}", text.value, next.value);
+                }
                 (option, self.value(option, &text)?)
             }
         } else if let Some(option) = negated(section, &name.value) {
@@ -132,6 +136,7 @@ fn expectation(option: &OptionSpec) -> String {
         Kind::Choice(choices) | Kind::Policy { choices, .. } => choices.join(" | "),
         Kind::ChoiceOrNumber { choices, .. } => format!("{} | a number", choices.join(" | ")),
         Kind::Digest => "a digest".to_owned(),
+        Kind::Names { .. } => "a host name".to_owned(),
         Kind::Text { .. } => "a value".to_owned(),
     }
 }

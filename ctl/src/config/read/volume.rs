@@ -30,6 +30,12 @@ impl Reader<'_> {
                     self.twice(volume.number.span, &what, earlier.number.span);
                     return true;
                 }
+                if volumes.len() >= MOST_VOLUMES {
+                    let message = format!("there are more than {MOST_VOLUMES} volumes");
+                    self.findings
+                        .error(error(self.sources, keyword.span, message));
+                    return true;
+                }
                 self.mixed(volumes, false, keyword.span);
                 volumes.push(volume);
             }
@@ -66,7 +72,7 @@ impl Reader<'_> {
         let number = self.volume_number(statement)?;
         let mut volume = Volume::new(number, false);
         for inner in self.body(statement) {
-            if inner.keyword.value != "skip" && !self.volume_item(inner, &mut volume) {
+            if !self.volume_item(inner, &mut volume) {
                 self.unknown_keyword(inner, "in a volume", VOLUME_KEYWORDS);
             }
         }
@@ -114,24 +120,29 @@ impl Reader<'_> {
         true
     }
 
-    /// Stores what a statement said, once.
-    pub(crate) fn put<T>(
+    /// Stores what a statement said. Saying the same again is harmless; another thing is not.
+    pub(crate) fn put<T: PartialEq>(
         &mut self,
         keyword: &Spanned<String>,
         value: Option<Spanned<T>>,
         slot: &mut Option<Spanned<T>>,
     ) {
         let Some(value) = value else { return };
-        if let Some(earlier) = slot {
-            let span = earlier.span;
-            self.twice(
-                keyword.span,
-                &format!("'{}' statement", keyword.value),
-                span,
-            );
-            return;
+        match slot {
+            Some(earlier) if earlier.value == value.value => {
+                let message = format!("'{}' says the same a second time", keyword.value);
+                self.warn(keyword.span, message);
+            }
+            Some(earlier) => {
+                let span = earlier.span;
+                self.twice(
+                    keyword.span,
+                    &format!("'{}' statement", keyword.value),
+                    span,
+                );
+            }
+            None => *slot = Some(value),
         }
-        *slot = Some(value);
     }
 
     /// `device PATH minor N | PATH-ENDING-IN-N | minor N`
@@ -240,6 +251,8 @@ const VOLUME_KEYWORDS: &[&str] = &[
     "export",
     "skip",
 ];
+/// Volumes of one resource; each is a device, and machines do not have that many.
+const MOST_VOLUMES: usize = 1024;
 const HIGHEST_VOLUME: u64 = 65_534;
 /// The kernel's largest minor number.
 const HIGHEST_MINOR: u64 = (1 << 20) - 1;

@@ -85,6 +85,22 @@ fn zeroing_any_sector_of_the_newest_intent_slot_loses_no_mark() {
 }
 
 #[test]
+fn a_damaged_header_is_not_believed_when_it_claims_to_be_older() {
+    let mut volume = marked();
+    volume.damage(INTENT[1], |block| block[40] = 1);
+    assert_eq!(
+        volume.open().unwrap().hot_regions,
+        [0..volume.layout.regions()]
+    );
+    let mut volume = Volume::in_sync(SMALL);
+    volume.damage(volume.superblock.address(), |block| block[40] = 1);
+    assert!(matches!(
+        volume.open(),
+        Err(OpenError::NewestUncertain { .. })
+    ));
+}
+
+#[test]
 fn a_rolled_back_intent_slot_makes_its_regions_hot() {
     let mut volume = marked();
     let stale = volume.device.block(volume.offset(INTENT[1]));
@@ -147,6 +163,36 @@ fn intent_block_from_beyond_the_next_epoch_tells_that_the_superblock_is_stale() 
         found: 3,
     };
     assert_eq!(image.damage[0].cause, cause);
+}
+
+#[test]
+fn slots_whose_epoch_and_sequence_disagree_make_the_regions_hot() {
+    let mut volume = marked();
+    volume.superblock.attach_epoch = 2;
+    volume.write_superblock();
+    volume.write_intent(0, &page(&[]), 2, 4);
+    volume.write_intent(0, &page(&[2]), 1, 5);
+    assert_eq!(
+        volume.open().unwrap().hot_regions,
+        [0..volume.layout.regions()]
+    );
+    // Torn, from a far later attach, and yet under a lower sequence.
+    let mut volume = marked();
+    volume.write_intent(0, &page(&[]), 3, 2);
+    volume.damage(INTENT[0], |block| block[4000] ^= 1);
+    assert_eq!(
+        volume.open().unwrap().hot_regions,
+        [0..volume.layout.regions()]
+    );
+}
+
+#[test]
+fn a_peer_that_takes_an_unused_slot_is_completely_out_of_sync() {
+    let mut volume = Volume::in_sync(SMALL);
+    volume.superblock.peers[1] = PeerSlot::default();
+    volume.superblock.peers[1].node_id = Some(NodeId(7));
+    volume.write_superblock();
+    assert_eq!(volume.open().unwrap().peers[1], PeerBitmap::Everything);
 }
 
 #[test]
@@ -277,6 +323,27 @@ fn a_block_of_another_place_peer_kind_node_volume_or_area_is_misplaced() {
             what: "slot",
             expected: 1,
             found: 0
+        })
+    );
+}
+
+#[test]
+fn a_bitmap_block_with_an_attach_epoch_is_refused() {
+    let identity = Volume::in_sync(SMALL).superblock.identity();
+    let mut block = encode_bitmap_block(identity, 0, 0, &page(&[]), 1);
+    block[32] = 1;
+    // Over 60 bytes, four zeros and the rest, as the format says.
+    block[60..64].fill(0);
+    block[56..60].fill(0);
+    let head = crc32fast::hash(&block[..512]);
+    block[56..60].copy_from_slice(&head.to_le_bytes());
+    let whole = crc32fast::hash(&block[..]);
+    block[60..64].copy_from_slice(&whole.to_le_bytes());
+    assert_eq!(
+        decode_bitmap_block(&block[..], identity, 0, 0),
+        Err(BlockError::Field {
+            what: "attach epoch of a bitmap block",
+            found: 1
         })
     );
 }

@@ -45,7 +45,11 @@ fn bits_and_marks_beyond_the_end_of_the_volume_are_ignored() {
 fn only_the_intent_log_is_read_when_every_peer_needs_a_full_sync() {
     let mut volume = Volume::in_sync(1 << 30);
     volume.superblock.peers[0].flags.full_sync = true;
-    volume.superblock.peers[1] = PeerSlot::default();
+    // Unused counts as out of sync whatever its flags say.
+    volume.superblock.peers[1] = PeerSlot {
+        node_id: None,
+        ..volume.superblock.peers[1].clone()
+    };
     volume.write_superblock();
     let image = volume.open().unwrap();
     assert_eq!(

@@ -1,8 +1,10 @@
 //! One backing file or block device: opening it for this process alone, and its measures.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
 use rbd_protocol::control::{Refusal, RefusalCode};
 use rbd_protocol::metadata::ReadError;
@@ -48,8 +50,8 @@ impl BackingFile {
             ));
         }
         let exclusive = block_device && sharing == Sharing::Exclusive;
-        let (file, direct) = open_direct_if_possible(path, exclusive).map_err(|error| {
-            if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
+        let (file, direct) = open_when_free(path, exclusive).map_err(|error| {
+            if is_busy(&error) {
                 Refusal::new(
                     RefusalCode::DiskInUse,
                     format!("{path} is mounted or used by the kernel or another process"),
@@ -112,6 +114,24 @@ fn read_to_end(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>
     Ok(filled)
 }
 
+/// Of a device that is busy nobody tells who has it; a process that was just killed has it for a
+/// moment more.
+fn open_when_free(path: &str, exclusive: bool) -> io::Result<(File, bool)> {
+    let started = Instant::now();
+    loop {
+        match open_direct_if_possible(path, exclusive) {
+            Err(error) if is_busy(&error) && started.elapsed() < LAST_BREATH => {
+                std::thread::sleep(RETRY_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
+}
+
 fn open_direct_if_possible(path: &str, exclusive: bool) -> io::Result<(File, bool)> {
     let open = |flags: OFlags| {
         let flags = if exclusive {
@@ -139,26 +159,54 @@ fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<
         Sharing::Exclusive => FlockOperation::NonBlockingLockExclusive,
         Sharing::WithOtherVolumes => FlockOperation::NonBlockingLockShared,
     };
-    match rustix::fs::flock(file, operation) {
-        Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(Refusal::new(
-            RefusalCode::DiskInUse,
-            match lock_holder(file) {
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => {
+                let reason = format!("cannot lock {path}: {error}");
+                return Err(Refusal::new(code, reason, ""));
+            }
+        }
+        let holder = lock_holder(file);
+        if holder.as_ref().is_some_and(Holder::is_alive) || started.elapsed() > LAST_BREATH {
+            let reason = match holder {
                 Some(holder) => format!("{path} is used by {holder}"),
                 None => format!("{path} is used by another process"),
-            },
-            "",
-        )),
-        Err(error) => Err(Refusal::new(
-            code,
-            format!("cannot lock {path}: {error}"),
-            "",
-        )),
+            };
+            return Err(Refusal::new(RefusalCode::DiskInUse, reason, ""));
+        }
+        std::thread::sleep(RETRY_PAUSE);
+    }
+}
+
+/// A process that holds a lock.
+struct Holder {
+    pid: u32,
+    name: String,
+    state: char,
+}
+
+impl Holder {
+    /// Gone or a zombie is dead, whatever its rings still hold.
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_alive() {
+            write!(f, "process {} ({})", self.pid, self.name)
+        } else {
+            write!(f, "process {}, which is ending", self.pid)
+        }
     }
 }
 
 /// The process that holds the lock, as the kernel tells in `/proc/locks`.
-fn lock_holder(file: &File) -> Option<String> {
+fn lock_holder(file: &File) -> Option<Holder> {
     let inode = file.metadata().ok()?.ino();
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().find_map(|line| {
@@ -169,8 +217,15 @@ fn lock_holder(file: &File) -> Option<String> {
         let found: u64 = fields.next()?.rsplit(':').next()?.parse().ok()?;
         (is_flock && found == inode).then_some(pid)
     })?;
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("process {pid} ({})", name.trim()))
+    // "1234 (rbdd) S 1 …"; the name may itself have parentheses.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let (head, tail) = stat.rsplit_once(") ").unwrap_or_default();
+    let name = head.split_once('(').map_or("", |(_, name)| name);
+    Some(Holder {
+        pid,
+        name: name.to_owned(),
+        state: tail.chars().next().unwrap_or('X'),
+    })
 }
 
 /// Alignment of direct I/O, and the smallest unit of a write.
@@ -211,6 +266,12 @@ fn help(error: &io::Error) -> &'static str {
 fn usize_from(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+/// How long the kernel may take to end the operations of a killed process; until then its files
+/// stay open, although it is gone.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 const SMALLEST_BLOCK: u32 = 512;
 const FALLBACK_BLOCK: u32 = 4096;

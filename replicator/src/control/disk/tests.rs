@@ -1,1 +1,63 @@
+//! Files as disks: alignment, locks, sharing.
 
+use std::io::Write;
+
+use rbd_protocol::control::RefusalCode;
+
+use super::file::{BackingFile, Sharing};
+
+fn file_of(bytes: &[u8]) -> (tempfile::NamedTempFile, String) {
+    let mut file = tempfile::NamedTempFile::new().expect("there is a temporary directory");
+    file.write_all(bytes).expect("a small file can be written");
+    let path = file.path().to_str().expect("its path is text").to_owned();
+    (file, path)
+}
+
+#[test]
+fn any_range_can_be_read_whatever_the_alignment() {
+    let content: Vec<u8> = (0..20_000_u32).map(|i| i.to_be_bytes()[3] ^ 0x33).collect();
+    let (_kept, path) = file_of(&content);
+    let file = BackingFile::open(&path, Sharing::Exclusive, RefusalCode::CannotOpenDisk).unwrap();
+    assert_eq!(file.size_bytes, 20_000);
+    for (offset, length) in [
+        (0_usize, 4096),
+        (4096, 4096),
+        (1, 1),
+        (511, 2),
+        (12_345, 7_000),
+    ] {
+        let mut buffer = vec![0; length];
+        file.read(u64::try_from(offset).unwrap(), &mut buffer)
+            .unwrap();
+        assert_eq!(buffer, content[offset..offset + length]);
+    }
+    // The file ends inside a block.
+    let mut tail = [0; 4];
+    file.read(19_996, &mut tail).unwrap();
+    assert_eq!(tail, content[19_996..]);
+    assert!(file.read(19_997, &mut tail).is_err());
+}
+
+#[test]
+fn a_file_is_one_owners_unless_it_is_divided_into_slots() {
+    let (_kept, path) = file_of(&[0; 4096]);
+    let open = |sharing| BackingFile::open(&path, sharing, RefusalCode::CannotOpenMetaDisk);
+    let first = open(Sharing::WithOtherVolumes).unwrap();
+    let second = open(Sharing::WithOtherVolumes).unwrap();
+    let refused = open(Sharing::Exclusive).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::DiskInUse);
+    let holder = format!("process {}", std::process::id());
+    assert!(refused.reason.contains(&holder), "{refused:?}");
+    drop((first, second));
+    open(Sharing::Exclusive).unwrap();
+}
+
+#[test]
+fn what_is_no_disk_is_refused_under_the_name_the_caller_gave_it() {
+    for path in ["/dev/null", "/", "/nonexistent"] {
+        let refused = BackingFile::open(path, Sharing::Exclusive, RefusalCode::CannotOpenMetaDisk)
+            .unwrap_err();
+        assert_eq!(refused.code, RefusalCode::CannotOpenMetaDisk);
+        assert!(refused.reason.contains(path));
+    }
+}

@@ -133,7 +133,13 @@ async fn question(
         .export(volume)
         .await
         .map_err(|refusal| refusal.reason)?;
-    judge(daemon, service, volume, &answer)
+    let info = judge(daemon, service, volume, &answer)?;
+    let status = service.status().await.map_err(|refusal| refusal.reason)?;
+    let device = status.devices.iter().find(|device| device.volume == volume);
+    if device.is_some_and(|device| device.open_count >= CLIENT_LIMIT) {
+        return Err(format!("{} has {CLIENT_LIMIT} clients already", info.name));
+    }
+    Ok(info)
 }
 
 fn judge(
@@ -180,6 +186,10 @@ fn judge(
 fn export_name(service: &Service, volume: VolumeNumber) -> String {
     format!("{}/{volume}", service.name)
 }
+
+/// Clients of one volume at once: more than any client opens connections, few enough that their
+/// buffers stay bounded.
+const CLIENT_LIMIT: u32 = 64;
 
 /// The unit of the dirty bitmap: smaller writes cost as much to resync.
 const PREFERRED_BLOCK: u32 = rbd_protocol::ids::BLOCK_SIZE;

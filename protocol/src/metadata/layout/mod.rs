@@ -7,21 +7,11 @@
 //!
 //! Never reads a device; only arithmetic, all of it checked.
 
-use crate::ids::{BLOCK_SIZE, REGION_SIZE};
+mod placement;
 
-/// Where the metadata of a volume is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// At the end of the backing device itself.
-    Internal,
-    /// On another device or file.
-    External {
-        /// First byte of the area there, a multiple of 4096.
-        offset: u64,
-        /// Bytes the area may use.
-        available: u64,
-    },
-}
+pub use placement::{INDEXED_WINDOW, LayoutError, Placement};
+
+use crate::ids::{BLOCK_SIZE, REGION_SIZE};
 
 /// Names one metadata block independently of where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,71 +37,6 @@ pub enum BlockAddress {
     },
 }
 
-/// Why no layout exists for these sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
-    /// Peer count outside 1..=31.
-    #[error("{found} peer slots, 1 to 31 are possible")]
-    PeerCount {
-        /// The count asked for.
-        found: u8,
-    },
-    /// Data size that is zero or not a multiple of 4096.
-    #[error("data size of {bytes} bytes is not a positive multiple of 4096")]
-    DataSize {
-        /// The size asked for.
-        bytes: u64,
-    },
-    /// The device cannot hold the data (and, if internal, the metadata).
-    #[error("device too small: {device_bytes} bytes, {required} needed")]
-    DeviceTooSmall {
-        /// Size of the device.
-        device_bytes: u64,
-        /// Smallest size that would do.
-        required: u64,
-    },
-    /// The external area cannot hold the metadata of so much data.
-    #[error(
-        "metadata area too small: {available} bytes, {required} needed for {data_bytes} bytes of data"
-    )]
-    MetadataAreaTooSmall {
-        /// Size of the area.
-        available: u64,
-        /// Size it needs.
-        required: u64,
-        /// Data it would describe.
-        data_bytes: u64,
-    },
-    /// More data than block numbers reach.
-    #[error("data size of {data_bytes} bytes, at most {MAX_DATA_BYTES} are possible; set a size")]
-    TooLarge {
-        /// The size asked for.
-        data_bytes: u64,
-    },
-    /// External area that does not start on a block.
-    #[error("metadata offset {offset} is not a multiple of 4096")]
-    UnalignedOffset {
-        /// The offset asked for.
-        offset: u64,
-    },
-    /// The area would end past the last byte that can be addressed.
-    #[error("metadata area of {available} bytes at offset {offset} is beyond 16 EiB")]
-    OffsetOverflow {
-        /// Start of the area.
-        offset: u64,
-        /// Its length.
-        available: u64,
-    },
-    /// Indexed window past the end of the metadata device.
-    #[error("metadata index {index} lies beyond the device of {device_bytes} bytes")]
-    IndexOutside {
-        /// The index asked for.
-        index: u32,
-        /// Size of the metadata device.
-        device_bytes: u64,
-    },
-}
-
 /// The place of every block of one metadata area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -121,40 +46,6 @@ pub struct Layout {
     data_bytes: u64,
     intent_blocks: u32,
     bitmap_blocks: u32,
-}
-
-impl Placement {
-    /// Window `index` of a shared metadata device of `device_bytes`: 128 MiB each, as in DRBD.
-    pub fn indexed(index: u32, device_bytes: u64) -> Result<Self, LayoutError> {
-        let offset = u64::from(index) * INDEXED_WINDOW;
-        if offset >= device_bytes {
-            return Err(LayoutError::IndexOutside {
-                index,
-                device_bytes,
-            });
-        }
-        Ok(Self::External {
-            offset,
-            available: INDEXED_WINDOW.min(device_bytes - offset),
-        })
-    }
-
-    /// Start of an external area, `None` when internal: what the superblock records.
-    #[must_use]
-    pub fn recorded_offset(self) -> Option<u64> {
-        match self {
-            Self::Internal => None,
-            Self::External { offset, .. } => Some(offset),
-        }
-    }
-
-    /// Byte offset of block `number` counted outward from the superblock.
-    fn offset_of_number(self, device_bytes: u64, number: u64) -> u64 {
-        match self {
-            Self::Internal => (device_bytes / BLOCK - number - 1) * BLOCK,
-            Self::External { offset, .. } => offset + number * BLOCK,
-        }
-    }
 }
 
 impl Layout {
@@ -210,7 +101,7 @@ impl Layout {
             });
         }
         let required = metadata_blocks(data_blocks, max_peers) * BLOCK;
-        check_area(placement, required, data_bytes)?;
+        placement.check(required, data_bytes)?;
         let too_large = |_| LayoutError::TooLarge { data_bytes };
         Ok(Self {
             device_bytes,
@@ -235,7 +126,7 @@ impl Layout {
                 required,
             });
         }
-        check_area(placement, SUPERBLOCK_SLOTS * BLOCK, 0)?;
+        placement.check(SUPERBLOCK_SLOTS * BLOCK, 0)?;
         Ok(placement.offset_of_number(device_bytes, u64::from(slot & 1)))
     }
 
@@ -436,26 +327,6 @@ fn check_peers(max_peers: u8) -> Result<(), LayoutError> {
     Err(LayoutError::PeerCount { found: max_peers })
 }
 
-fn check_area(placement: Placement, required: u64, data_bytes: u64) -> Result<(), LayoutError> {
-    let Placement::External { offset, available } = placement else {
-        return Ok(());
-    };
-    if !offset.is_multiple_of(BLOCK) {
-        return Err(LayoutError::UnalignedOffset { offset });
-    }
-    if offset.checked_add(available).is_none() {
-        return Err(LayoutError::OffsetOverflow { offset, available });
-    }
-    if required > available {
-        return Err(LayoutError::MetadataAreaTooSmall {
-            available,
-            required,
-            data_bytes,
-        });
-    }
-    Ok(())
-}
-
 /// Peer slots a superblock has room for.
 pub const MAX_PEERS: u8 = 31;
 
@@ -473,9 +344,6 @@ pub const BITMAP_BLOCKS_PER_INTENT_BLOCK: u64 = REGION_SIZE / BLOCK;
 
 /// Largest volume: bitmap block numbers are 32 bits wide.
 pub const MAX_DATA_BYTES: u64 = u32::MAX as u64 * BYTES_PER_BITMAP_BLOCK;
-
-/// Bytes per index of an indexed external metadata device.
-pub const INDEXED_WINDOW: u64 = 128 << 20;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 const SUPERBLOCK_SLOTS: u64 = 2;

@@ -3,13 +3,14 @@
 //!
 //! Reports everything in a resource that does not fit together. Options are not looked at.
 
+mod links;
+
 use std::net::SocketAddr;
 
-use super::diagnostics::{Diagnostic, Findings, error, warning};
-use super::model::{Device, Disk, EndAddress, Host, Level, MetaDisk, PeerVolume, Resource, Volume};
-use super::read::conflict;
-use super::source::{Sources, Span, Spanned};
-use super::suggest::did_you_mean;
+use crate::config::diagnostics::{Diagnostic, Findings, error};
+use crate::config::model::{Device, Disk, Host, Level, MetaDisk, PeerVolume, Resource, Volume};
+use crate::config::read::conflict;
+use crate::config::source::{Sources, Span, Spanned};
 
 /// One resource, put together.
 #[derive(Debug)]
@@ -51,7 +52,12 @@ pub(crate) struct Link<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkEnd {
     pub(crate) host: usize,
+    /// Where the host itself listens.
     pub(crate) address: SocketAddr,
+    /// Where its peer must connect to.
+    pub(crate) outside: SocketAddr,
+    /// Whether a proxy was asked for, so that the addresses are those of proxies.
+    pub(crate) proxied: bool,
 }
 
 impl<'a> PlannedVolume<'a> {
@@ -235,169 +241,6 @@ impl<'a> Planner<'a, '_> {
             let help = "a host without storage for a volume says 'disk none;'".to_owned();
             let diagnostic = error(self.sources, other.host.span(), message);
             self.report(diagnostic.with_help(Some(help)));
-        }
-    }
-
-    fn links(&mut self) -> Vec<Link<'a>> {
-        let resource = self.resource;
-        let mut links: Vec<Link<'a>> = Vec::new();
-        for connection in &resource.connections {
-            let ends = connection
-                .paths
-                .first()
-                .map_or(&connection.ends, |path| &path.ends);
-            let [one, other] = ends.as_slice() else {
-                continue;
-            };
-            let ends = (
-                self.end(&one.host, one.address),
-                self.end(&other.host, other.address),
-            );
-            let (Some(one), Some(other)) = ends else {
-                continue;
-            };
-            let link = Link {
-                ends: [one, other],
-                name: connection.name.as_ref().map(|name| name.value.as_str()),
-                span: Some(connection.span),
-                level: Some(&connection.level),
-                volumes: &connection.volumes,
-            };
-            self.add(link, &mut links);
-        }
-        for mesh in &resource.meshes {
-            for (position, one) in mesh.hosts.iter().enumerate() {
-                for other in &mesh.hosts[position + 1..] {
-                    let own = EndAddress::Host;
-                    let ends = (self.end(one, own), self.end(other, own));
-                    let (Some(one), Some(other)) = ends else {
-                        continue;
-                    };
-                    let level = Some(&mesh.level);
-                    let ends = [one, other];
-                    let link = Link {
-                        ends,
-                        name: None,
-                        span: Some(mesh.span),
-                        level,
-                        volumes: &[],
-                    };
-                    self.add(link, &mut links);
-                }
-            }
-        }
-        if resource.connections.is_empty() && resource.meshes.is_empty() {
-            links.extend(self.implied());
-        } else {
-            self.unlinked(&links);
-        }
-        links
-    }
-
-    /// The connection nobody wrote: the one between exactly two hosts.
-    fn implied(&mut self) -> Option<Link<'a>> {
-        let [one, other] = self.resource.hosts.as_slice() else {
-            if self.resource.hosts.len() > 2 {
-                let name = &self.resource.name;
-                let hosts: Vec<&str> = self.resource.hosts.iter().map(Host::name).collect();
-                let message = format!(
-                    "resource {} has {} hosts but no connection",
-                    name.value,
-                    hosts.len()
-                );
-                let help = format!("write 'connection-mesh {{ hosts {}; }}'", hosts.join(" "));
-                self.report(error(self.sources, name.span, message).with_help(Some(help)));
-            }
-            return None;
-        };
-        let one = self.end(&one.names[0], EndAddress::Host);
-        let other = self.end(&other.names[0], EndAddress::Host);
-        let ends = [one?, other?];
-        self.check_addresses(&ends, self.resource.name.span);
-        Some(Link {
-            ends,
-            name: None,
-            span: None,
-            level: None,
-            volumes: &[],
-        })
-    }
-
-    fn end(&mut self, name: &Spanned<String>, address: EndAddress) -> Option<LinkEnd> {
-        let hosts = &self.resource.hosts;
-        let resource = &self.resource.name.value;
-        let Some(host) = hosts.iter().position(|host| host.is_called(&name.value)) else {
-            let message = format!(
-                "host '{}' is not defined in resource {resource}",
-                name.value
-            );
-            let help = did_you_mean(&name.value, hosts.iter().map(Host::name));
-            self.report(error(self.sources, name.span, message).with_help(help));
-            return None;
-        };
-        let own = hosts[host]
-            .address
-            .as_ref()
-            .map(|address| address.value.socket);
-        let address = match (address, own) {
-            (EndAddress::Own(address), _) => address.socket,
-            (EndAddress::Host, Some(own)) => own,
-            (EndAddress::Port(port), Some(mut own)) => {
-                own.set_port(port);
-                own
-            }
-            (EndAddress::Host | EndAddress::Port(_), None) => {
-                let message = format!("host {} of resource {resource} has no address", name.value);
-                let help = Some("write 'address ADDRESS:PORT;' in its section".to_owned());
-                let place = hosts[host].span();
-                self.report(error(self.sources, place, message).with_help(help));
-                return None;
-            }
-        };
-        Some(LinkEnd { host, address })
-    }
-
-    fn add(&mut self, link: Link<'a>, links: &mut Vec<Link<'a>>) {
-        let pair = |link: &Link<'_>| {
-            let [one, other] = link.ends.map(|end| end.host);
-            (one.min(other), one.max(other))
-        };
-        let span = link.span.unwrap_or(self.resource.name.span);
-        if let Some(earlier) = links.iter().find(|earlier| pair(earlier) == pair(&link)) {
-            let [one, other] = link.ends.map(|end| self.resource.hosts[end.host].name());
-            let what = format!("the connection between {one} and {other}");
-            let earlier = earlier.span.unwrap_or(span);
-            self.report(conflict(self.sources, span, &what, earlier));
-            return;
-        }
-        self.check_addresses(&link.ends, span);
-        links.push(link);
-    }
-
-    fn check_addresses(&mut self, ends: &[LinkEnd; 2], span: Span) {
-        let [one, other] = ends.map(|end| self.resource.hosts[end.host].name());
-        let [here, there] = ends.map(|end| end.address);
-        let message = if here == there {
-            format!("{one} and {other} have the same address {here}")
-        } else if here.is_ipv4() != there.is_ipv4() {
-            format!("{one} has {here} and {other} has {there}: two address families")
-        } else {
-            return;
-        };
-        self.report(error(self.sources, span, message));
-    }
-
-    fn unlinked(&mut self, links: &[Link<'_>]) {
-        for (number, host) in self.resource.hosts.iter().enumerate() {
-            let linked = links
-                .iter()
-                .any(|link| link.ends.iter().any(|end| end.host == number));
-            if !linked && self.resource.hosts.len() > 1 {
-                let (name, resource) = (host.name(), &self.resource.name.value);
-                let message = format!("host {name} of resource {resource} has no connection");
-                self.findings
-                    .warning(warning(self.sources, host.span(), message));
-            }
         }
     }
 

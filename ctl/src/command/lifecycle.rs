@@ -1,0 +1,167 @@
+//! The commands that change a running resource: each becomes one request per target.
+
+use rbd_protocol::control::{Request, ResourceStatus};
+
+use crate::arguments::{Connect, NewCurrentUuid, Role};
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::site::LocalResource;
+use crate::target::{Scope, Target};
+
+/// `up`: what is missing is created, what is there is left alone.
+pub(super) fn up(session: &mut Session, words: &[String]) {
+    each(session, words, "up", Scope::Resource, |_, resource| {
+        Ok(Request::Up(resource.config.clone()))
+    });
+}
+
+/// `adjust`: the running resource follows the configuration.
+pub(super) fn adjust(session: &mut Session, words: &[String]) {
+    each(session, words, "adjust", Scope::Resource, |_, resource| {
+        Ok(Request::Adjust(resource.config.clone()))
+    });
+}
+
+/// `connect`, to one peer or all.
+pub(super) fn connect(session: &mut Session, options: &Connect) {
+    let words = &options.targets.targets;
+    each(session, words, "connect", Scope::Connection, |target, _| {
+        Ok(Request::Connect {
+            resource: target.resource.clone(),
+            peer: target.peer.clone(),
+            discard_my_data: options.discard_my_data,
+        })
+    });
+}
+
+/// `disconnect`, from one peer or all.
+pub(super) fn disconnect(session: &mut Session, words: &[String]) {
+    each(
+        session,
+        words,
+        "disconnect",
+        Scope::Connection,
+        |target, _| {
+            Ok(Request::Disconnect {
+                resource: target.resource.clone(),
+                peer: target.peer.clone(),
+            })
+        },
+    );
+}
+
+/// `primary`
+pub(super) fn primary(session: &mut Session, options: &Role) {
+    let words = &options.targets.targets;
+    each(session, words, "primary", Scope::Resource, |target, _| {
+        Ok(Request::Promote {
+            resource: target.resource.clone(),
+            force: options.force,
+        })
+    });
+}
+
+/// `secondary`
+pub(super) fn secondary(session: &mut Session, options: &Role) {
+    let words = &options.targets.targets;
+    each(session, words, "secondary", Scope::Resource, |target, _| {
+        Ok(Request::Demote {
+            resource: target.resource.clone(),
+            force: options.force,
+        })
+    });
+}
+
+/// `new-current-uuid`, which wants its volume named.
+pub(super) fn new_generation(session: &mut Session, options: &NewCurrentUuid) {
+    let words = &options.targets.targets;
+    let verb = "new-current-uuid";
+    each(session, words, verb, Scope::Volume, |target, _| {
+        let Some(volume) = target.volume else {
+            return Err(Failure::Usage(format!(
+                "{verb} works on one volume: name it, as in {target}/0"
+            )));
+        };
+        Ok(Request::NewGeneration {
+            resource: target.resource.clone(),
+            volume,
+            clear_bitmap: options.clear_bitmap,
+        })
+    });
+}
+
+/// `down`. A resource that runs can be stopped even after it has left the configuration, and
+/// when the configuration cannot be read at all.
+pub(super) fn down(session: &mut Session, words: &[String]) {
+    let defined = session.configuration(false);
+    let running = if session.options.dry_run {
+        Vec::new()
+    } else {
+        let Some(running) = session.settle(Session::fetch(&session.daemon, None)) else {
+            return;
+        };
+        running
+    };
+    let configuration = match defined {
+        Ok(configuration) => Some(configuration),
+        Err(failure) if running.is_empty() => return session.fail(&failure),
+        Err(failure) => {
+            session.fail(&failure);
+            None
+        }
+    };
+    let defined = configuration.iter().flat_map(|one| &one.site.resources);
+    let defined: Vec<&str> = defined.map(|one| one.config.name.as_str()).collect();
+    for word in words {
+        for result in to_stop(word, &defined, &running) {
+            if let Some(resource) = session.settle(result) {
+                session.perform(&resource.clone(), &Request::Down { resource });
+            }
+        }
+    }
+}
+
+fn to_stop(
+    word: &str,
+    defined: &[&str],
+    running: &[ResourceStatus],
+) -> Vec<Result<String, Failure>> {
+    let stray = |name: &str| !defined.contains(&name);
+    let running = || running.iter().map(|status| status.name.as_str());
+    if word == "all" {
+        let every = defined.iter().copied();
+        let every = every.chain(running().filter(|name| stray(name)));
+        return every.map(|name| Ok(name.to_owned())).collect();
+    }
+    let checked = Target::parse(word).and_then(|target| {
+        if stray(&target.resource) && !running().any(|name| name == target.resource) {
+            return Err(Failure::NotDefined(word.to_owned()));
+        }
+        target.check_scope("down", Scope::Resource)?;
+        Ok(target.resource)
+    });
+    vec![checked]
+}
+
+/// Makes and performs one request per target; a failure of one leaves the others alone.
+fn each(
+    session: &mut Session,
+    words: &[String],
+    verb: &'static str,
+    scope: Scope,
+    request: impl Fn(&Target, &LocalResource) -> Result<Request, Failure>,
+) {
+    let configuration = session.configuration(matches!(verb, "up" | "adjust"));
+    let Some(configuration) = session.settle(configuration) else {
+        return;
+    };
+    for selected in configuration.site.select(words, verb, scope) {
+        let made = selected.and_then(|(target, resource)| {
+            let request = request(&target, resource)?;
+            Ok((target, request))
+        });
+        if let Some((target, request)) = session.settle(made) {
+            session.perform(&target.resource, &request);
+        }
+    }
+}

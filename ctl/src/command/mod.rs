@@ -1,0 +1,45 @@
+//! What each command does, from words on the command line to lines on the terminal.
+
+mod disks;
+mod lifecycle;
+mod queries;
+mod states;
+mod wait;
+mod watch;
+
+use crate::arguments::Command;
+use crate::session::Session;
+
+/// Carries out one command; failures are in the session.
+pub(crate) fn run(session: &mut Session, command: Command) {
+    match command {
+        Command::CreateMd(options) => disks::create_md(session, &options),
+        Command::WipeMd(options) => disks::wipe_md(session, &options),
+        Command::DumpMd(options) => disks::dump_md(session, &options.targets),
+        Command::Up(options) => lifecycle::up(session, &options.targets),
+        Command::Adjust(options) => lifecycle::adjust(session, &options.targets),
+        Command::Down(options) => lifecycle::down(session, &options.targets),
+        Command::Connect(options) => lifecycle::connect(session, &options),
+        Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
+        Command::Primary(options) => lifecycle::primary(session, &options),
+        Command::Secondary(options) => lifecycle::secondary(session, &options),
+        Command::NewCurrentUuid(options) => lifecycle::new_generation(session, &options),
+        Command::Status(options) => states::status(session, &options),
+        Command::Role(options) => states::role(session, &options.targets),
+        Command::Cstate(options) => states::cstate(session, &options.targets),
+        Command::Dstate(options) => states::dstate(session, &options.targets),
+        Command::WaitConnect(options) => wait::run(session, &options, wait::Goal::Connected),
+        Command::WaitSync(options) => wait::run(session, &options, wait::Goal::InSync),
+        Command::Check(options) => crate::check::run(session, &options.targets),
+        Command::Dump(options) => queries::dump(session, &options.targets),
+        Command::ShNop => queries::nop(session),
+        Command::ShResources => queries::resources(session),
+        Command::ShResource(options) => queries::resource(session, &options.targets),
+        Command::ShDev(options) => queries::devices(session, &options.targets),
+        Command::ShMinor(options) => queries::minors(session, &options.targets),
+        Command::ShLlDev(options) => queries::backing_disks(session, &options.targets),
+        Command::ShMdDev(options) => queries::metadata_devices(session, &options.targets),
+        Command::ShMdIdx(options) => queries::metadata_indices(session, &options.targets),
+        Command::ShIp(options) => queries::addresses(session, &options.targets),
+    }
+}

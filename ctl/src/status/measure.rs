@@ -1,0 +1,73 @@
+//! Quantities for people: percentages, rates, durations and sizes from the daemon's byte counts.
+
+use rbd_protocol::control::{DeviceStatus, ResyncProgress};
+use rbd_protocol::state::DiskState;
+
+/// Whether the node is configured to have no disk for this volume.
+pub(super) fn is_intentionally_diskless(device: &DeviceStatus) -> bool {
+    device.disk_state == DiskState::Diskless && device.backing_disk.is_none()
+}
+
+/// A percentage with two decimals, 100.00 only when nothing is left.
+pub(crate) fn percent(value: f64) -> String {
+    if value < 100.0 {
+        format!("{:.2}", (value * 100.0).floor() / 100.0)
+    } else {
+        "100.00".to_owned()
+    }
+}
+
+/// Average rate since the resync started.
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+pub(super) fn mib_per_second(resync: &ResyncProgress) -> f64 {
+    if resync.elapsed_ms == 0 {
+        return 0.0;
+    }
+    let done = resync.total_bytes.saturating_sub(resync.remaining_bytes);
+    done as f64 / MIB as f64 * 1000.0 / resync.elapsed_ms as f64
+}
+
+/// How long the rest takes at the average rate; `None` before anything was done.
+pub(super) fn seconds_left(resync: &ResyncProgress) -> Option<u64> {
+    let done = resync.total_bytes.saturating_sub(resync.remaining_bytes);
+    if done == 0 || resync.elapsed_ms == 0 {
+        return None;
+    }
+    let left = u128::from(resync.remaining_bytes) * u128::from(resync.elapsed_ms);
+    u64::try_from(left / u128::from(done) / 1000).ok()
+}
+
+/// A duration in the largest unit that suits: `12 s`, `3 min`, `5 h`, `2 d`.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A number of bytes in the largest binary unit that suits.
+#[expect(clippy::cast_precision_loss, reason = "a size for people")]
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (MIB, "MiB"),
+        (KIB, "KiB"),
+    ];
+    for (unit, name) in units {
+        if bytes >= unit {
+            return if bytes.is_multiple_of(unit) {
+                format!("{} {name}", bytes / unit)
+            } else {
+                format!("{:.2} {name}", bytes as f64 / unit as f64)
+            };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// Bytes per KiB.
+pub(crate) const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;

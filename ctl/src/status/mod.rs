@@ -1,0 +1,16 @@
+//! The state of resources as text and as JSON. Works on the daemon's snapshot alone: asks
+//! nobody, prints nothing.
+
+mod advice;
+mod json;
+mod measure;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wrap;
+
+pub(crate) use json::document;
+pub(crate) use measure::{percent, size};
+pub(crate) use text::{Layout, render};

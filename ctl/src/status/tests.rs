@@ -1,0 +1,335 @@
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+use super::advice::advice;
+use super::measure::{duration, percent, size};
+use super::sample::{device, healthy, lost_link, peer, resource, resyncing};
+use super::{Layout, document, render};
+
+const BARE: Layout = Layout {
+    verbose: false,
+    statistics: false,
+    color: false,
+    width: 80,
+    advice: false,
+};
+
+const EVERYTHING: Layout = Layout {
+    verbose: true,
+    statistics: true,
+    ..BARE
+};
+
+const WITH_ADVICE: Layout = Layout {
+    advice: true,
+    ..BARE
+};
+
+#[test]
+fn healthy_resource_with_one_volume_takes_four_lines() {
+    let expected = "\
+r0 role:Secondary
+  disk:UpToDate open:no
+  beta role:Primary
+    peer-disk:UpToDate
+
+";
+    assert_eq!(render(&[healthy()], BARE), expected);
+    assert_eq!(render(&[healthy()], WITH_ADVICE), expected);
+}
+
+#[test]
+fn several_volumes_are_numbered_and_a_resync_shows_how_far_it_is() {
+    let status = resource(
+        "some-resource",
+        Role::Primary,
+        vec![
+            device(0, DiskState::UpToDate),
+            device(1, DiskState::Inconsistent),
+        ],
+        vec![peer(
+            "some-peer",
+            Role::Secondary,
+            vec![
+                resyncing(0, ReplicationState::SyncSource, DiskState::Inconsistent),
+                resyncing(1, ReplicationState::SyncSource, DiskState::Inconsistent),
+            ],
+        )],
+    );
+    let expected = "\
+some-resource role:Primary
+  volume:0 disk:UpToDate open:no
+  volume:1 disk:Inconsistent open:no
+  some-peer role:Secondary
+    volume:0 replication:SyncSource peer-disk:Inconsistent done:37.50
+    volume:1 replication:SyncSource peer-disk:Inconsistent done:37.50
+
+";
+    assert_eq!(render(&[status], BARE), expected);
+}
+
+#[test]
+fn a_peer_out_of_reach_is_one_line() {
+    let expected = "\
+r0 role:Secondary
+  disk:UpToDate open:no
+  beta connection:Connecting
+
+";
+    assert_eq!(render(&[lost_link()], BARE), expected);
+}
+
+#[test]
+fn a_remembered_peer_disk_is_shown_without_a_connection() {
+    let mut status = lost_link();
+    status.connections[0].peer_devices[0].peer_disk_state = DiskState::Outdated;
+    let expected = "\
+r0 role:Secondary
+  disk:UpToDate open:no
+  beta connection:Connecting
+    peer-disk:Outdated
+
+";
+    assert_eq!(render(&[status], BARE), expected);
+}
+
+#[test]
+fn verbose_statistics_break_lines_where_drbd_does() {
+    let on_peer = resyncing(0, ReplicationState::Established, DiskState::UpToDate);
+    let status = resource(
+        "some-resource",
+        Role::Secondary,
+        vec![device(0, DiskState::UpToDate)],
+        vec![peer("some-peer", Role::Primary, vec![on_peer])],
+    );
+    let expected = "\
+some-resource node-id:4 role:Secondary suspended:no force-io-failures:no
+    write-ordering:flush
+  volume:0 minor:1000 disk:UpToDate backing_dev:/dev/sda quorum:yes open:no
+      size:10000 read:10 written:15 al-writes:40 bm-writes:50 upper-pending:60
+      lower-pending:70 al-suspended:no blocked:no
+  some-peer node-id:1 connection:Connected role:Primary tls:no congested:no
+      ap-in-flight:10 rs-in-flight:20
+    volume:0 replication:Established peer-disk:UpToDate done:37.50
+        resync-suspended:no
+        received:5 sent:10 out-of-sync:2500 pending:30 unacked:40 dbdt1:0.24 eta:10
+
+";
+    assert_eq!(render(&[status], EVERYTHING), expected);
+}
+
+#[test]
+fn words_are_never_split_however_narrow_the_terminal() {
+    let narrow = Layout {
+        width: 5,
+        ..EVERYTHING
+    };
+    let text = render(&[healthy()], narrow);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let wide = render(
+        &[healthy()],
+        Layout {
+            width: 500,
+            ..EVERYTHING
+        },
+    );
+    assert_eq!(words, wide.split_whitespace().collect::<Vec<_>>());
+    assert!(wide.lines().count() < text.lines().count());
+}
+
+#[test]
+fn a_node_without_storage_is_a_client_and_healthy() {
+    let mut status = healthy();
+    status.devices[0].disk_state = DiskState::Diskless;
+    status.devices[0].backing_disk = None;
+    let text = render(&[status.clone()], WITH_ADVICE);
+    assert!(
+        text.contains("  disk:Diskless client:yes open:no\n"),
+        "{text}"
+    );
+    assert_eq!(advice(&status), Vec::<String>::new());
+}
+
+#[test]
+fn colours_surround_only_the_state_words() {
+    let colored = Layout {
+        color: true,
+        ..BARE
+    };
+    let text = render(&[healthy()], colored);
+    assert!(
+        text.contains("disk:\u{1b}[32mUpToDate\u{1b}[0m open:no"),
+        "{text}"
+    );
+    let plain = text
+        .split('\u{1b}')
+        .map(|part| part.split_once('m').filter(|_| part.starts_with('[')))
+        .map(|cut| cut.map_or("", |(_, rest)| rest))
+        .collect::<String>();
+    assert!(plain.contains("role:Secondary\n  disk:UpToDate"), "{plain}");
+}
+
+#[test]
+fn a_name_from_the_daemon_cannot_steer_the_terminal() {
+    let mut status = healthy();
+    status.connections[0].name = "be\u{1b}[2Jta\n".to_owned();
+    let text = render(&[status], WITH_ADVICE);
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert_eq!(text.lines().count(), 5);
+}
+
+#[test]
+fn advice_follows_the_resource_and_names_reason_age_and_next_step() {
+    let text = render(&[lost_link()], WITH_ADVICE);
+    let expected = "\
+r0 role:Secondary
+  disk:UpToDate open:no
+  beta connection:Connecting
+  # beta Connecting for 2 min: connection refused; next: see that rbdd runs on beta, that rbdadm \
+up r0 was done there and that [fd00::2]:7790 can be reached
+
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn every_unhealthy_disk_state_has_a_line() {
+    let unhealthy = [
+        DiskState::Diskless,
+        DiskState::Attaching,
+        DiskState::Detaching,
+        DiskState::Failed,
+        DiskState::Negotiating,
+        DiskState::Inconsistent,
+        DiskState::Outdated,
+        DiskState::Consistent,
+    ];
+    for state in unhealthy {
+        let mut status = healthy();
+        status.devices[0].disk_state = state;
+        let lines = advice(&status);
+        assert_eq!(lines.len(), 1, "{state}: {lines:?}");
+        assert!(
+            lines[0].starts_with(&format!("volume 0 {state}: ")),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn every_unhealthy_connection_state_has_a_line() {
+    for number in 0..ConnectionState::Connected.number() {
+        let state = ConnectionState::from_number(number).unwrap();
+        let mut status = lost_link();
+        status.connections[0].connection_state = state;
+        status.connections[0].note = String::new();
+        let lines = advice(&status);
+        assert_eq!(lines.len(), 1, "{state}: {lines:?}");
+        assert!(
+            lines[0].starts_with(&format!("beta {state} for ")),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn a_running_resync_tells_rate_and_time_left() {
+    let mut status = healthy();
+    status.devices[0].disk_state = DiskState::Inconsistent;
+    status.connections[0].peer_devices = vec![resyncing(
+        0,
+        ReplicationState::SyncTarget,
+        DiskState::UpToDate,
+    )];
+    let expected = [
+        "volume 0 Inconsistent: being resynchronised from beta; next: wait: rbdadm wait-sync r0",
+        "beta volume 0 SyncTarget: 37.50 % done, 2.44 MiB left, 0.24 MiB/s, about 10 s to go",
+    ];
+    assert_eq!(advice(&status), expected);
+}
+
+#[test]
+fn two_fresh_disks_are_told_about_both_ways_to_begin() {
+    let mut status = healthy();
+    status.devices[0].disk_state = DiskState::Inconsistent;
+    status.connections[0].peer_devices[0].peer_disk_state = DiskState::Inconsistent;
+    let lines = advice(&status);
+    assert!(lines[0].contains("rbdadm primary --force r0"), "{lines:?}");
+    assert!(
+        lines[0].contains("rbdadm new-current-uuid --clear-bitmap r0/0"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn the_reason_the_daemon_gives_wins_over_the_general_one() {
+    let mut status = healthy();
+    status.devices[0].disk_state = DiskState::Diskless;
+    status.devices[0].disk_note = "read error at 4096 since 12:00".to_owned();
+    let lines = advice(&status);
+    assert!(
+        lines[0].starts_with("volume 0 Diskless: read error at 4096 since 12:00; next: "),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn json_has_every_key_of_the_first_schema() {
+    let mut status = healthy();
+    status.connections[0].peer_devices = vec![resyncing(
+        0,
+        ReplicationState::SyncSource,
+        DiskState::Inconsistent,
+    )];
+    let text = serde_json::to_string_pretty(&document(&[status])).unwrap();
+    assert_eq!(text, include_str!("tests/schema_1.json").trim_end());
+}
+
+#[test]
+fn json_of_nothing_is_an_empty_list() {
+    let text = serde_json::to_string(&document(&[])).unwrap();
+    assert_eq!(text, r#"{"schema_version":1,"resources":[]}"#);
+}
+
+#[test]
+fn json_leaves_sync_details_out_when_nothing_syncs() {
+    let value = serde_json::to_value(document(&[healthy()])).unwrap();
+    let peer_device = &value["resources"][0]["connections"][0]["peer_devices"][0];
+    assert_eq!(peer_device["has-sync-details"], false);
+    assert_eq!(peer_device["percent-in-sync"], 100.0);
+    assert!(peer_device.get("rs-total").is_none());
+}
+
+#[test]
+fn every_state_is_documented() {
+    let document = include_str!("../../../docs/states.md");
+    let roles = (0..=u8::MAX).filter_map(Role::from_number).map(Role::word);
+    let disks = (0..=u8::MAX).filter_map(DiskState::from_number);
+    let connections = (0..=u8::MAX).filter_map(ConnectionState::from_number);
+    let replication = (0..=u8::MAX).filter_map(ReplicationState::from_number);
+    let words = roles
+        .chain(disks.map(DiskState::word))
+        .chain(connections.map(ConnectionState::word))
+        .chain(replication.map(ReplicationState::word));
+    for word in words {
+        assert!(document.contains(&format!("`{word}`")), "{word}");
+    }
+}
+
+#[test]
+fn almost_done_is_not_shown_as_done() {
+    assert_eq!(percent(99.999), "99.99");
+    assert_eq!(percent(100.0), "100.00");
+    assert_eq!(percent(37.5), "37.50");
+}
+
+#[test]
+fn durations_and_sizes_use_the_unit_that_suits() {
+    assert_eq!(duration(119), "119 s");
+    assert_eq!(duration(120), "2 min");
+    assert_eq!(duration(7_200), "2 h");
+    assert_eq!(duration(172_800), "2 d");
+    assert_eq!(size(0), "0 B");
+    assert_eq!(size(4096), "4 KiB");
+    assert_eq!(size(1 << 40), "1 TiB");
+    assert_eq!(size((1 << 20) + (1 << 19)), "1.50 MiB");
+}

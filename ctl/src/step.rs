@@ -1,0 +1,94 @@
+//! One line of text per thing a command does: what `--dry-run` prints and `--verbose` shows.
+//!
+//! The first word tells who does it (`rbdd`, or `local` for work on a disk), the second is the
+//! command, the third its target; words of the form `key:value` follow. Secrets never appear.
+
+use rbd_protocol::control::{NbdExport, Request, ResourceConfig, VolumeConfig};
+
+use crate::site::{meta_disk_words, peer_words};
+
+/// The line for a request to the daemon.
+pub(crate) fn request_line(request: &Request) -> String {
+    match request {
+        Request::Daemon => "rbdd identify".to_owned(),
+        Request::Up(config) => format!("rbdd up {}", resource_words(config)),
+        Request::Adjust(config) => format!("rbdd adjust {}", resource_words(config)),
+        Request::Down { resource } => format!("rbdd down {resource}"),
+        Request::Connect {
+            resource,
+            peer,
+            discard_my_data,
+        } => {
+            let target = connection_words(resource, peer.as_deref());
+            format!(
+                "rbdd connect {target} discard-my-data:{}",
+                yes_no(*discard_my_data)
+            )
+        }
+        Request::Disconnect { resource, peer } => {
+            format!(
+                "rbdd disconnect {}",
+                connection_words(resource, peer.as_deref())
+            )
+        }
+        Request::Promote { resource, force } => {
+            format!("rbdd primary {resource} force:{}", yes_no(*force))
+        }
+        Request::Demote { resource, force } => {
+            format!("rbdd secondary {resource} force:{}", yes_no(*force))
+        }
+        Request::Status { resource } => {
+            format!("rbdd status {}", resource.as_deref().unwrap_or("all"))
+        }
+        Request::NewGeneration {
+            resource,
+            volume,
+            clear_bitmap,
+        } => format!(
+            "rbdd new-current-uuid {resource}/{volume} clear-bitmap:{}",
+            yes_no(*clear_bitmap)
+        ),
+    }
+}
+
+fn resource_words(config: &ResourceConfig) -> String {
+    let mut words = vec![
+        config.name.clone(),
+        format!("node:{}", config.node_name),
+        format!("node-id:{}", config.node_id),
+    ];
+    if let Some(listen) = &config.listen {
+        words.push(format!("listen:{listen}"));
+    }
+    words.extend(config.volumes.iter().map(volume_words));
+    words.extend(config.peers.iter().map(peer_words));
+    words.join(" ")
+}
+
+fn volume_words(volume: &VolumeConfig) -> String {
+    let mut words = format!(
+        "volume:{},{},{},{}",
+        volume.number,
+        volume.device,
+        volume.disk.as_deref().unwrap_or("none"),
+        meta_disk_words(&volume.meta_disk),
+    );
+    for export in &volume.exports {
+        match export {
+            NbdExport::Unix => words.push_str(",nbd=unix"),
+            NbdExport::Tcp(address) => words.push_str(&format!(",nbd={address}")),
+        }
+    }
+    words
+}
+
+fn connection_words(resource: &str, peer: Option<&str>) -> String {
+    match peer {
+        Some(peer) => format!("{resource}:{peer}"),
+        None => resource.to_owned(),
+    }
+}
+
+fn yes_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}

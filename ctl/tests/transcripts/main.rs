@@ -1,0 +1,9 @@
+//! The program as users and scripts meet it: command lines in, texts and exit codes out.
+
+mod command_line;
+mod create_md;
+mod showing;
+#[cfg(test)]
+mod stage;
+mod waiting;
+mod with_daemon;

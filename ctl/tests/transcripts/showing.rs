@@ -1,0 +1,202 @@
+//! `status`, `role`, `cstate`, `dstate`: once and again and again.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rbd_protocol::control::Reply;
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
+
+use crate::stage::{Running, Stage, healthy, outcome, status_of};
+
+#[test]
+fn status_shows_what_is_up_even_with_a_broken_configuration() {
+    let stage = Stage::new();
+    stage.configure("resource {");
+    let _daemon = stage.daemon(|request| status_of(&[healthy("r0")], request));
+    let expected = "\
+r0 role:Secondary
+  disk:UpToDate open:no
+  beta role:Primary
+    peer-disk:UpToDate
+
+";
+    for words in [
+        "status",
+        "status r0",
+        "status all",
+        "status --color=never r0",
+    ] {
+        let outcome = stage.run(words).expect_code(0);
+        assert_eq!(
+            (outcome.out.as_str(), outcome.err.as_str()),
+            (expected, ""),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn status_of_nothing_says_so_and_what_could_be_up() {
+    let stage = Stage::new();
+    let _daemon = stage.daemon(|request| status_of(&[], request));
+    let outcome = stage.run("status").expect_code(0);
+    assert_eq!(
+        outcome.out,
+        "# No currently configured rbd resources found.\n"
+    );
+    let expected = "\
+# r0 is defined but not up; next: rbdadm up r0
+# r1 is defined but not up; next: rbdadm up r1
+";
+    assert_eq!(outcome.err, expected);
+}
+
+#[test]
+fn status_of_a_resource_that_is_not_up_exits_with_10() {
+    let stage = Stage::new();
+    let _daemon = stage.daemon(|request| status_of(&[healthy("r1")], request));
+    let outcome = stage.run("status r7 r0 r1").expect_code(10);
+    assert!(
+        outcome.out.starts_with("r1 role:Secondary\n"),
+        "{outcome:?}"
+    );
+    let expected = "\
+r7: No such resource
+r0: No such resource
+# r0 is defined but not up; next: rbdadm up r0
+";
+    assert_eq!(outcome.err, expected);
+}
+
+#[test]
+fn status_as_json_can_be_parsed() {
+    let stage = Stage::new();
+    let _daemon = stage.daemon(|request| status_of(&[healthy("r0"), healthy("r1")], request));
+    let outcome = stage.run("status --json").expect_code(0);
+    let value: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(value["schema_version"], 1);
+    assert_eq!(value["resources"][1]["name"], "r1");
+    let outcome = stage.run("status --json r7").expect_code(10);
+    let value: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(value["resources"], serde_json::json!([]));
+}
+
+#[test]
+fn role_cstate_and_dstate_print_drbd_9s_words() {
+    let stage = Stage::new();
+    let mut two = healthy("r0");
+    let mut second = two.devices[0].clone();
+    second.volume.0 = 1;
+    second.disk_state = DiskState::Inconsistent;
+    two.devices.push(second);
+    let connection = &mut two.connections[0];
+    let mut on_peer = connection.peer_devices[0].clone();
+    on_peer.volume.0 = 1;
+    connection.peer_devices.push(on_peer);
+    let mut gamma = connection.clone();
+    gamma.name = "gamma".to_owned();
+    gamma.connection_state = ConnectionState::Connecting;
+    gamma.peer_role = Role::Unknown;
+    for device in &mut gamma.peer_devices {
+        device.peer_disk_state = DiskState::DUnknown;
+    }
+    two.connections.push(gamma);
+    let _daemon = stage.daemon(move |request| status_of(&[two.clone()], request));
+    let answers = [
+        ("role r0", "Secondary\n"),
+        ("role r0:beta", "Primary\n"),
+        ("cstate r0", "Connected\nConnecting\n"),
+        ("cstate r0:gamma", "Connecting\n"),
+        (
+            "dstate r0",
+            "UpToDate/UpToDate/DUnknown\nInconsistent/UpToDate/DUnknown\n",
+        ),
+        ("dstate r0/1", "Inconsistent/UpToDate/DUnknown\n"),
+        ("dstate r0:beta/0", "UpToDate/UpToDate\n"),
+        (
+            "dstate all",
+            "UpToDate/UpToDate/DUnknown\nInconsistent/UpToDate/DUnknown\n",
+        ),
+    ];
+    for (words, expected) in answers {
+        assert_eq!(stage.run(words).expect_code(0).out, expected, "{words}");
+    }
+    let unknown = stage.run("role r7").expect_code(10);
+    assert_eq!(unknown.err, "r7: Unknown resource\n");
+    stage.run("cstate r0:delta").expect_code(1);
+    stage.run("dstate r0/9").expect_code(1);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_trouble() {
+    let stage = Stage::new();
+    let _daemon = stage.daemon(|request| status_of(&[healthy("r0")], request));
+    for words in ["status", "status --json", "status --watch", "dump"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = stage.command(words);
+        let outcome = outcome(
+            command
+                .stdout(writer)
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap(),
+        );
+        assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{words}");
+    }
+}
+
+#[test]
+fn watching_prints_a_block_for_each_change_and_none_for_passing_time() {
+    let stage = Stage::new();
+    let looks = AtomicUsize::new(0);
+    let _daemon = stage.daemon(move |_| {
+        let look = looks.fetch_add(1, Ordering::SeqCst);
+        let mut status = healthy("r0");
+        status.connections[0].since_ms = 1000 * u64::try_from(look).unwrap();
+        if look < 3 {
+            status.connections[0].connection_state = ConnectionState::Connecting;
+        }
+        Reply::Status(vec![status])
+    });
+    let (_running, output) = Running::start(&mut stage.command("status --watch=0.1"));
+    let mut lines = BufReader::new(output).lines();
+    let mut block = || -> Vec<String> {
+        let lines = lines.by_ref().map(Result::unwrap);
+        lines.take_while(|line| !line.is_empty()).collect()
+    };
+    let first = block();
+    assert_eq!(first[2], "  beta connection:Connecting");
+    assert!(
+        first
+            .iter()
+            .any(|line| line.starts_with("  # beta Connecting for ")),
+        "{first:?}"
+    );
+    let second = block();
+    assert_eq!(second[2], "  beta role:Primary");
+}
+
+#[test]
+fn watching_goes_on_when_the_daemon_is_restarted() {
+    let stage = Stage::new();
+    let daemon = stage.daemon(|request| status_of(&[healthy("r0")], request));
+    let (_running, output) = Running::start(&mut stage.command("status --json --watch=0.1"));
+    let mut lines = BufReader::new(output).lines();
+    let mut line = || -> serde_json::Value {
+        let line = lines.next().unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(line()["resources"][0]["name"], "r0");
+    drop(daemon);
+    let lost = line();
+    assert!(lost["error"].is_string(), "{lost}");
+    let _daemon = stage.daemon(|request| status_of(&[healthy("r0")], request));
+    let mut next = line();
+    // The connection that stopped the stand-in may have cost one more error of another text.
+    while next["error"].is_string() {
+        next = line();
+    }
+    assert_eq!(next["resources"][0]["name"], "r0");
+}

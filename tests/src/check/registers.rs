@@ -1,0 +1,201 @@
+//! Every 512-byte sector as a register: which values a client may see, given what it was told.
+//!
+//! Each write of a sector gets the next index, and what it writes names sector and index, so what
+//! is read tells which write it was. A sector keeps a range `lo..=hi` of indices that may be seen:
+//! an acknowledgement raises `lo`, so does a read (a value once returned never reverts), an
+//! invocation raises `hi`. A flush or FUA write raises `floor`: what not even the loss of every
+//! cache may take back. Writes in flight at the same time are in no known order; then `lo` is only
+//! raised to the oldest of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What write number `index` of the sector leaves in it.
+#[must_use]
+pub fn stamp(sector: u64, index: u32) -> u64 {
+    ((sector + 1) << 32) | u64::from(index)
+}
+
+/// What may be in the sector of a disk nobody has written yet; different on each node.
+#[must_use]
+pub fn garbage(sector: u64, node: u8) -> u64 {
+    ((sector + 1) << 32) | u64::from(GARBAGE) | u64::from(node)
+}
+
+const GARBAGE: u32 = 1 << 31;
+
+#[derive(Clone, Debug, Default)]
+struct Register {
+    issued: u32,
+    lo: u32,
+    floor: u32,
+    /// Indices that wrote zeroes; 0 stands for the initial content.
+    zeroes: Vec<u32>,
+    /// By index, less one: the oldest write that was outstanding when this one was invoked.
+    oldest: Vec<u32>,
+    outstanding: Vec<u32>,
+}
+
+/// All sectors of a volume, as clients know them.
+#[derive(Clone, Debug, Default)]
+pub struct Registers {
+    sectors: BTreeMap<u64, Register>,
+    unflushed: BTreeSet<u64>,
+}
+
+impl Registers {
+    /// A client is about to write the sector, or to zero it. Returns the write's index.
+    pub fn write_invoked(&mut self, sector: u64, zero: bool) -> u32 {
+        let register = self.sectors.entry(sector).or_default();
+        register.issued += 1;
+        let index = register.issued;
+        register.outstanding.push(index);
+        let oldest = register.outstanding.first().copied().unwrap_or(index);
+        register.oldest.push(oldest);
+        if zero {
+            register.zeroes.push(index);
+        }
+        index
+    }
+
+    /// Whether a write of the sector is outstanding.
+    #[must_use]
+    pub fn is_being_written(&self, sector: u64) -> bool {
+        self.sectors
+            .get(&sector)
+            .is_some_and(|register| !register.outstanding.is_empty())
+    }
+
+    /// The write was acknowledged.
+    pub fn write_acknowledged(&mut self, sector: u64, index: u32, fua: bool) {
+        let Some(register) = self.sectors.get_mut(&sector) else {
+            return;
+        };
+        register.outstanding.retain(|other| *other != index);
+        let sure = register.sure(index);
+        register.lo = register.lo.max(sure);
+        if fua {
+            register.floor = register.floor.max(sure);
+        }
+        self.note(sector);
+    }
+
+    /// The write failed, or its client will never hear of it: it may or may not have happened.
+    pub fn write_abandoned(&mut self, sector: u64, index: u32) {
+        if let Some(register) = self.sectors.get_mut(&sector) {
+            register.outstanding.retain(|other| *other != index);
+        }
+    }
+
+    /// The oldest index a read invoked now may return.
+    #[must_use]
+    pub fn read_invoked(&self, sector: u64) -> u32 {
+        self.sectors.get(&sector).map_or(0, |register| register.lo)
+    }
+
+    /// The read returned `value`; `oldest` is what `read_invoked` said.
+    ///
+    /// # Errors
+    /// When no order of the writes explains it.
+    pub fn read_returned(&mut self, sector: u64, oldest: u32, value: u64) -> Result<(), String> {
+        let register = self.sectors.entry(sector).or_default();
+        let index = register.explain(sector, value, oldest)?;
+        let sure = register.sure(index);
+        register.lo = register.lo.max(sure);
+        self.note(sector);
+        Ok(())
+    }
+
+    /// What a flush invoked now will make durable when it is acknowledged.
+    #[must_use]
+    pub fn flush_invoked(&self) -> Vec<(u64, u32)> {
+        self.unflushed
+            .iter()
+            .filter_map(|sector| Some((*sector, self.sectors.get(sector)?.lo)))
+            .collect()
+    }
+
+    /// The flush was acknowledged.
+    pub fn flush_acknowledged(&mut self, covered: &[(u64, u32)]) {
+        for (sector, index) in covered {
+            if let Some(register) = self.sectors.get_mut(sector) {
+                register.floor = register.floor.max(*index);
+            }
+            self.note(*sector);
+        }
+    }
+
+    /// Every copy that had all acknowledged writes has lost its cache: what was not flushed may be
+    /// gone.
+    pub fn caches_lost(&mut self) {
+        for sector in std::mem::take(&mut self.unflushed) {
+            if let Some(register) = self.sectors.get_mut(&sector) {
+                register.lo = register.floor;
+            }
+        }
+    }
+
+    /// Whether a disk with this content holds everything that was acknowledged.
+    pub fn is_current(&self, mut content: impl FnMut(u64) -> u64) -> bool {
+        self.sectors.iter().all(|(sector, register)| {
+            register.lo == 0
+                || register
+                    .explain(*sector, content(*sector), register.lo)
+                    .is_ok()
+        })
+    }
+
+    /// Acknowledged and abandoned writes so far.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.sectors
+            .values()
+            .map(|register| u64::from(register.issued))
+            .sum()
+    }
+
+    fn note(&mut self, sector: u64) {
+        let Some(register) = self.sectors.get(&sector) else {
+            return;
+        };
+        if register.lo > register.floor {
+            self.unflushed.insert(sector);
+        } else {
+            self.unflushed.remove(&sector);
+        }
+    }
+}
+
+impl Register {
+    /// The newest index that certainly happened when this one has.
+    fn sure(&self, index: u32) -> u32 {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        at.checked_sub(1)
+            .and_then(|at| self.oldest.get(at).copied())
+            .unwrap_or(0)
+    }
+
+    /// Which write left this value, none older than `oldest`.
+    fn explain(&self, sector: u64, value: u64, oldest: u32) -> Result<u32, String> {
+        let hi = self.issued;
+        if value == 0 {
+            return std::iter::once(&0)
+                .chain(&self.zeroes)
+                .copied()
+                .find(|index| *index >= oldest)
+                .ok_or_else(|| format!("sector {sector}: zeroes, allowed are {oldest}..={hi}"));
+        }
+        if value >> 32 != sector + 1 {
+            let from = (value >> 32).saturating_sub(1);
+            return Err(format!("sector {sector}: holds data of sector {from}"));
+        }
+        let low = u32::try_from(value & 0xFFFF_FFFF).unwrap_or(u32::MAX);
+        let index = if low & GARBAGE == 0 { low } else { 0 };
+        if index < oldest || index > hi {
+            return Err(format!(
+                "sector {sector}: write {index}, allowed are {oldest}..={hi} (floor {})",
+                self.floor
+            ));
+        }
+        Ok(index)
+    }
+}

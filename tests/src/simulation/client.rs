@@ -1,0 +1,244 @@
+//! Clients of the volume: what they ask, and what they make of the answers.
+
+use rbd_engine::{Event, RequestError, RequestId, RequestKind};
+use rbd_protocol::ids::ByteRange;
+
+use super::disk::{Payload, SECTOR};
+use super::node::VOLUME;
+use super::world::{Happening, World};
+use crate::check::stamp;
+
+/// An operation a client waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    pub(super) node: usize,
+    client: u64,
+    first: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// The oldest index each sector may return.
+    Read(Vec<u32>),
+    /// The index each sector is given.
+    Write { indices: Vec<u32>, fua: bool },
+    /// What becomes durable.
+    Flush(Vec<(u64, u32)>),
+}
+
+impl World {
+    pub(super) fn start_clients(&mut self) {
+        self.clients_allowed = true;
+        for client in 0..self.options.clients {
+            let delay = self.random.below(self.options.think_us + 1);
+            self.after_us(delay, Happening::Client { client });
+        }
+    }
+
+    pub(super) fn client_step(&mut self, client: u64) {
+        if !self.clients_allowed {
+            return;
+        }
+        let ready = |node: &super::node::Node| {
+            node.is_primary()
+                && node.openers > 0
+                && node
+                    .engine
+                    .as_ref()
+                    .is_some_and(|engine| engine.room().requests > 0)
+        };
+        let Some(node) = self.nodes.iter().position(ready) else {
+            let pause = self.options.think_us.max(20_000);
+            self.after_us(pause, Happening::Client { client });
+            return;
+        };
+        let options = &self.options;
+        let (reads, flushes) = (options.reads_percent, options.flush_percent);
+        let (zeroes, fua) = (options.zero_percent, options.fua_percent);
+        if self.random.percent(flushes) {
+            self.flush(node, client);
+        } else if self.random.percent(reads) {
+            let (first, count) = self.pick_range();
+            self.read(node, client, first, count);
+        } else {
+            let zero = self.random.percent(zeroes);
+            let fua = self.random.percent(fua);
+            let (first, count) = self.pick_range();
+            let busy = (first..first + count).any(|at| self.registers.is_being_written(at));
+            if busy && !self.random.percent(self.options.overlap_percent) {
+                self.read(node, client, first, count);
+            } else {
+                self.write(node, client, (first, count), zero, fua);
+            }
+        }
+    }
+
+    fn pick_range(&mut self) -> (u64, u64) {
+        let sectors = self.options.size_bytes / SECTOR;
+        let blocks = sectors / 8;
+        let block = if self.random.percent(70) {
+            // Hot spots, spread over the volume so that they lie in several regions.
+            let hot = self.random.below(self.options.hot_blocks);
+            hot * 7_919 % blocks
+        } else {
+            self.random.below(blocks)
+        };
+        let first = block * 8;
+        match self.random.below(10) {
+            0..=3 => (first, 8),
+            4..=6 => (first + self.random.below(8), 1),
+            7..=8 => {
+                let first = first + self.random.below(8);
+                let count = self.random.between(1, 24);
+                (first, count.min(sectors - first))
+            }
+            _ => {
+                let count = 8 * self.random.between(1, 64);
+                (first, count.min(sectors - first))
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, node: usize, client: u64, first: u64, count: u64) {
+        let oldest = (first..first + count)
+            .map(|sector| self.registers.read_invoked(sector))
+            .collect();
+        let operation = Operation {
+            node,
+            client,
+            first,
+            what: What::Read(oldest),
+        };
+        self.request(operation, RequestKind::Read, (first, count), None);
+    }
+
+    fn flush(&mut self, node: usize, client: u64) {
+        let covered = self.registers.flush_invoked();
+        let operation = Operation {
+            node,
+            client,
+            first: 0,
+            what: What::Flush(covered),
+        };
+        self.request(operation, RequestKind::Flush, (0, 0), None);
+    }
+
+    fn write(&mut self, node: usize, client: u64, range: (u64, u64), zero: bool, fua: bool) {
+        let (first, count) = range;
+        let indices: Vec<u32> = (first..first + count)
+            .map(|sector| self.registers.write_invoked(sector, zero))
+            .collect();
+        let data: Option<Payload> = (!zero).then(|| {
+            (first..)
+                .zip(&indices)
+                .map(|(sector, index)| stamp(sector, *index))
+                .collect()
+        });
+        let kind = if zero {
+            let discard = self.random.percent(50);
+            RequestKind::Zero { fua, discard }
+        } else {
+            RequestKind::Write { fua }
+        };
+        let what = What::Write { indices, fua };
+        let operation = Operation {
+            node,
+            client,
+            first,
+            what,
+        };
+        self.request(operation, kind, range, data);
+    }
+
+    fn request(
+        &mut self,
+        operation: Operation,
+        kind: RequestKind,
+        (first, count): (u64, u64),
+        data: Option<Payload>,
+    ) {
+        let (id, node) = (self.name(), operation.node);
+        self.operations.insert(id, operation);
+        let length = u32::try_from(count * SECTOR).expect("requests are small");
+        self.tell(
+            node,
+            Event::Request {
+                id: RequestId(id),
+                volume: VOLUME,
+                kind,
+                range: ByteRange::new(first * SECTOR, length),
+                data,
+            },
+        );
+    }
+
+    pub(super) fn operation_ended(
+        &mut self,
+        node: usize,
+        operation: Operation,
+        result: Result<Option<Payload>, RequestError>,
+    ) {
+        let delay = self.random.below(self.options.think_us * 2 + 1);
+        let client = operation.client;
+        self.after_us(delay, Happening::Client { client });
+        self.report.operations += 1;
+        let first = operation.first;
+        let data = match result {
+            Ok(data) => data,
+            Err(error) => {
+                self.report.failed_operations += 1;
+                if error != RequestError::NotPrimary {
+                    self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
+                }
+                self.operation_abandoned(&operation);
+                return;
+            }
+        };
+        match operation.what {
+            What::Write { indices, fua } => {
+                for (sector, index) in (first..).zip(indices) {
+                    self.registers.write_acknowledged(sector, index, fua);
+                }
+            }
+            What::Flush(covered) => self.registers.flush_acknowledged(&covered),
+            What::Read(oldest) => {
+                let data = data.unwrap_or_default();
+                if data.len() != oldest.len() {
+                    self.violation(format!("node {node}: a read returned another length"));
+                }
+                for ((sector, oldest), value) in (first..).zip(oldest).zip(data.iter()) {
+                    if let Err(text) = self.registers.read_returned(sector, oldest, *value) {
+                        self.violation(format!("node {node}: read returned {text}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whoever asked will never hear of it.
+    pub(super) fn operation_abandoned(&mut self, operation: &Operation) {
+        if let What::Write { indices, .. } = &operation.what {
+            for (sector, index) in (operation.first..).zip(indices) {
+                self.registers.write_abandoned(sector, *index);
+            }
+        }
+    }
+
+    /// The clients of a process that died go on elsewhere.
+    pub(super) fn revive_clients(&mut self, clients: Vec<u64>) {
+        for client in clients {
+            let delay = self.random.below(self.options.think_us * 2 + 1);
+            self.after_us(delay, Happening::Client { client });
+        }
+    }
+
+    /// Whose operations wait at this node.
+    pub(super) fn clients_at(&self, node: usize) -> Vec<u64> {
+        self.operations
+            .values()
+            .filter(|operation| operation.node == node)
+            .map(|operation| operation.client)
+            .collect()
+    }
+}

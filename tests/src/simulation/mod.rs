@@ -1,0 +1,21 @@
+//! Two engines, their disks and the network between them, on virtual time.
+//!
+//! One seed decides everything: sizes, delays, faults, commands, what clients ask. The engines are
+//! the real ones, told of everything as the daemon tells them, and exchanging the protocol's own
+//! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
+
+mod client;
+mod disk;
+mod network;
+mod node;
+mod operator;
+mod profile;
+mod random;
+mod report;
+mod verdict;
+mod wire;
+mod world;
+
+pub use profile::Profile;
+pub use report::{Failure, Report};
+pub use verdict::{run, run_traced};

@@ -1,0 +1,196 @@
+//! One simulated machine: its disk, its power, and the engine while its process runs.
+
+use rbd_engine::{AttachedDisk, Resource, Seed};
+use rbd_protocol::control::{
+    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus, VolumeConfig,
+};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::metadata::{
+    Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
+    create, open, required_external_bytes,
+};
+use rbd_protocol::state::Role;
+
+use super::disk::{Disk, Payload};
+use super::profile::Options;
+use crate::check::garbage;
+
+/// The only volume.
+pub(super) const VOLUME: VolumeNumber = VolumeNumber(0);
+
+const RESOURCE: &str = "r0";
+
+/// One simulated machine.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) index: usize,
+    pub(super) config: ResourceConfig,
+    pub(super) engine: Option<Resource<Payload>>,
+    pub(super) disk: Disk,
+    size_bytes: u64,
+    /// Changes when power is lost.
+    pub(super) boot: u128,
+    /// Counts processes: what was for an earlier one reaches nobody.
+    pub(super) life: u64,
+    /// The newest wish to be woken.
+    pub(super) wake: u64,
+    pub(super) attached: bool,
+    /// Wants a link.
+    pub(super) seeking: bool,
+    pub(super) openers: u32,
+    /// This process has been in sync with the peer.
+    pub(super) witness: bool,
+    /// The process is to die in the middle of what it does next.
+    pub(super) dies_next: bool,
+    /// The generation durable on the disk and those before it, newest first.
+    pub(super) generations: Vec<u64>,
+}
+
+impl Node {
+    pub(super) fn new(index: usize, options: &Options) -> Self {
+        let mut disk = Disk::new(options.size_bytes);
+        if !options.skip_initial_sync {
+            for sector in 0..disk.sectors() {
+                let node = u8::try_from(index).expect("there are two nodes");
+                disk.preset(sector, garbage(sector, node));
+            }
+        }
+        let layout = Layout::new(options.size_bytes, placement(options.size_bytes), 1, None)
+            .expect("a simulated disk has room");
+        let creation = Creation {
+            resource: ResourceName::new(RESOURCE).expect("short"),
+            node: NodeName::new(&name(index)).expect("short"),
+            node_id: node_id(index),
+            volume: VOLUME,
+            device_id: 77 + u64::from(node_id(index).0),
+            created_at: 0,
+        };
+        for write in create(&Superblock::new(creation, &layout), &layout) {
+            disk.preset_metadata(write.offset, write.block);
+        }
+        Self {
+            index,
+            config: config(index, options),
+            engine: None,
+            disk,
+            size_bytes: options.size_bytes,
+            boot: 1,
+            life: 0,
+            wake: 0,
+            attached: false,
+            seeking: false,
+            openers: 0,
+            witness: false,
+            dies_next: false,
+            generations: Vec::new(),
+        }
+    }
+
+    pub(super) fn start(&mut self, random: u64) {
+        self.life += 1;
+        let seed = Seed {
+            random,
+            boot: self.boot,
+        };
+        self.engine = Some(Resource::new(self.config.clone(), seed));
+    }
+
+    /// Everything the process held is gone; the disk is another matter.
+    pub(super) fn forget_process(&mut self) {
+        self.engine = None;
+        self.life += 1;
+        self.attached = false;
+        self.seeking = false;
+        self.openers = 0;
+        self.witness = false;
+        self.dies_next = false;
+    }
+
+    /// What the metadata on the disk says.
+    pub(super) fn open(&self) -> Result<Image, OpenError> {
+        let inputs = OpenInputs {
+            device_bytes: self.size_bytes,
+            placement: placement(self.size_bytes),
+            resource: RESOURCE,
+            node: &self.config.node_name,
+            node_id: self.config.node_id,
+            volume: VOLUME,
+            accept_older_superblock: false,
+        };
+        open(
+            &mut |offset, into| self.disk.read_metadata(offset, into),
+            &inputs,
+        )
+    }
+
+    pub(super) fn attachable(&self) -> Result<AttachedDisk, OpenError> {
+        Ok(AttachedDisk {
+            image: Box::new(self.open()?),
+            block_bytes: 512,
+        })
+    }
+
+    pub(super) fn is_primary(&self) -> bool {
+        self.engine
+            .as_ref()
+            .is_some_and(|engine| engine.role() == Role::Primary)
+    }
+
+    pub(super) fn status(&self, now: rbd_engine::Time) -> Option<ResourceStatus> {
+        Some(self.engine.as_ref()?.status(now))
+    }
+}
+
+pub(super) fn node_id(index: usize) -> NodeId {
+    NodeId(u8::try_from(index).expect("there are two nodes"))
+}
+
+fn name(index: usize) -> String {
+    format!("node-{index}")
+}
+
+fn placement(size_bytes: u64) -> Placement {
+    Placement::External {
+        offset: 0,
+        available: required_external_bytes(size_bytes, 1),
+    }
+}
+
+fn config(index: usize, options: &Options) -> ResourceConfig {
+    let peer = 1 - index;
+    ResourceConfig {
+        name: RESOURCE.into(),
+        defined_at: "r0.res:1".into(),
+        config_path: "r0.res".into(),
+        node_name: name(index),
+        node_id: node_id(index),
+        listen: Some(format!("{}:7788", name(index))),
+        peers: vec![PeerConfig {
+            name: name(peer),
+            node_id: node_id(peer),
+            address: format!("{}:7788", name(peer)),
+            net: NetOptions {
+                connect_interval_ms: options.connect_ms,
+                ping_interval_ms: options.ping_ms.0,
+                ping_timeout_ms: options.ping_ms.1,
+                ..NetOptions::default()
+            },
+        }],
+        volumes: vec![VolumeConfig {
+            number: VOLUME,
+            device: "/dev/drbd0".into(),
+            minor: Some(0),
+            disk: Some("disk".into()),
+            meta_disk: MetaDisk::External {
+                path: "meta".into(),
+                index: None,
+            },
+            size_limit_bytes: None,
+            exports: Vec::new(),
+        }],
+        options: ResourceOptions {
+            hot_region_limit: options.hot_region_limit,
+        },
+        handlers: Vec::new(),
+    }
+}

@@ -1,0 +1,97 @@
+//! What a run was, and what was wrong with it.
+
+/// What happened in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The seed that decided everything.
+    pub seed: u64,
+    /// Things that happened, one by one.
+    pub events: u64,
+    /// Virtual time that passed, in milliseconds.
+    pub virtual_ms: u64,
+    /// Client operations that were answered.
+    pub operations: u64,
+    /// Of those, the ones that failed.
+    pub failed_operations: u64,
+    /// Commands given.
+    pub commands: u64,
+    /// Links that stood.
+    pub links: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Links cut.
+    pub cuts: u64,
+    /// Processes killed.
+    pub kills: u64,
+    /// Machines that lost power.
+    pub power_losses: u64,
+    /// Promotions that succeeded.
+    pub promotions: u64,
+    /// Times both replicas were compared and found identical.
+    pub comparisons: u64,
+    /// Most blocks that might have differed at one time.
+    pub most_differing: u64,
+    /// Tells one course of events from another.
+    pub hash: u64,
+}
+
+/// A run in which something was wrong.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The run up to there.
+    pub report: Report,
+    /// What was wrong.
+    pub text: String,
+    /// The last things that happened, if they were recorded.
+    pub trace: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn mix(&mut self, value: u64) {
+        self.hash = (self.hash ^ value).wrapping_mul(0x0100_0000_01B3);
+    }
+
+    /// Adds up another run's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.virtual_ms += other.virtual_ms;
+        self.operations += other.operations;
+        self.failed_operations += other.failed_operations;
+        self.commands += other.commands;
+        self.links += other.links;
+        self.packets += other.packets;
+        self.cuts += other.cuts;
+        self.kills += other.kills;
+        self.power_losses += other.power_losses;
+        self.promotions += other.promotions;
+        self.comparisons += other.comparisons;
+        self.most_differing = self.most_differing.max(other.most_differing);
+        self.hash ^= other.hash;
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
+             promotions, {} links, {} packets, {} cuts, {} kills, {} power losses, {} comparisons, \
+             at most {} blocks differing; hash {:016x}",
+            self.events,
+            self.virtual_ms / 1_000,
+            self.virtual_ms % 1_000,
+            self.operations,
+            self.failed_operations,
+            self.commands,
+            self.promotions,
+            self.links,
+            self.packets,
+            self.cuts,
+            self.kills,
+            self.power_losses,
+            self.comparisons,
+            self.most_differing,
+            self.hash
+        )
+    }
+}

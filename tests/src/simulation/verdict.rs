@@ -1,0 +1,285 @@
+//! What is looked at while a run goes on, and in what order a run goes.
+
+use super::operator::Wish;
+use super::profile::{Options, Profile};
+use super::random::Random;
+use super::report::{Failure, Report};
+use super::world::{Happening, World};
+use crate::check::dirty_after_crash;
+use rbd_protocol::state::{ConnectionState, ReplicationState};
+
+impl World {
+    /// After every event: each block that may differ after a crash now is marked.
+    pub(super) fn check_pair(&mut self) {
+        let mut anything = false;
+        for index in 0..2 {
+            let node = &mut self.nodes[index];
+            if std::mem::take(&mut node.disk.marks_changed) {
+                anything = true;
+                match node.open() {
+                    Ok(image) => {
+                        let peer = Self::peer_id(index);
+                        self.pair
+                            .marks_changed(index, dirty_after_crash(&image, peer));
+                        let block = &image.superblock;
+                        node.generations = std::iter::once(&block.generation)
+                            .chain(&block.history)
+                            .map(|generation| generation.0)
+                            .filter(|generation| *generation != 0)
+                            .collect();
+                    }
+                    Err(error) => {
+                        let text =
+                            format!("C2: node {index}: its metadata cannot be read: {error}");
+                        self.violation(text);
+                    }
+                }
+            }
+        }
+        let mut changed = std::mem::take(&mut self.nodes[0].disk.changed);
+        changed.append(&mut self.nodes[1].disk.changed);
+        if !changed.is_empty() {
+            anything = true;
+            let disks: [&dyn crate::check::Possible; 2] =
+                [&self.nodes[0].disk, &self.nodes[1].disk];
+            self.pair.blocks_changed(&changed, disks);
+        }
+        if anything {
+            let differing = u64::try_from(self.pair.differing()).unwrap_or(u64::MAX);
+            self.report.most_differing = self.report.most_differing.max(differing);
+            if self.set_up
+                && let Err(text) = self.pair.verify()
+            {
+                self.violation(text);
+            }
+        }
+    }
+
+    /// Now and then: roles, and whether what claims to be identical is.
+    pub(super) fn check_at_leisure(&mut self) {
+        if self.nodes.iter().all(super::node::Node::is_primary) {
+            self.violation("G1: both nodes are Primary");
+        }
+        if !self.is_in_sync() {
+            return;
+        }
+        for node in &mut self.nodes {
+            node.witness = true;
+        }
+        let idle = self.operations.is_empty()
+            && self.packets_under_way == 0
+            && self.nodes.iter().all(|node| node.disk.is_idle());
+        if idle {
+            self.compare();
+        }
+    }
+
+    fn compare(&mut self) {
+        self.report.comparisons += 1;
+        let [one, two] = &self.nodes;
+        let differing = (0..one.disk.sectors())
+            .find(|sector| one.disk.content(*sector) != two.disk.content(*sector));
+        if let Some(sector) = differing {
+            let (a, b) = (one.disk.content(sector), two.disk.content(sector));
+            self.violation(format!(
+                "both nodes say they are in sync, but sector {sector} is {a:#x} on one and {b:#x} \
+                 on the other"
+            ));
+        }
+    }
+
+    fn set_up(&mut self) -> Result<(), Failure> {
+        for node in 0..2 {
+            self.start_node(node);
+        }
+        let limit = self.now + SECOND * 20;
+        let met = self.run_while(limit, |world| !world.are_connected())?;
+        if !met && !self.are_connected() {
+            return Err(self.fail("the nodes do not connect at first".into()));
+        }
+        let node = usize::from(self.random.percent(50));
+        let wish = if self.options.skip_initial_sync {
+            Wish::SkipSync
+        } else {
+            Wish::ForcePromote
+        };
+        self.order(node, wish);
+        let limit = self.now + SECOND * 300;
+        self.run_while(limit, |world| !world.is_in_sync())?;
+        if !self.is_in_sync() {
+            return Err(self.fail("the first synchronisation does not end".into()));
+        }
+        self.set_up = true;
+        self.check_at_leisure();
+        Ok(())
+    }
+
+    fn are_connected(&self) -> bool {
+        let now = self.time();
+        self.nodes.iter().all(|node| {
+            node.status(now).is_some_and(|status| {
+                status.connections.iter().all(|peer| {
+                    peer.connection_state == ConnectionState::Connected
+                        && peer
+                            .peer_devices
+                            .iter()
+                            .all(|device| device.replication_state == ReplicationState::Established)
+                })
+            })
+        })
+    }
+
+    /// Faults have stopped: everything must heal and everything be answered.
+    fn heal(&mut self) -> Result<(), Failure> {
+        self.faults_allowed = false;
+        self.network_works = true;
+        self.try_meet(0);
+        for node in 0..2 {
+            if self.nodes[node].engine.is_none() {
+                self.after_us(1_000, Happening::Start { node });
+            }
+        }
+        let limit = self.now + SECOND * 60;
+        self.run_until(self.now + SECOND * 5)?;
+        self.run_while(limit, |world| !world.is_healed())?;
+        if !self.is_healed() {
+            let text = self.describe_illness();
+            return Err(self.fail(text));
+        }
+        self.clients_allowed = false;
+        let limit = self.now + SECOND * 30;
+        self.run_while(limit, |world| !world.operations.is_empty())?;
+        if !self.operations.is_empty() {
+            let text = format!("L1: never answered: {:?}", self.operations.values());
+            return Err(self.fail(text));
+        }
+        self.read_everything()?;
+        // Long enough for the last checkpoint to have come and gone.
+        self.run_until(self.now + SECOND * 50)?;
+        if !self.calls.is_empty() {
+            let text = format!("L1: never answered: {:?}", self.calls.values());
+            return Err(self.fail(text));
+        }
+        if !self.is_in_sync() {
+            let text = self.describe_illness();
+            return Err(self.fail(text));
+        }
+        let before = self.report.comparisons;
+        self.check_at_leisure();
+        if self.report.comparisons == before {
+            return Err(self.fail("L1: never idle although nobody asks for anything".into()));
+        }
+        if let Some(text) = self.failure.take() {
+            return Err(self.fail(text));
+        }
+        Ok(())
+    }
+
+    fn read_everything(&mut self) -> Result<(), Failure> {
+        let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
+            return Err(self.fail("L1: no node is Primary".into()));
+        };
+        let sectors = self.nodes[node].disk.sectors();
+        let mut first = 0;
+        while first < sectors {
+            let count = (sectors - first).min(2_048);
+            self.read(node, 0, first, count);
+            first += count;
+            let limit = self.now + SECOND * 10;
+            self.run_while(limit, |world| !world.operations.is_empty())?;
+        }
+        Ok(())
+    }
+
+    fn is_healed(&self) -> bool {
+        self.is_in_sync() && self.nodes.iter().any(super::node::Node::is_primary)
+    }
+
+    fn describe_illness(&self) -> String {
+        let now = self.time();
+        let mut text = String::from("L1: not healed after all faults have stopped:");
+        for node in &self.nodes {
+            match node.status(now) {
+                None => text += &format!(" [node {} is down]", node.index),
+                Some(status) => {
+                    for device in &status.devices {
+                        text += &format!(
+                            " [node {} {} {} ({})",
+                            node.index, status.role, device.disk_state, device.disk_note
+                        );
+                    }
+                    for peer in &status.connections {
+                        text += &format!(", {:?} ({})", peer.connection_state, peer.note);
+                        for device in &peer.peer_devices {
+                            text += &format!(
+                                ", {} {} out of sync {}]",
+                                device.replication_state,
+                                device.peer_disk_state,
+                                device.out_of_sync_bytes
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// When something was wrong; the same seed then fails again in the same way.
+pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
+    run_once(seed, profile, false).0
+}
+
+/// Runs one seed and keeps what happened last.
+pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    run_once(seed, profile, true)
+}
+
+fn run_once(
+    seed: u64,
+    profile: Profile,
+    traced: bool,
+) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    let mut random = Random::new(seed);
+    random.next();
+    let options = Options::draw(profile, &mut random);
+    let mut world = World::new(seed, options, random, traced);
+    let text = format!("{:?}", world.options);
+    world.note(|| text);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        Err(world.fail(format!("panic: {text}")))
+    });
+    let report = world.report.clone();
+    (
+        result.map(|()| report).map_err(Box::new),
+        world.take_trace(),
+    )
+}
+
+impl World {
+    fn whole_run(&mut self) -> Result<(), Failure> {
+        self.set_up()?;
+        self.after_us(1, Happening::Watch);
+        self.start_clients();
+        self.faults_allowed = true;
+        let pause = self.random.below(self.options.fault_every_ms * 2_000);
+        self.after_us(pause, Happening::Fault);
+        self.run_until(self.now + self.options.duration_ms * 1_000_000)?;
+        self.heal()?;
+        self.report.virtual_ms = self.now / 1_000_000;
+        Ok(())
+    }
+}
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
