@@ -200,15 +200,15 @@ impl PeerDevice {
         }
     }
 
-    /// Marks everything that may not be durable on the peer. Tells whether any of it is something
-    /// this node gave to the peer.
+    /// Marks everything that may not be durable on the peer. Tells whether any of it is a client's
+    /// write: what a resync copied is told from the peer's data by the generation it began with.
     pub(crate) fn mark_unstable_dirty(&mut self) -> bool {
-        let mut given = false;
+        let mut written = false;
         for entry in core::mem::take(&mut self.unstable) {
             self.bitmap.set_touched(entry.range);
-            given |= entry.origin != Origin::ResyncSource;
+            written |= entry.origin == Origin::Write;
         }
-        given
+        written
     }
 
     /// Bytes that may differ.
