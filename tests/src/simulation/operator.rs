@@ -131,9 +131,12 @@ impl World {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
-            (Wish::Attach, Err(refusal)) => {
+            (Wish::Attach, Err(refusal))
+                if refusal.code != rbd_protocol::control::RefusalCode::StateTransient =>
+            {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
+            (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
             _ => {}
         }
     }
