@@ -11,6 +11,8 @@
 
 mod engine_cost;
 mod options;
+mod path;
+mod process;
 mod statistics;
 
 use std::env;
@@ -18,7 +20,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
-    let named = arguments.first().is_some_and(|word| !word.starts_with('-'));
+    let named = arguments
+        .first()
+        .is_some_and(|word| !word.starts_with("--"));
     // The end-to-end benchmark is what people mean by "the benchmark".
     let command = if named {
         arguments.remove(0)
@@ -32,7 +36,9 @@ fn main() -> ExitCode {
     };
     let outcome = match command.as_str() {
         "engine" => engine_cost::run(&arguments),
-        "help" => {
+        "path" => path::run(&arguments),
+        path::JANITOR_COMMAND => path::janitor(&arguments),
+        "help" | "-h" => {
             print!("{USAGE}");
             Ok(())
         }

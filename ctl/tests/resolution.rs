@@ -318,7 +318,7 @@ fn what_is_skipped_has_no_effect() {
 #[test]
 fn a_node_in_no_resource_is_told_who_is() {
     let config = corpus("two-hosts-9.res");
-    let wrong = config.resolve("alpha.example.com").unwrap_err();
+    let wrong = config.resolve("alfa.example.com").unwrap_err();
     let message = &wrong.list()[0];
     assert!(
         message.message.ends_with("the hosts are: alpha, beta"),
@@ -410,4 +410,36 @@ fn printing_an_unknown_resource_names_it_and_the_nearest() {
         "'mial' not defined in your config (for this host)."
     );
     assert_eq!(unknown.nearest.as_deref(), Some("mail"));
+}
+
+#[test]
+fn a_peer_behind_address_translation_is_reached_at_its_outside_address() {
+    let config = corpus("translated-address.res");
+    let alpha = only(&config, "alpha.example.com");
+    assert_eq!(
+        alpha.peers[0].own_address,
+        "10.43.10.50:7000".parse().unwrap()
+    );
+    assert_eq!(
+        alpha.peers[0].address,
+        "192.168.17.20:7000".parse().unwrap()
+    );
+    assert_eq!(alpha.volumes[1].disk, None);
+}
+
+#[test]
+fn a_name_with_or_without_its_domain_is_the_same_host_while_only_one_fits() {
+    let config = corpus("translated-address.res");
+    for name in ["alpha", "alpha.example.com"] {
+        assert_eq!(only(&config, name).own.name, "alpha.example.com");
+    }
+    assert_eq!(only(&config, "beta.elsewhere.org").own.name, "beta");
+    assert!(config.resolve("alpha.elsewhere.org").is_err());
+    assert!(config.resolve("alph").is_err());
+    let both = with("")
+        .replace("on alpha", "on a.x")
+        .replace("on beta", "on a.y");
+    let both = text(&both).unwrap();
+    assert!(both.resolve("a").is_err());
+    assert_eq!(only(&both, "a.y").own.node_id, NodeId(1));
 }

@@ -195,7 +195,13 @@ impl Printer {
                 EndAddress::Port(port) => format!(" port {port}"),
                 EndAddress::Own(own) => format!(" address {}", address(own)),
             };
-            self.pair("host", &format!("{host}{rest}"));
+            let outside = end
+                .outside
+                .map(|own| format!(" via outside-address {}", address(own)));
+            self.pair(
+                "host",
+                &format!("{host}{rest}{}", outside.unwrap_or_default()),
+            );
         }
     }
 

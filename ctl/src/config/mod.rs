@@ -261,7 +261,7 @@ impl Config {
         findings: &mut Findings,
     ) -> Option<usize> {
         let hosts = &resource.hosts;
-        if let Some(named) = hosts.iter().position(|host| host.is_called(node)) {
+        if let Some(named) = resource.host(node) {
             return Some(named);
         }
         let has_address = |host: &&model::Host| {

@@ -183,6 +183,9 @@ pub(crate) struct Path {
 pub(crate) struct End {
     pub(crate) host: Spanned<String>,
     pub(crate) address: EndAddress,
+    /// `via outside-address …`: what the peer must connect to, where addresses are translated on
+    /// the way.
+    pub(crate) outside: Option<SocketAddr>,
     /// `via proxy …`, kept to be printed again.
     pub(crate) proxy: Option<Statement>,
 }
@@ -224,16 +227,34 @@ impl Host {
         self.names[0].span
     }
 
-    /// Whether this host is meant by `name`.
+    /// Whether `name` is, to the letter, a name of this host.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.names.iter().any(|own| own.value == name)
+    }
+
+    /// Whether `name` is a name of this host with its domain added or left out.
+    fn is_called_without_domain(&self, name: &str) -> bool {
+        let adds_domain = |long: &str, short: &str| {
+            long.strip_prefix(short)
+                .is_some_and(|domain| domain.starts_with('.'))
+        };
+        let mut names = self.names.iter().map(|own| own.value.as_str());
+        self.kind == HostKind::Named
+            && names.any(|own| adds_domain(own, name) || adds_domain(name, own))
     }
 }
 
 impl Resource {
-    /// The host meant by `name`.
-    pub(crate) fn host(&self, name: &str) -> Option<&Host> {
-        self.hosts.iter().find(|host| host.is_called(name))
+    /// The number of the host meant by `name`: the one with exactly this name, or else the only
+    /// one whose name differs in the domain part alone, as `alpha` and `alpha.example.com`.
+    pub(crate) fn host(&self, name: &str) -> Option<usize> {
+        if let Some(exact) = self.hosts.iter().position(|host| host.is_called(name)) {
+            return Some(exact);
+        }
+        let near = |(_, host): &(usize, &Host)| host.is_called_without_domain(name);
+        let mut found = self.hosts.iter().enumerate().filter(near);
+        let (number, _) = found.next()?;
+        found.next().is_none().then_some(number)
     }
 
     /// Whether the resource lies on top of another one.

@@ -329,7 +329,7 @@ impl<'a> Resolver<'a, '_> {
             node_id: NodeId(peer.node_id),
             connection_name: link.name.map(str::to_owned),
             own_address: here.address,
-            address: there.address,
+            address: there.outside,
             net: net_options(&net),
             diskless: without_disk
                 .map(|volume| VolumeNumber(volume.number))

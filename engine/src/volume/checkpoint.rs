@@ -167,6 +167,9 @@ impl<B: Clone> Volume<B> {
     /// Lets a checkpoint go on.
     pub(crate) fn advance_checkpoint(&mut self, cx: &mut Context<B>) {
         self.finish_barriers(cx);
+        if self.checkpoint == Checkpoint::Idle && core::mem::take(&mut self.checkpoint_wanted) {
+            self.start_full_checkpoint(u32::MAX, cx);
+        }
         match &mut self.checkpoint {
             Checkpoint::Saving { .. } => self.save_pages(cx),
             Checkpoint::Cooling => {
@@ -215,9 +218,9 @@ impl<B: Clone> Volume<B> {
             let mut words = peer.bitmap.page(page);
             peer.bitmap.note_saving(page);
             // What the peer has acknowledged and not made durable stays marked on disk (B5, B10).
-            for (_, range) in &peer.unstable {
+            for range in peer.unstable.iter().map(|entry| entry.range) {
                 if page_of(range.offset) <= page && page <= page_of(range.end()) {
-                    set_in_copy(&mut words, page, *range);
+                    set_in_copy(&mut words, page, range);
                     peer.saved_with_unstable.insert(page);
                 }
             }

@@ -94,6 +94,7 @@ impl<B: Clone> Volume<B> {
             peer.target = None;
             peer.source = crate::peer_device::Source::default();
         }
+        self.checkpoint_wanted = true;
         local.start_metadata(self.number, cx);
         self.unsettled = true;
     }

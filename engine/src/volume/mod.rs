@@ -61,6 +61,9 @@ pub(crate) struct Volume<B> {
     pub(crate) barriers: BTreeMap<u64, Barrier>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) counters: Counters,
+    /// A full checkpoint is worth making at once: a resync has ended, and what is on disk still says
+    /// that blocks are missing.
+    pub(crate) checkpoint_wanted: bool,
     /// Something changed that may let waiting work go on.
     pub(crate) unsettled: bool,
     /// The link to this peer is to be made anew so that both sides decide again.
@@ -87,6 +90,7 @@ impl<B: Clone> Volume<B> {
             barriers: BTreeMap::new(),
             checkpoint: Checkpoint::Idle,
             counters: Counters::default(),
+            checkpoint_wanted: false,
             unsettled: false,
             renegotiate: false,
         }

@@ -2,7 +2,7 @@
 
 use super::{Link, LinkEnd, Planner};
 use crate::config::diagnostics::{error, warning};
-use crate::config::model::{EndAddress, Host};
+use crate::config::model::{End, EndAddress, Host};
 use crate::config::read::conflict;
 use crate::config::source::{Span, Spanned};
 use crate::config::suggest::did_you_mean;
@@ -11,6 +11,10 @@ impl<'a> Planner<'a, '_> {
     /// Every connection, the implied one included.
     pub(super) fn links(&mut self) -> Vec<Link<'a>> {
         let resource = self.resource;
+        // A stacked resource names hosts of the one below it, and is left alone.
+        if resource.is_stacked() {
+            return Vec::new();
+        }
         let mut links: Vec<Link<'a>> = Vec::new();
         for connection in &resource.connections {
             let ends = connection
@@ -20,10 +24,7 @@ impl<'a> Planner<'a, '_> {
             let [one, other] = ends.as_slice() else {
                 continue;
             };
-            let ends = (
-                self.end(&one.host, one.address),
-                self.end(&other.host, other.address),
-            );
+            let ends = (self.written_end(one), self.written_end(other));
             let (Some(one), Some(other)) = ends else {
                 continue;
             };
@@ -94,10 +95,21 @@ impl<'a> Planner<'a, '_> {
         })
     }
 
+    /// One end of a connection somebody wrote.
+    fn written_end(&mut self, end: &End) -> Option<LinkEnd> {
+        let planned = self.end(&end.host, end.address)?;
+        let outside = end.outside.unwrap_or(planned.address);
+        Some(LinkEnd {
+            outside,
+            proxied: end.proxy.is_some(),
+            ..planned
+        })
+    }
+
     fn end(&mut self, name: &Spanned<String>, address: EndAddress) -> Option<LinkEnd> {
         let hosts = &self.resource.hosts;
         let resource = &self.resource.name.value;
-        let Some(host) = hosts.iter().position(|host| host.is_called(&name.value)) else {
+        let Some(host) = self.resource.host(&name.value) else {
             let message = format!(
                 "host '{}' is not defined in resource {resource}",
                 name.value
@@ -122,7 +134,12 @@ impl<'a> Planner<'a, '_> {
                 return None;
             }
         };
-        Some(LinkEnd { host, address })
+        Some(LinkEnd {
+            host,
+            address,
+            outside: address,
+            proxied: false,
+        })
     }
 
     fn add(&mut self, link: Link<'a>, links: &mut Vec<Link<'a>>) {
@@ -144,7 +161,10 @@ impl<'a> Planner<'a, '_> {
 
     fn check_addresses(&mut self, ends: &[LinkEnd; 2], span: Span) {
         let [one, other] = ends.map(|end| self.resource.hosts[end.host].name());
-        let [here, there] = ends.map(|end| end.address);
+        let [here, there] = ends.map(|end| end.outside);
+        if ends.iter().any(|end| end.proxied) {
+            return;
+        }
         let message = if here == there {
             format!("{one} and {other} have the same address {here}")
         } else if here.is_ipv4() != there.is_ipv4() {

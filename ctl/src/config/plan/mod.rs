@@ -52,7 +52,12 @@ pub(crate) struct Link<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkEnd {
     pub(crate) host: usize,
+    /// Where the host itself listens.
     pub(crate) address: SocketAddr,
+    /// Where its peer must connect to.
+    pub(crate) outside: SocketAddr,
+    /// Whether a proxy was asked for, so that the addresses are those of proxies.
+    pub(crate) proxied: bool,
 }
 
 impl<'a> PlannedVolume<'a> {

@@ -88,10 +88,12 @@ impl Reader<'_> {
             span = span.to(part.span);
         }
         let (address, scope) = text.split_once('%').unwrap_or((&text, "0"));
-        match (address.parse::<Ipv6Addr>(), scope.parse::<u32>()) {
-            (Ok(ip), Ok(scope)) => Some((IpAddr::V6(ip), scope, span)),
-            (Ok(_), Err(_)) => {
-                let message = format!("the scope '{scope}' is not the number of an interface");
+        match (address.parse::<Ipv6Addr>(), interface_number(scope)) {
+            (Ok(ip), Some(scope)) => Some((IpAddr::V6(ip), scope, span)),
+            (Ok(_), None) => {
+                let message = format!(
+                    "the scope '{scope}' is neither the number nor the name of an interface"
+                );
                 self.findings.error(error(self.sources, span, message));
                 None
             }
@@ -130,3 +132,26 @@ enum Family {
     Ipv4,
     Ipv6,
 }
+
+/// The number of an interface named by number or name. A name this machine does not have is
+/// another node's business and becomes 0.
+fn interface_number(scope: &str) -> Option<u32> {
+    if let Ok(number) = scope.parse() {
+        return Some(number);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    let named = (1..=LONGEST_INTERFACE_NAME).contains(&scope.len()) && scope.chars().all(plain);
+    if !named || scope.starts_with('.') {
+        return None;
+    }
+    let number = std::fs::read_to_string(format!("/sys/class/net/{scope}/ifindex"));
+    Some(
+        number
+            .ok()
+            .and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0),
+    )
+}
+
+/// The kernel's limit.
+const LONGEST_INTERFACE_NAME: usize = 15;

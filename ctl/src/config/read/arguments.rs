@@ -25,11 +25,12 @@ impl<'a> Arguments<'a> {
         self.left.first()
     }
 
-    /// Whether the next argument is the bare word `word`; reads it if so.
+    /// Whether the next argument is `word`, in quotes or not; reads it if so.
     pub(crate) fn take_word(&mut self, word: &str) -> bool {
+        let is_text = |kind| matches!(kind, ArgumentKind::Word | ArgumentKind::Quoted);
         let found = self
             .peek()
-            .is_some_and(|next| next.kind == ArgumentKind::Word && next.text == word);
+            .is_some_and(|next| is_text(next.kind) && next.text == word);
         if found {
             self.advance();
         }

@@ -119,7 +119,7 @@ impl Reader<'_> {
         true
     }
 
-    /// `host NAME [address ADDRESS | port PORT] [via proxy …]`
+    /// `host NAME [address ADDRESS | port PORT] [via proxy … | via outside-address ADDRESS]`
     fn end(&mut self, statement: &Statement) -> Option<End> {
         let mut arguments = self.arguments(statement);
         let host = self.host_name(&mut arguments)?;
@@ -129,23 +129,25 @@ impl Reader<'_> {
         } else if arguments.take_word("port") {
             address = EndAddress::Port(self.port(&mut arguments)?.value);
         }
+        let mut end = End {
+            host,
+            address,
+            outside: None,
+            proxy: None,
+        };
         if arguments.take_word("via") {
-            self.warn(statement.keyword.span, NO_PROXY);
-            return Some(End {
-                host,
-                address,
-                proxy: Some(statement.clone()),
-            });
+            if !arguments.take_word("outside-address") {
+                self.warn(statement.keyword.span, NO_PROXY);
+                end.proxy = Some(statement.clone());
+                return Some(end);
+            }
+            end.outside = Some(self.address(&mut arguments)?.value);
         }
         if arguments.peek().is_some() {
             self.expected(&arguments, "address | port | via | ;");
             return None;
         }
-        self.end_of(&mut arguments).then_some(End {
-            host,
-            address,
-            proxy: None,
-        })
+        self.end_of(&mut arguments).then_some(end)
     }
 
     /// `connection-mesh { hosts A B C; net { … } }`

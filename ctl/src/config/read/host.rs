@@ -19,7 +19,11 @@ impl Reader<'_> {
         };
         let Some(host) = host else { return };
         for name in &host.names {
-            if let Some(earlier) = resource.host(&name.value) {
+            if let Some(earlier) = resource
+                .hosts
+                .iter()
+                .find(|host| host.is_called(&name.value))
+            {
                 let what = format!("host '{}' in resource {}", name.value, resource.name.value);
                 let earlier = earlier.span();
                 self.twice(name.span, &what, earlier);

@@ -120,24 +120,29 @@ impl Reader<'_> {
         true
     }
 
-    /// Stores what a statement said, once.
-    pub(crate) fn put<T>(
+    /// Stores what a statement said. Saying the same again is harmless; another thing is not.
+    pub(crate) fn put<T: PartialEq>(
         &mut self,
         keyword: &Spanned<String>,
         value: Option<Spanned<T>>,
         slot: &mut Option<Spanned<T>>,
     ) {
         let Some(value) = value else { return };
-        if let Some(earlier) = slot {
-            let span = earlier.span;
-            self.twice(
-                keyword.span,
-                &format!("'{}' statement", keyword.value),
-                span,
-            );
-            return;
+        match slot {
+            Some(earlier) if earlier.value == value.value => {
+                let message = format!("'{}' says the same a second time", keyword.value);
+                self.warn(keyword.span, message);
+            }
+            Some(earlier) => {
+                let span = earlier.span;
+                self.twice(
+                    keyword.span,
+                    &format!("'{}' statement", keyword.value),
+                    span,
+                );
+            }
+            None => *slot = Some(value),
         }
-        *slot = Some(value);
     }
 
     /// `device PATH minor N | PATH-ENDING-IN-N | minor N`

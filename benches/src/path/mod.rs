@@ -1,0 +1,245 @@
+//! Two nodes end to end, as a client sees them: fio through NBD over a Unix socket, in turn with
+//! the raw file and with what a user of qemu has today.
+//!
+//! All targets are up all the time, and each job is run on each in turn, in an order that rotates
+//! and turns round, so that whatever else the machine does hits all alike. The figures to trust are
+//! the ratios within a round.
+
+mod cpu;
+mod fio;
+mod job;
+mod json;
+mod network;
+mod place;
+mod report;
+mod sample;
+mod target;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::options::Options;
+use crate::process;
+use job::{JOBS, Job};
+use network::Network;
+use place::Place;
+pub(crate) use place::{JANITOR_COMMAND, janitor};
+use report::Setting;
+use sample::Sample;
+use target::{Ground, Target};
+
+/// Measures and prints the report.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if arguments.iter().any(|word| word == "--help") {
+        print!("{USAGE}");
+        return Ok(());
+    }
+    let plan = Plan::new(arguments)?;
+    check_tools(&plan)?;
+    let programs = if plan.targets.contains(&target::RBD) {
+        build_programs(plan.programs.as_deref())?
+    } else {
+        PathBuf::new()
+    };
+    let place = Place::new(&plan.parent)?;
+    let (network, why_loopback) = Network::new();
+    if let Some(why) = why_loopback {
+        eprintln!("no namespaces of our own ({why}); the loopback interface serves instead");
+    }
+    let ground = Ground {
+        place: &place,
+        network: &network,
+        bytes: plan.bytes,
+        programs: &programs,
+    };
+    eprintln!("making {} and filling their files", plan.targets.join(", "));
+    let mut targets = Vec::new();
+    for name in &plan.targets {
+        targets.push((*name, target::start(name, &ground)?));
+    }
+    let seconds = plan.rounds * plan.seconds * (plan.jobs.len() * targets.len()) as u64;
+    eprintln!("measuring for about {} minute(s)", seconds.div_ceil(60));
+    let samples = measure(&plan, &mut targets);
+    let replicas = compare(targets, plan.bytes);
+    let setting = Setting {
+        rounds: plan.rounds,
+        seconds: plan.seconds,
+        bytes: plan.bytes,
+        network: network.words(),
+        file_system: file_system(&plan.parent),
+        replicas,
+    };
+    drop(place);
+    print!(
+        "{}",
+        report::markdown(&setting, &plan.jobs, &plan.targets, &samples)
+    );
+    if let Some(file) = &plan.json {
+        let text = json::document(&setting, &plan.jobs, &plan.targets, &samples);
+        fs::write(file, text)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// What the options ask for.
+#[derive(Debug)]
+struct Plan {
+    rounds: u64,
+    seconds: u64,
+    bytes: u64,
+    parent: PathBuf,
+    jobs: Vec<&'static Job>,
+    targets: Vec<&'static str>,
+    json: Option<PathBuf>,
+    programs: Option<PathBuf>,
+}
+
+impl Plan {
+    fn new(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Options::new(arguments);
+        let rounds = options.number("--rounds", 5, 1)?;
+        let seconds = options.number("--seconds", 4, 1)?;
+        let mebibytes = options.number("--size", 512, 16)?;
+        let parent = match options.text("--dir")? {
+            Some(directory) => PathBuf::from(directory),
+            None => own_directory()?,
+        };
+        let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
+        let chosen = options.choice("--jobs", &names)?;
+        let targets = options.choice("--targets", target::NAMES)?;
+        let json = options.text("--json")?.map(PathBuf::from);
+        let programs = options.text("--programs")?.map(PathBuf::from);
+        options.end()?;
+        Ok(Self {
+            rounds,
+            seconds,
+            bytes: mebibytes << 20,
+            parent,
+            jobs: JOBS
+                .iter()
+                .filter(|job| chosen.contains(&job.name))
+                .collect(),
+            targets,
+            json,
+            programs,
+        })
+    }
+}
+
+fn check_tools(plan: &Plan) -> Result<(), String> {
+    let needs_nbd = plan.targets.iter().any(|name| *name != target::RAW);
+    fio::check_installed(needs_nbd)?;
+    target::check_installed(&plan.targets)
+}
+
+/// Every job on every target, round after round.
+fn measure(plan: &Plan, targets: &mut [(&'static str, Box<dyn Target>)]) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for round in 0..plan.rounds {
+        for job in &plan.jobs {
+            targets.rotate_left(1);
+            if round % 2 == 1 {
+                targets.reverse();
+            }
+            eprint!("round {} of {}, {}:", round + 1, plan.rounds, job.name);
+            for (name, target) in &mut *targets {
+                match sample::take(target.as_mut(), job, plan.bytes, plan.seconds, round) {
+                    Ok(figures) => {
+                        eprint!(" {name} {:.0}/s", figures.measured.per_second());
+                        samples.push(Sample {
+                            target: name,
+                            job: job.name,
+                            round,
+                            figures,
+                        });
+                    }
+                    Err(error) => eprint!(" {name} failed ({error})"),
+                }
+            }
+            eprintln!();
+        }
+    }
+    samples
+}
+
+/// Stops every target, and says what the comparison of its replicas found.
+fn compare(targets: Vec<(&'static str, Box<dyn Target>)>, bytes: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, target) in targets {
+        let Some(files) = target.stop() else { continue };
+        found.push(match target::first_difference(&files, bytes) {
+            Ok(None) => format!("{name}: identical"),
+            Ok(Some(offset)) => format!("{name}: DIFFERENT from byte {offset} on"),
+            Err(error) => format!("{name}: {error}"),
+        });
+    }
+    found.sort();
+    found
+}
+
+/// Where `rbdd` and `rbdadm` are, built for release first if cargo started this program.
+fn build_programs(given: Option<&Path>) -> Result<PathBuf, String> {
+    let directory = match given {
+        Some(directory) => directory.to_path_buf(),
+        None => own_directory()?,
+    };
+    if let (None, Some(cargo), Some(manifest)) = (
+        given,
+        env::var_os("CARGO"),
+        env::var_os("CARGO_MANIFEST_DIR"),
+    ) {
+        eprintln!("building rbdd and rbdadm for release");
+        let mut command = Command::new(cargo);
+        command
+            .args(["build", "--release", "--quiet"])
+            .args(["--package", "rbd-replicator", "--package", "rbdadm"])
+            .current_dir(manifest);
+        process::succeed(&mut command, BUILD_DEADLINE)?;
+    }
+    for program in ["rbdd", "rbdadm"] {
+        if !directory.join(program).is_file() {
+            return Err(format!(
+                "{program} is not in {}; build it with \
+                 `cargo build --release --package rbd-replicator --package rbdadm`",
+                directory.display()
+            ));
+        }
+    }
+    Ok(directory)
+}
+
+/// The directory of this program: on a disk, writable by who built it, and ignored by git.
+fn own_directory() -> Result<PathBuf, String> {
+    let program =
+        env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))?;
+    let directory = program.parent().ok_or("my own program is nowhere")?;
+    Ok(directory.to_path_buf())
+}
+
+fn file_system(directory: &Path) -> String {
+    let mut command = Command::new("stat");
+    command
+        .args(["--file-system", "--format=%T"])
+        .arg(directory);
+    let said = process::succeed(&mut command, Duration::from_secs(10));
+    said.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+const USAGE: &str = "\
+usage: rbd-bench [path] [OPTIONS]
+
+  --rounds N       how often everything is measured (5)
+  --seconds N      how long each measurement takes (4)
+  --size N         MiB of each device (512)
+  --dir DIR        where the devices' files are made (beside this program); not on tmpfs
+  --jobs A,B       only these: rw4k_qd1, rw4k_qd32, rr4k_qd1, rr4k_qd32, sw1m_qd4, fs4k_qd1
+  --targets A,B    only these: raw, rbd, quorum
+  --programs DIR   where rbdd and rbdadm are (beside this program; cargo builds them)
+  --json FILE      also write every figure to FILE
+";
+
+const BUILD_DEADLINE: Duration = Duration::from_secs(1800);

@@ -1,0 +1,115 @@
+//! The network between the two nodes: two namespaces joined by veth where that is allowed, else the
+//! loopback interface.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, id};
+use std::time::Duration;
+
+use crate::process;
+
+/// How the nodes reach each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// Each node has a network of its own; these are the namespaces' names.
+    Veth([String; 2]),
+    /// Both share this machine's loopback interface.
+    Loopback,
+}
+
+impl Network {
+    /// Makes namespaces if it may. Otherwise the loopback interface serves, and why.
+    pub(super) fn new() -> (Self, Option<String>) {
+        let names = namespaces(&id().to_string());
+        match connect(&names) {
+            Ok(()) => (Self::Veth(names), None),
+            Err(why) => {
+                Self::remove(&id().to_string());
+                (Self::Loopback, Some(why))
+            }
+        }
+    }
+
+    /// Removes the namespaces a process of this id has made, if it has.
+    pub(super) fn remove(process_id: &str) {
+        for name in namespaces(process_id) {
+            if Path::new("/run/netns").join(&name).exists() {
+                drop(ip(&["netns", "del", &name]));
+            }
+        }
+    }
+
+    /// A command that runs a program on this node's network.
+    pub(super) fn command(&self, node: usize, program: &Path) -> Command {
+        match self {
+            Self::Veth(names) => {
+                let mut command = ip_command();
+                let name = names.get(node).map_or("", String::as_str);
+                command.args(["netns", "exec", name]).arg(program);
+                command
+            }
+            Self::Loopback => Command::new(program),
+        }
+    }
+
+    /// The node's address.
+    pub(super) fn address(&self, node: usize) -> &'static str {
+        match (self, node) {
+            (Self::Veth(_), 0) => "192.0.2.1",
+            (Self::Veth(_), _) => "192.0.2.2",
+            (Self::Loopback, _) => "127.0.0.1",
+        }
+    }
+
+    /// Two different ports nobody listens on.
+    pub(super) fn free_ports() -> Result<[u16; 2], String> {
+        let listen = || {
+            TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"))
+        };
+        let port = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map(|address| address.port())
+                .map_err(|error| format!("no address: {error}"))
+        };
+        // Both are held until both are known, so that they differ.
+        let listeners = [listen()?, listen()?];
+        Ok([port(&listeners[0])?, port(&listeners[1])?])
+    }
+
+    /// What the report says about it.
+    pub(super) fn words(&self) -> &'static str {
+        match self {
+            Self::Veth(_) => "two network namespaces joined by veth",
+            Self::Loopback => "the loopback interface",
+        }
+    }
+}
+
+fn namespaces(process_id: &str) -> [String; 2] {
+    ["a", "b"].map(|node| format!("rbd-bench-{process_id}-{node}"))
+}
+
+fn connect([a, b]: &[String; 2]) -> Result<(), String> {
+    ip(&["netns", "add", a])?;
+    ip(&["netns", "add", b])?;
+    ip(&[
+        "link", "add", "veth0", "netns", a, "type", "veth", "peer", "name", "veth0", "netns", b,
+    ])?;
+    for (name, address) in [(a, "192.0.2.1/24"), (b, "192.0.2.2/24")] {
+        ip(&["-n", name, "address", "add", address, "dev", "veth0"])?;
+        ip(&["-n", name, "link", "set", "veth0", "up"])?;
+        ip(&["-n", name, "link", "set", "lo", "up"])?;
+    }
+    Ok(())
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    process::succeed(ip_command().args(arguments), DEADLINE).map(drop)
+}
+
+fn ip_command() -> Command {
+    Command::new(process::find("ip").unwrap_or_else(|| "ip".into()))
+}
+
+const DEADLINE: Duration = Duration::from_secs(10);

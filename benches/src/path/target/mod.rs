@@ -1,0 +1,138 @@
+//! What is measured: each target is a block device that fio can be pointed at, made of two files
+//! and some daemons, except the raw file.
+
+mod quorum;
+mod raw;
+mod rbd;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::fio::Aim;
+use super::network::Network;
+use super::place::Place;
+use crate::process;
+
+/// A running target.
+pub(super) trait Target {
+    /// What fio is pointed at.
+    fn aim(&self) -> Aim;
+
+    /// Its daemons, on both nodes.
+    fn pids(&self) -> Vec<u32>;
+
+    /// An error if it no longer does what it is measured for: keeping two replicas.
+    fn check(&mut self) -> Result<(), String>;
+
+    /// Stops its daemons. The two replicas, if there are two, must then be identical.
+    fn stop(self: Box<Self>) -> Option<[PathBuf; 2]>;
+}
+
+/// What every target is made from.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    /// Where its files go.
+    pub(super) place: &'a Place,
+    /// How its nodes reach each other.
+    pub(super) network: &'a Network,
+    /// How much of it is used.
+    pub(super) bytes: u64,
+    /// Where `rbdd` and `rbdadm` are.
+    pub(super) programs: &'a Path,
+}
+
+/// The targets' names, in the order of the report.
+pub(super) const NAMES: &[&str] = &[RAW, RBD, QUORUM];
+
+/// The backing file by itself: the most there is to be had.
+pub(super) const RAW: &str = "raw";
+
+/// Two `rbdd`.
+pub(super) const RBD: &str = "rbd";
+
+/// Two `qemu-storage-daemon`, the first with a `quorum` node over a file and the second's export.
+pub(super) const QUORUM: &str = "quorum";
+
+/// One clear line for the first program that is missing.
+pub(super) fn check_installed(names: &[&str]) -> Result<(), String> {
+    if names.contains(&QUORUM) && process::find(quorum::PROGRAM).is_none() {
+        return Err(format!(
+            "{} is not installed (package qemu-system-common); \
+             --targets raw,rbd does without it",
+            quorum::PROGRAM
+        ));
+    }
+    Ok(())
+}
+
+/// What the peer's version is.
+pub(super) fn quorum_version() -> String {
+    super::fio::version_of(Path::new(quorum::PROGRAM))
+}
+
+/// Makes a target and waits until it can be measured.
+pub(super) fn start(name: &str, ground: &Ground<'_>) -> Result<Box<dyn Target>, String> {
+    let started: Result<Box<dyn Target>, String> = match name {
+        RAW => raw::Raw::start(ground).map(|target| Box::new(target) as _),
+        RBD => rbd::Rbd::start(ground).map(|target| Box::new(target) as _),
+        QUORUM => quorum::Quorum::start(ground).map(|target| Box::new(target) as _),
+        other => Err(format!("unknown target '{other}'")),
+    };
+    started.map_err(|error| format!("target {name}: {error}"))
+}
+
+impl Ground<'_> {
+    /// A new file, every byte of it written and on the disk: the first write to a hole would cost
+    /// an allocation. All files of a run hold the same.
+    fn filled_file(&self, name: &str, bytes: u64) -> Result<PathBuf, String> {
+        let path = self.place.disks().join(name);
+        let cannot = |error| format!("cannot fill {}: {error}", path.display());
+        let mut file = File::create_new(&path).map_err(cannot)?;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let block: Vec<u8> = (0..FILL_BYTES / 8)
+            .flat_map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            })
+            .collect();
+        let mut left = bytes;
+        while left > 0 {
+            let length = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
+            let part = block.get(..length).unwrap_or(&block);
+            file.write_all(part).map_err(cannot)?;
+            left -= part.len() as u64;
+        }
+        file.sync_all().map_err(cannot)?;
+        Ok(path)
+    }
+}
+
+/// Where the first `bytes` of two files differ first.
+pub(super) fn first_difference(files: &[PathBuf; 2], bytes: u64) -> Result<Option<u64>, String> {
+    let open = |path: &PathBuf| {
+        File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))
+    };
+    let mut readers = [open(&files[0])?, open(&files[1])?];
+    let mut blocks = [vec![0; FILL_BYTES], vec![0; FILL_BYTES]];
+    let mut at = 0;
+    while at < bytes {
+        let length = usize::try_from(bytes - at).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
+        for (reader, block) in readers.iter_mut().zip(&mut blocks) {
+            block.truncate(length);
+            reader
+                .read_exact(block)
+                .map_err(|error| format!("cannot read a replica at {at}: {error}"))?;
+        }
+        let [first, second] = &blocks;
+        if let Some(offset) = first.iter().zip(second).position(|(a, b)| a != b) {
+            return Ok(Some(at + offset as u64));
+        }
+        at += length as u64;
+    }
+    Ok(None)
+}
+
+const FILL_BYTES: usize = 1 << 20;
