@@ -248,9 +248,7 @@ fn a_resync_interrupted_again_and_again_ends_with_equal_disks() {
             pair.alpha.kill();
             drop(load.join(&mut pair.ledger));
             pair.alpha.start();
-            pair.alpha
-                .wait_for("UpToDate", |status| status.disk() == "UpToDate");
-            pair.alpha.ok("primary");
+            pair.promote("alpha");
         }
         pair.verify("alpha");
     }

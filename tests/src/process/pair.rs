@@ -232,6 +232,22 @@ impl Pair {
         node.ok("secondary");
     }
 
+    /// Promotes a node as soon as it can be: a resync it is the target of must end first.
+    ///
+    /// # Panics
+    /// When it cannot be in time.
+    pub fn promote(&self, node: &str) {
+        let node = if node == "alpha" {
+            &self.alpha
+        } else {
+            &self.beta
+        };
+        super::wait_until(&format!("{} is promoted", node.name()), || {
+            let output = node.verb("primary");
+            super::unless(output.code == Some(0), || output.text())
+        });
+    }
+
     /// A node by its name.
     ///
     /// # Panics
