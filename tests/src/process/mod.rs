@@ -11,6 +11,7 @@
 //! | `load` | verified writing in the background |
 //! | `bystander` | a client that must not notice what is done to others |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
+//! | `torture` | rounds of random harm |
 //! | `program` | other people's programs, with a deadline |
 //! | `chance` | a sequence of numbers from a seed |
 //! | `skip` | tests that cannot run here |
@@ -25,6 +26,7 @@ mod proxy;
 mod setup;
 mod skip;
 mod status;
+mod torture;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +41,7 @@ pub use proxy::Proxy;
 pub use setup::{Meta, Setup};
 pub use skip::{is_root, lacks, skip};
 pub use status::Status;
+pub use torture::{Tally, Torture};
 
 /// Waits until something is so.
 ///
