@@ -292,7 +292,7 @@ impl Torture {
             if !node.is_started() {
                 node.start();
             }
-            node.ok("connect");
+            node.ok("up");
         }
     }
 
