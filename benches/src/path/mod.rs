@@ -140,13 +140,12 @@ fn check_tools(plan: &Plan) -> Result<(), String> {
 fn measure(plan: &Plan, targets: &mut [(&'static str, Box<dyn Target>)]) -> Vec<Sample> {
     let mut samples = Vec::new();
     for round in 0..plan.rounds {
-        for job in &plan.jobs {
-            targets.rotate_left(1);
-            if round % 2 == 1 {
-                targets.reverse();
-            }
+        for (at, job) in plan.jobs.iter().enumerate() {
             eprint!("round {} of {}, {}:", round + 1, plan.rounds, job.name);
-            for (name, target) in &mut *targets {
+            for index in order(targets.len(), at, round) {
+                let Some((name, target)) = targets.get_mut(index) else {
+                    continue;
+                };
                 match sample::take(target.as_mut(), job, plan.bytes, plan.seconds, round) {
                     Ok(figures) => {
                         eprint!(" {name} {:.0}/s", figures.measured.per_second());
@@ -164,6 +163,18 @@ fn measure(plan: &Plan, targets: &mut [(&'static str, Box<dyn Target>)]) -> Vec<
         }
     }
     samples
+}
+
+/// Who comes when: each round of a job begins with the next target, and every second round goes
+/// backwards.
+fn order(targets: usize, job: usize, round: u64) -> Vec<usize> {
+    let round = usize::try_from(round).unwrap_or_default();
+    let mut order: Vec<usize> = (0..targets).collect();
+    order.rotate_left((job + round / 2) % targets.max(1));
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// Stops every target, and says what the comparison of its replicas found.
@@ -243,3 +254,18 @@ usage: rbd-bench [path] [OPTIONS]
 ";
 
 const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn over_the_rounds_every_target_has_every_place() {
+        for place in 0..3 {
+            let mut seen: Vec<usize> = (0..6).map(|round| order(3, 1, round)[place]).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 0, 1, 1, 2, 2], "place {place}");
+        }
+        assert_ne!(order(2, 0, 0), order(2, 0, 1));
+    }
+}
