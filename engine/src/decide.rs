@@ -121,9 +121,10 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
         return Verdict::NoSync;
     }
     // Something may differ. The source is, in this order: the Primary; the node that was not
-    // interrupted since both were in sync; the crashed Primary; the one that knows what it wrote;
-    // and when nothing tells them apart, the lower node number.
-    let claims: [(bool, bool); 4] = [
+    // interrupted since both were in sync; the one that was, but kept its power (B7); the crashed
+    // Primary; the one that knows what it wrote; and when nothing tells them apart, the lower node
+    // number.
+    let claims: [(bool, bool); 5] = [
         (
             own.hello.role == Role::Primary,
             peer.hello.role == Role::Primary,
@@ -132,6 +133,7 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
             own.hello.seen_incarnation != 0,
             peer.hello.seen_incarnation != 0,
         ),
+        (s.kept_power, p.kept_power),
         (s.crashed_primary, p.crashed_primary),
         (s.dirty_blocks > 0, p.dirty_blocks > 0),
     ];

@@ -41,6 +41,7 @@ pub(crate) struct LocalDisk {
     unwritten: BTreeMap<u32, u8>,
     bitmap_sequence: u64,
     crashed_primary: bool,
+    kept_power: bool,
 }
 
 /// Why a disk cannot be taken.
@@ -97,6 +98,7 @@ impl LocalDisk {
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
+        let kept_power = superblock.boot_id == boot;
         superblock.boot_id = boot;
         let mut unwritten: BTreeMap<u32, u8> =
             (0..intent.block_count()).map(|block| (block, 1)).collect();
@@ -118,6 +120,7 @@ impl LocalDisk {
             unwritten,
             bitmap_sequence: image.bitmap_sequence,
             crashed_primary,
+            kept_power,
         };
         local.intent.rewrite_all();
         Ok((local, bitmaps))
@@ -156,6 +159,11 @@ impl LocalDisk {
     /// This node was Primary when it was last interrupted.
     pub(crate) fn crashed_primary(&self) -> bool {
         self.crashed_primary
+    }
+
+    /// This disk was attached before in this boot of the host, so its cache has not been lost.
+    pub(crate) fn kept_power(&self) -> bool {
+        self.kept_power
     }
 
     /// The generation since which the bitmap towards this peer counts.

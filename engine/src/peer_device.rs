@@ -21,7 +21,7 @@ pub(crate) struct PeerDevice {
     /// Blocks the peer may lack or have otherwise.
     pub(crate) bitmap: Bitmap,
     /// Writes the peer has acknowledged and not yet made durable, oldest first (B5).
-    pub(crate) unstable: VecDeque<(u64, ByteRange)>,
+    pub(crate) unstable: VecDeque<Unstable>,
     pub(crate) next_unstable: u64,
     /// Pages on disk that mark unstable blocks as dirty, to be safe.
     pub(crate) saved_with_unstable: BTreeSet<u32>,
@@ -33,6 +33,16 @@ pub(crate) struct PeerDevice {
     pub(crate) resync_started: Time,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+}
+
+/// What a peer has acknowledged and not yet made durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unstable {
+    /// Counts up, so that a barrier can say what it covers.
+    sequence: u64,
+    pub(crate) range: ByteRange,
+    /// It was resync data, which the end of the resync makes durable.
+    is_resync: bool,
 }
 
 /// This node's part when it is the source of a resync.
@@ -136,26 +146,44 @@ impl PeerDevice {
     }
 
     /// The peer acknowledged this range without making it durable.
-    pub(crate) fn note_unstable(&mut self, range: ByteRange) {
+    pub(crate) fn note_unstable(&mut self, range: ByteRange, is_resync: bool) {
         self.next_unstable += 1;
-        self.unstable.push_back((self.next_unstable, range));
+        self.unstable.push_back(Unstable {
+            sequence: self.next_unstable,
+            range,
+            is_resync,
+        });
     }
 
     /// Everything noted so far up to this point has been made durable.
     pub(crate) fn retire_unstable(&mut self, up_to: u64) {
-        while let Some((sequence, _)) = self.unstable.front()
-            && *sequence <= up_to
+        while let Some(first) = self.unstable.front().copied()
+            && first.sequence <= up_to
         {
-            let Some((_, range)) = self.unstable.pop_front() else {
-                return;
-            };
-            for page in [
-                page_of(range.offset),
-                page_of(range.end().saturating_sub(1)),
-            ] {
-                if self.saved_with_unstable.remove(&page) {
-                    self.bitmap.note_unsaved(page);
-                }
+            self.unstable.pop_front();
+            self.save_again(first.range);
+        }
+    }
+
+    /// The resync is over, and the peer has made all of its data durable.
+    pub(crate) fn retire_resynced(&mut self) {
+        let all = core::mem::take(&mut self.unstable);
+        let (resynced, rest) = all.into_iter().partition(|entry| entry.is_resync);
+        self.unstable = rest;
+        let resynced: VecDeque<Unstable> = resynced;
+        for entry in resynced {
+            self.save_again(entry.range);
+        }
+    }
+
+    /// Pages that were saved with marks for this range may be saved without.
+    fn save_again(&mut self, range: ByteRange) {
+        for page in [
+            page_of(range.offset),
+            page_of(range.end().saturating_sub(1)),
+        ] {
+            if self.saved_with_unstable.remove(&page) {
+                self.bitmap.note_unsaved(page);
             }
         }
     }
@@ -164,8 +192,8 @@ impl PeerDevice {
     /// any.
     pub(crate) fn mark_unstable_dirty(&mut self) -> bool {
         let any = !self.unstable.is_empty();
-        for (_, range) in core::mem::take(&mut self.unstable) {
-            self.bitmap.set_touched(range);
+        for entry in core::mem::take(&mut self.unstable) {
+            self.bitmap.set_touched(entry.range);
         }
         any
     }

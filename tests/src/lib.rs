@@ -2,7 +2,11 @@
 //!
 //! - [`simulation`]: two engines, their disks and the network between them on virtual time; one
 //!   seed decides everything.
-//! - [`check`]: what must hold, as code that knows nothing of the engine's inner state.
+//! - [`process`]: real daemons under real clients, and everything bad that can happen to them.
+//! - [`check`]: what must hold, as code that knows nothing of the programs' inner state.
+//! - [`nbd_client`]: a client that knows exactly what it was promised.
 
 pub mod check;
+pub mod nbd_client;
+pub mod process;
 pub mod simulation;

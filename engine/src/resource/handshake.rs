@@ -47,6 +47,11 @@ impl<B: Clone> Resource<B> {
     }
 
     fn is_ready_to_greet(&self, node: NodeId) -> bool {
+        // A promotion being recorded can no longer be refused: a greeting that still said Secondary
+        // could make a Primary the target (D7).
+        if self.is_recording_promotion() {
+            return false;
+        }
         self.volumes.values().all(|volume| {
             let quiet = !volume.peer_writes.values().any(|write| write.peer == node);
             quiet && volume.local.as_ref().is_none_or(LocalDisk::is_settled)
@@ -304,6 +309,7 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
         dirty_blocks: peer.map_or(0, |peer| peer.bitmap.count()),
         crashed_primary: local.is_some_and(LocalDisk::crashed_primary),
         was_resync_target: volume.disk == DiskState::Inconsistent,
+        kept_power: local.is_some_and(LocalDisk::kept_power),
     }
 }
 

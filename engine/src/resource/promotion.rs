@@ -112,6 +112,11 @@ impl<B: Clone> Resource<B> {
         }
     }
 
+    /// Whether the superblocks are being written for a promotion, which is then certain.
+    pub(super) fn is_recording_promotion(&self) -> bool {
+        self.promotion.as_ref().is_some_and(|step| step.recording)
+    }
+
     /// Takes a promotion as far as it can go.
     pub(super) fn advance_promotion(&mut self) {
         let Some(step) = &self.promotion else { return };

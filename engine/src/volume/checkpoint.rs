@@ -218,9 +218,9 @@ impl<B: Clone> Volume<B> {
             let mut words = peer.bitmap.page(page);
             peer.bitmap.note_saving(page);
             // What the peer has acknowledged and not made durable stays marked on disk (B5, B10).
-            for (_, range) in &peer.unstable {
+            for range in peer.unstable.iter().map(|entry| entry.range) {
                 if page_of(range.offset) <= page && page <= page_of(range.end()) {
-                    set_in_copy(&mut words, page, *range);
+                    set_in_copy(&mut words, page, range);
                     peer.saved_with_unstable.insert(page);
                 }
             }

@@ -312,7 +312,7 @@ impl<B: Clone> Volume<B> {
             return Err("a resync acknowledgement while this node is not the source");
         }
         peer.bitmap.clear_covered(range);
-        peer.note_unstable(range);
+        peer.note_unstable(range, true);
         Ok(())
     }
 
@@ -340,6 +340,7 @@ impl<B: Clone> Volume<B> {
             return Err("the end of a resync while blocks are still missing");
         }
         peer.peer_disk = DiskState::UpToDate;
+        peer.retire_resynced();
         self.note_in_sync(node, cx);
         cx.report(
             Level::Info,

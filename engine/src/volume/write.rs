@@ -227,7 +227,7 @@ impl<B: Clone> Volume<B> {
         if let Some(peer) = self.peers.get_mut(&node)
             && !write.fua
         {
-            peer.note_unstable(write.range);
+            peer.note_unstable(write.range, false);
         }
         self.try_finish_write(id, cx);
         true

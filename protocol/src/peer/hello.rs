@@ -56,6 +56,9 @@ pub struct HelloVolume {
     pub crashed_primary: bool,
     /// It was a resync target when it was last interrupted or still is.
     pub was_resync_target: bool,
+    /// Its disk was attached before in this boot of its host: what it had acknowledged, it still
+    /// has, even if its daemon was restarted.
+    pub kept_power: bool,
 }
 
 impl Hello {
@@ -114,6 +117,7 @@ impl HelloVolume {
         out.u8(self.disk.number());
         out.u8(u8::from(self.crashed_primary));
         out.u8(u8::from(self.was_resync_target));
+        out.u8(u8::from(self.kept_power));
         out.u64(self.dirty_blocks);
         out.u64(self.current.0);
         out.u64(self.bitmap.0);
@@ -132,6 +136,7 @@ impl HelloVolume {
             .ok_or_else(|| reader.malformed("unknown disk state"))?;
         let crashed_primary = reader.flag()?;
         let was_resync_target = reader.flag()?;
+        let kept_power = reader.flag()?;
         let dirty_blocks = reader.u64()?;
         let current = GenerationId(reader.u64()?);
         let bitmap = GenerationId(reader.u64()?);
@@ -154,6 +159,7 @@ impl HelloVolume {
             dirty_blocks,
             crashed_primary,
             was_resync_target,
+            kept_power,
         })
     }
 }

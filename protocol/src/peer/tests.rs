@@ -26,6 +26,7 @@ fn hello() -> Hello {
             dirty_blocks: 5,
             crashed_primary: true,
             was_resync_target: false,
+            kept_power: true,
         }],
     }
 }

@@ -112,9 +112,9 @@ impl Clients {
         )
     }
 
-    /// Whether no request is in the engine.
-    pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty()
+    /// How many requests are in the engine.
+    pub(super) fn in_flight(&self) -> usize {
+        self.pending.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -111,9 +111,9 @@ impl Disks {
         self.forget_if_empty(volume);
     }
 
-    /// Whether no action waits for the kernel.
-    pub(super) fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+    /// How many actions have not finished.
+    pub(super) fn in_flight(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Starts a disk action. An event is returned if it is over at once.

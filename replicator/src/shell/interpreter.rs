@@ -173,11 +173,11 @@ impl Interpreter {
         let mut over = std::mem::take(&mut self.over);
         let start = Instant::now();
         let wait = self.wait(start);
-        self.ring.turn(wait, &mut over)?;
+        let was_interrupted = self.ring.turn(wait, &mut over)?;
         let end = Instant::now();
         self.now = self.time(end);
-        if let Wait::Until { spin, .. } = wait {
-            self.pace.waited(end - start, spin, end);
+        if wait != Wait::No {
+            self.pace.waited(end - start, was_interrupted, end);
         }
         for completion in over.drain(..) {
             self.completed(completion);
@@ -206,7 +206,7 @@ impl Interpreter {
         }
     }
 
-    fn wait(&mut self, start: Instant) -> Wait {
+    fn wait(&self, start: Instant) -> Wait {
         let ending = match self.ending {
             Ending::No | Ending::Over => None,
             Ending::Finishing { until }
@@ -225,8 +225,8 @@ impl Interpreter {
         if limit == Some(Duration::ZERO) {
             return Wait::No;
         }
-        let is_expecting = !self.disks.is_idle() || !self.clients.is_idle();
-        let spin = self.pace.spin(is_expecting, start);
+        let in_flight = self.disks.in_flight() + self.clients.in_flight();
+        let spin = self.pace.spin(in_flight, start);
         Wait::Until {
             limit,
             spin: limit.map_or(spin, |limit| limit.min(spin)),
@@ -529,7 +529,8 @@ impl Interpreter {
     }
 
     fn advance_ending(&mut self) {
-        let is_quiet = self.disks.is_idle() && self.links.is_empty() && self.clients.is_empty();
+        let is_quiet =
+            self.disks.in_flight() == 0 && self.links.is_empty() && self.clients.is_empty();
         match self.ending {
             Ending::No | Ending::Over => {}
             Ending::Finishing { until } => {

@@ -1,9 +1,9 @@
 //! When to look for completions a little longer before going to sleep.
 //!
 //! Going to sleep and being woken costs more than a fast disk or a near peer takes. So while
-//! something is expected soon, and completions have lately come soon, the loop looks again and
-//! again for a bounded time. It never does so when idle, nor where it would take the only
-//! processor from the one it waits for.
+//! little is in flight and completions have lately come soon, the loop looks again and again for a
+//! bounded time. It does not when idle; nor with much in flight, when there is always something
+//! to do and waking up late makes larger batches; nor where others want the processor.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub(super) struct Pace {
     is_allowed: bool,
     /// How long completions lately let wait, smoothed.
     usual_wait: Duration,
-    /// Not before this time again: the last look was cut short by another thread.
+    /// Until then the processor is left to the others who want it.
     not_before: Option<Instant>,
 }
 
@@ -27,33 +27,35 @@ impl Pace {
         }
     }
 
-    /// How long to look before sleeping, now that `is_expecting` operations to complete.
-    pub(super) fn spin(&mut self, is_expecting: bool, now: Instant) -> Duration {
-        if !self.is_allowed || !is_expecting || self.usual_wait > LIMIT {
-            return Duration::ZERO;
+    /// How long to look before sleeping, with so many operations and requests in flight.
+    pub(super) fn spin(&self, in_flight: usize, now: Instant) -> Duration {
+        let is_worth_it = (1..=DEPTH).contains(&in_flight) && self.usual_wait <= LIMIT;
+        let is_free = self.not_before.is_none_or(|time| now >= time);
+        if self.is_allowed && is_worth_it && is_free {
+            LIMIT
+        } else {
+            Duration::ZERO
         }
-        if self.not_before.is_some_and(|time| now < time) {
-            return Duration::ZERO;
-        }
-        LIMIT
     }
 
-    /// A wait is over: it took so long, and `spun` of it was to be spent looking.
-    pub(super) fn waited(&mut self, waited: Duration, spun: Duration, end: Instant) {
-        if !spun.is_zero() && waited > LIMIT * 20 {
+    /// A wait of this length is over; `was_interrupted` if another thread took the processor
+    /// from one that looked.
+    pub(super) fn waited(&mut self, waited: Duration, was_interrupted: bool, end: Instant) {
+        if was_interrupted {
             self.not_before = Some(end + PAUSE);
         }
-        // Never below a part of the limit, so that a few long waits end the looking.
-        let waited = waited.clamp(Duration::ZERO, LONG);
-        self.usual_wait = (self.usual_wait * 7 + waited) / 8;
+        self.usual_wait = (self.usual_wait * 7 + waited.min(LONG)) / 8;
     }
 }
 
-/// Longest look. Measured: halves the latency of single requests for a tenth more processor time.
+/// Longest look. On an idle machine it halves the latency of single requests.
 const LIMIT: Duration = Duration::from_micros(50);
 
 /// What counts as long, so that one long pause is forgotten after a few short ones.
 const LONG: Duration = Duration::from_micros(200);
+
+/// With more in flight than this there is no hurry. A single replicated write counts as two.
+const DEPTH: usize = 4;
 
 /// After a look during which another thread took the processor.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -107,27 +107,29 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Hands everything started to the kernel, waits as told and collects what is over.
-    pub(super) fn turn(&mut self, wait: Wait, over: &mut Vec<Completion<T>>) -> io::Result<()> {
+    /// Hands everything started to the kernel, waits as told and collects what is over. Whether
+    /// another thread took the processor while looking.
+    pub(super) fn turn(&mut self, wait: Wait, over: &mut Vec<Completion<T>>) -> io::Result<bool> {
         while let Some(entry) = self.backlog.front().cloned() {
             if !self.push(&entry) {
                 break;
             }
             self.backlog.pop_front();
         }
+        let mut was_interrupted = false;
         match wait {
             Wait::No => self.enter(0, None)?,
             Wait::Until { limit, spin } => {
-                if spin.is_zero() || !self.spin(spin)? {
-                    let want = usize::from(self.ring.completion().is_empty());
-                    self.enter(want, limit)?;
-                } else {
-                    self.enter(0, None)?;
+                if !spin.is_zero() {
+                    was_interrupted = self.spin(spin)?;
                 }
+                let has_some =
+                    !self.ring.completion().is_empty() || self.ring.submission().taskrun();
+                self.enter(usize::from(!has_some), limit)?;
             }
         }
         self.collect(over);
-        Ok(())
+        Ok(was_interrupted)
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
@@ -145,7 +147,8 @@ impl<T> Ring<T> {
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
-    /// Looks for completions without sleeping. Whether there are any.
+    /// Looks for completions without sleeping, until there are some or the time is up. Whether
+    /// that took so long that another thread must have had the processor.
     fn spin(&mut self, limit: Duration) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
             self.enter(0, None)?;
@@ -155,11 +158,10 @@ impl<T> Ring<T> {
             for _ in 0..SPINS_PER_LOOK {
                 std::hint::spin_loop();
             }
-            if !self.ring.completion().is_empty() || self.ring.submission().taskrun() {
-                return Ok(true);
-            }
-            if start.elapsed() >= limit {
-                return Ok(false);
+            let spent = start.elapsed();
+            let is_over = !self.ring.completion().is_empty() || self.ring.submission().taskrun();
+            if is_over || spent >= limit {
+                return Ok(spent >= limit * 2);
             }
         }
     }

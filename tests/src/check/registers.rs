@@ -135,13 +135,14 @@ impl Registers {
     }
 
     /// Whether a disk with this content holds everything that was acknowledged.
-    pub fn is_current(&self, mut content: impl FnMut(u64) -> u64) -> bool {
-        self.sectors.iter().all(|(sector, register)| {
-            register.lo == 0
-                || register
-                    .explain(*sector, content(*sector), register.lo)
-                    .is_ok()
-        })
+    ///
+    /// # Errors
+    /// Names the first sector that does not.
+    pub fn is_current(&self, mut content: impl FnMut(u64) -> u64) -> Result<(), String> {
+        for (sector, register) in self.sectors.iter().filter(|(_, register)| register.lo > 0) {
+            register.explain(*sector, content(*sector), register.lo)?;
+        }
+        Ok(())
     }
 
     /// Acknowledged and abandoned writes so far.

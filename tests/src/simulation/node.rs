@@ -38,8 +38,6 @@ pub(super) struct Node {
     /// Wants a link.
     pub(super) seeking: bool,
     pub(super) openers: u32,
-    /// This process has been in sync with the peer.
-    pub(super) witness: bool,
     /// The process is to die in the middle of what it does next.
     pub(super) dies_next: bool,
     /// The generation durable on the disk and those before it, newest first.
@@ -80,7 +78,6 @@ impl Node {
             attached: false,
             seeking: false,
             openers: 0,
-            witness: false,
             dies_next: false,
             generations: Vec::new(),
         }
@@ -102,7 +99,6 @@ impl Node {
         self.attached = false;
         self.seeking = false;
         self.openers = 0;
-        self.witness = false;
         self.dies_next = false;
     }
 

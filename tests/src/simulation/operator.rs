@@ -119,7 +119,6 @@ impl World {
             (Wish::Attach, Err(refusal)) => {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
-            (Wish::SkipSync, Ok(_)) => self.set_up = true,
             _ => {}
         }
     }
@@ -194,7 +193,12 @@ impl World {
         current.is_some_and(|current| !self.nodes[other].generations.contains(current))
     }
 
-    pub(super) fn holds_everything(&self, node: usize) -> bool {
+    fn holds_everything(&self, node: usize) -> bool {
+        self.missing(node).is_ok()
+    }
+
+    /// Something acknowledged that the node's disk does not hold.
+    pub(super) fn missing(&self, node: usize) -> Result<(), String> {
         let disk = &self.nodes[node].disk;
         self.registers.is_current(|sector| disk.content(sector))
     }
@@ -300,10 +304,11 @@ impl World {
         self.nodes[node].disk.power_loss(&mut self.random);
         self.nodes[node].boot += 1;
         let other = 1 - node;
-        let survivor = self.nodes[other].engine.is_some()
-            && self.nodes[other].witness
-            && !self.is_newer(node, other)
-            && self.holds_everything(other);
+        let survivor = !self.is_newer(node, other) && self.holds_everything(other);
+        if self.is_traced() {
+            let lost = self.missing(node);
+            self.note(|| format!("held everything: {held}, afterwards: {lost:?}, the peer survives with everything: {survivor}"));
+        }
         if held && !survivor {
             self.note(|| "nobody holds everything any more".into());
             self.registers.caches_lost();

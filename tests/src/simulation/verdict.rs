@@ -63,13 +63,7 @@ impl World {
         if !self.is_in_sync() {
             return;
         }
-        for node in &mut self.nodes {
-            node.witness = true;
-        }
-        let idle = self.operations.is_empty()
-            && self.packets_under_way == 0
-            && self.nodes.iter().all(|node| node.disk.is_idle());
-        if idle {
+        if self.is_idle() {
             self.compare();
         }
     }
@@ -109,6 +103,8 @@ impl World {
         if !self.is_in_sync() {
             return Err(self.fail("the first synchronisation does not end".into()));
         }
+        // What makes the nodes no longer just created need not be durable when it is answered.
+        self.run_until(self.now + SECOND)?;
         self.set_up = true;
         self.check_at_leisure();
         Ok(())
@@ -164,15 +160,22 @@ impl World {
             let text = self.describe_illness();
             return Err(self.fail(text));
         }
-        let before = self.report.comparisons;
-        self.check_at_leisure();
-        if self.report.comparisons == before {
+        let limit = self.now + SECOND * 10;
+        self.run_while(limit, |world| !world.is_idle())?;
+        if !self.is_idle() {
             return Err(self.fail("L1: never idle although nobody asks for anything".into()));
         }
+        self.compare();
         if let Some(text) = self.failure.take() {
             return Err(self.fail(text));
         }
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.operations.is_empty()
+            && self.packets_under_way == 0
+            && self.nodes.iter().all(|node| node.disk.is_idle())
     }
 
     fn read_everything(&mut self) -> Result<(), Failure> {
@@ -199,6 +202,9 @@ impl World {
         let now = self.time();
         let mut text = String::from("L1: not healed after all faults have stopped:");
         for node in &self.nodes {
+            if let Err(missing) = self.missing(node.index) {
+                text += &format!(" [node {} lacks {missing}]", node.index);
+            }
             match node.status(now) {
                 None => text += &format!(" [node {} is down]", node.index),
                 Some(status) => {

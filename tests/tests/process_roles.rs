@@ -1,0 +1,129 @@
+//! Who may be Primary, who may be a client, and how a split brain ends: with DRBD's texts.
+
+use rbd_tests::nbd_client::{Error, REP_ERR_POLICY, REP_ERR_UNKNOWN};
+use rbd_tests::process::{LoadOptions, Pair, Setup};
+
+#[test]
+fn a_secondary_refuses_clients_and_names_the_primary() {
+    let pair = Pair::primary(Setup::default());
+    let Err(Error::Refused { kind, text }) = pair.beta.try_open(0) else {
+        panic!("a Secondary did not refuse a client");
+    };
+    assert_eq!(kind, REP_ERR_POLICY, "{text}");
+    assert!(
+        text.contains("Secondary") && text.contains("alpha"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_export_is_refused_as_unknown() {
+    let pair = Pair::primary(Setup::default());
+    let Err(Error::Refused { kind, .. }) = pair.alpha.try_open(7) else {
+        panic!("volume 7 does not exist");
+    };
+    assert_eq!(kind, REP_ERR_UNKNOWN);
+}
+
+#[test]
+fn nobody_is_promoted_without_good_data() {
+    let mut pair = Pair::new(Setup::default());
+    pair.bring_up();
+    let text = pair.alpha.refused("primary", 17);
+    let expected = "r0: State change failed: (-2) Need access to UpToDate data";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn there_is_one_primary_only() {
+    let pair = Pair::primary(Setup::default());
+    for words in ["primary", "primary --force"] {
+        let text = pair.beta.refused(words, 11);
+        let expected = "State change failed: (-1) Multiple primaries not allowed by config";
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_primary_with_clients_is_not_demoted() {
+    let pair = Pair::primary(Setup::default());
+    let client = pair.alpha.open();
+    for words in ["secondary", "down"] {
+        let text = pair.alpha.refused(words, 11);
+        let expected = "State change failed: (-12) Device is held open by someone";
+        assert!(text.contains(expected), "{text}");
+    }
+    drop(client);
+    pair.demote("alpha");
+}
+
+#[test]
+fn a_forced_demotion_ends_the_clients_and_loses_nothing() {
+    let mut pair = Pair::primary(Setup::default());
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(300);
+    pair.alpha.ok("secondary --force");
+    drop(load.join(&mut pair.ledger));
+    pair.beta.ok("primary");
+    pair.verify("beta");
+    pair.finish();
+}
+
+#[test]
+fn two_primaries_are_a_split_brain_which_the_loser_s_consent_heals() {
+    let mut pair = Pair::primary(Setup::default().proxied());
+    split(&mut pair);
+    pair.mend();
+    for node in [&pair.alpha, &pair.beta] {
+        node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
+    }
+    heal(pair);
+}
+
+#[test]
+fn changes_on_both_sides_are_a_split_brain_even_between_secondaries() {
+    let mut pair = Pair::primary(Setup::default().proxied());
+    split(&mut pair);
+    pair.demote("alpha");
+    pair.demote("beta");
+    pair.mend();
+    for node in [&pair.alpha, &pair.beta] {
+        let status = node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
+        let note = status.note().to_lowercase();
+        assert!(note.contains("split") && note.contains("brain"), "{note}");
+        assert!(
+            node.log().contains("Split-Brain detected"),
+            "{}",
+            node.log()
+        );
+    }
+    heal(pair);
+}
+
+/// Both write while they cannot see each other. The ledger follows alpha.
+fn split(pair: &mut Pair) {
+    pair.cut();
+    for node in [&pair.alpha, &pair.beta] {
+        node.wait_for("alone", |status| !status.is_connected());
+    }
+    pair.beta.ok("primary");
+    let mut client = pair.beta.open();
+    for at in 0..16 {
+        client.write(at << 20, &[5; 4096]).expect("a write");
+    }
+    drop(client.disconnect());
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(300);
+    load.stop(&mut pair.ledger).assert_undisturbed();
+}
+
+fn heal(mut pair: Pair) {
+    pair.demote("beta");
+    pair.beta.ok("connect --discard-my-data");
+    pair.alpha.ok("connect");
+    pair.wait_in_sync();
+    assert_eq!(pair.beta.status().role(), "Secondary");
+    pair.alpha.ok("primary");
+    pair.verify("alpha");
+    pair.finish();
+}
