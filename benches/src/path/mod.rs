@@ -55,6 +55,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         bytes: plan.bytes,
         programs: &programs,
     };
+    let file_system = file_system(&plan.parent);
+    if file_system == "tmpfs" {
+        eprintln!("{} is on tmpfs: no disk is measured", plan.parent.display());
+    }
     eprintln!("making {} and filling their files", plan.targets.join(", "));
     let mut targets = Vec::new();
     for name in &plan.targets {
@@ -68,8 +72,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         rounds: plan.rounds,
         seconds: plan.seconds,
         bytes: plan.bytes,
+        versions: versions(&plan),
         network: network.words(),
-        file_system: file_system(&plan.parent),
+        file_system,
         replicas,
     };
     drop(place);
@@ -229,6 +234,14 @@ fn own_directory() -> Result<PathBuf, String> {
         env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))?;
     let directory = program.parent().ok_or("my own program is nowhere")?;
     Ok(directory.to_path_buf())
+}
+
+fn versions(plan: &Plan) -> Vec<String> {
+    let mut versions = vec![fio::version()];
+    if plan.targets.contains(&target::QUORUM) {
+        versions.push(target::quorum_version());
+    }
+    versions
 }
 
 fn file_system(directory: &Path) -> String {
