@@ -201,6 +201,11 @@ impl<B> Context<B> {
         }
     }
 
+    /// Whether the timer will fire.
+    pub(crate) fn is_wake_pending(&self) -> bool {
+        self.wake.is_some()
+    }
+
     /// The timer has fired: no wake-up is pending any more.
     pub(crate) fn timer_fired(&mut self) {
         self.wake = None;

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
 use crate::connection::Connection;
@@ -113,6 +114,7 @@ impl<B: Clone> Resource<B> {
     /// Takes one event and appends what is to be done about it.
     pub fn handle(&mut self, now: Time, event: Event<B>, actions: &mut Vec<Action<B>>) {
         self.cx.now = self.cx.now.max(now);
+        let routine = is_routine(&event);
         match event {
             Event::Request {
                 id,
@@ -160,8 +162,22 @@ impl<B: Clone> Resource<B> {
                 }
             }
         }
-        self.settle();
+        if !routine || self.has_loose_ends() {
+            self.settle();
+        }
         actions.append(&mut self.cx.out);
+    }
+
+    /// Whether the event just handled may let something else go on, or a deadline is not watched.
+    /// In steady state there is nothing, and looking for it would cost more than the event.
+    fn has_loose_ends(&self) -> bool {
+        self.volumes
+            .values()
+            .any(|volume| volume.unsettled || volume.renegotiate)
+            || self.promotion.is_some()
+            || self.demotion.is_some()
+            || self.stop != Stop::No
+            || !self.cx.is_wake_pending()
     }
 
     /// Lets everything that waits go on as far as it can.
@@ -382,5 +398,27 @@ impl<B: Clone> Resource<B> {
         self.volumes
             .values()
             .all(|volume| volume.local.is_none() || volume.checkpoint == Checkpoint::Done)
+    }
+}
+
+/// Whether the event is one of those that make up a request in steady state. What such an event
+/// unsettles, it says.
+fn is_routine<B>(event: &Event<B>) -> bool {
+    match event {
+        Event::Request { .. } | Event::DiskDone { .. } => true,
+        Event::Packet { packet, .. } => matches!(
+            packet,
+            Packet::Write { .. }
+                | Packet::Zero { .. }
+                | Packet::Flush { .. }
+                | Packet::WriteAck { .. }
+                | Packet::FlushAck { .. }
+        ),
+        Event::MetaDone { .. }
+        | Event::LinkUp { .. }
+        | Event::LinkDown { .. }
+        | Event::Timer
+        | Event::Command { .. }
+        | Event::Openers { .. } => false,
     }
 }

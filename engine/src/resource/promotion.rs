@@ -367,6 +367,9 @@ impl<B: Clone> Resource<B> {
 
     /// Takes a demotion as far as it can go.
     pub(super) fn advance_demotion(&mut self) {
+        if self.demotion.is_none() {
+            return;
+        }
         let quiet = self.volumes.values().all(super::Volume::is_quiet);
         let settled = self
             .volumes
