@@ -41,6 +41,7 @@ pub(super) fn document(
             "seconds": setting.seconds,
             "bytes": setting.bytes,
             "versions": setting.versions,
+            "warnings": setting.warnings,
             "network": setting.network,
             "file_system": setting.file_system,
             "replicas": setting.replicas,

@@ -20,6 +20,8 @@ pub(super) struct Setting {
     pub(super) bytes: u64,
     /// Versions of other people's programs that took part.
     pub(super) versions: Vec<String>,
+    /// What a reader must know lest a figure mislead.
+    pub(super) warnings: Vec<String>,
     /// What joined the nodes.
     pub(super) network: &'static str,
     /// What the files were on.
@@ -128,6 +130,9 @@ fn write_setting(out: &mut String, setting: &Setting, samples: &[Sample]) -> std
         setting.seconds,
         samples.len()
     )?;
+    for warning in &setting.warnings {
+        writeln!(out, "- **{warning}**")?;
+    }
     if let Some(foreign) = foreign {
         writeln!(
             out,
