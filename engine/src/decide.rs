@@ -98,11 +98,24 @@ fn compare(own: Side<'_>, peer: Side<'_>) -> Verdict {
         p.history.contains(&s.current),
         s.history.contains(&p.current),
     ) {
-        (true, false) => Verdict::Target { full: true },
-        (false, true) => Verdict::Source { full: true },
+        (true, false) => Verdict::Target {
+            full: !recorded_since(p, s.current),
+        },
+        (false, true) => Verdict::Source {
+            full: !recorded_since(s, p.current),
+        },
         (true, true) => Verdict::Refuse(Conflict::SplitBrain),
         (false, false) if share_an_ancestor(s, p) => Verdict::Refuse(Conflict::SplitBrain),
         (false, false) => Verdict::Refuse(Conflict::Unrelated),
+    }
+}
+
+/// Whether the volume's bitmap has recorded every change since this older generation was current.
+fn recorded_since(volume: &HelloVolume, generation: GenerationId) -> bool {
+    let age = |id| volume.history.iter().position(|known| *known == id);
+    match (age(generation), age(volume.bitmap)) {
+        (Some(generation), Some(bitmap)) => generation < bitmap,
+        _ => false,
     }
 }
 

@@ -254,6 +254,25 @@ impl LocalDisk {
         });
     }
 
+    /// Records whether the peer, synchronising from here, may have adopted the current generation
+    /// without this node's knowing.
+    pub(crate) fn note_may_have_current(&mut self, peer: NodeId, may: bool) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.change(|superblock| {
+            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
+                entry.flags.connected = may;
+            }
+        });
+    }
+
+    /// Whether the peer may have adopted the current generation: then it does not tell the peer's
+    /// data from what is written here without it.
+    pub(crate) fn may_have_current(&self, peer: NodeId) -> bool {
+        self.slot(peer)
+            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
+            .is_some_and(|entry| entry.flags.connected)
+    }
+
     /// Whatever a crash left undecided has been decided with the peer.
     pub(crate) fn note_interruption_settled(&mut self, is_primary: bool) {
         self.crashed_primary = false;

@@ -208,6 +208,10 @@ impl<B: Clone> Volume<B> {
                 next.pop();
                 continue;
             };
+            if !may_save(peer.replication) {
+                next.pop(); // this node has become the target of a resync in the meantime
+                continue;
+            }
             let Some(page) = peer.bitmap.next_unsaved(from) else {
                 next.pop();
                 continue;
@@ -238,7 +242,14 @@ impl<B: Clone> Volume<B> {
             };
             return;
         }
-        local.intent.cool(&regions, since);
+        // What only a page that must not be written yet would still say stays in the log.
+        let all_saved = self
+            .peers
+            .values()
+            .all(|peer| may_save(peer.replication) || !peer.bitmap.has_unsaved());
+        if all_saved {
+            local.intent.cool(&regions, since);
+        }
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             if self.full_sync_is_over(node)

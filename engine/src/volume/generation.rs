@@ -26,8 +26,20 @@ impl<B: Clone> Volume<B> {
     /// been brought up to date since.
     pub(crate) fn loss_is_recorded(&self, node: rbd_protocol::ids::NodeId) -> bool {
         self.peers.get(&node).is_none_or(|peer| {
-            self.is_behind(peer) || peer.replication == ReplicationState::Established
+            let again = peer.is_mirrored() && self.is_behind(peer);
+            again
+                || self.is_left_behind(peer)
+                || peer.replication == ReplicationState::Established
         })
+    }
+
+    /// Whether data written here without this peer is durably told from what the peer has.
+    pub(crate) fn is_left_behind(&self, peer: &PeerDevice) -> bool {
+        self.is_behind(peer)
+            && self
+                .local
+                .as_ref()
+                .is_some_and(|local| !local.may_have_current(peer.node))
     }
 
     /// Whether it is durable for every peer that does not get writes now that it is behind. Starts
@@ -36,7 +48,7 @@ impl<B: Clone> Volume<B> {
         let all = self
             .peers
             .values()
-            .all(|peer| peer.is_mirrored() || self.is_behind(peer));
+            .all(|peer| peer.is_mirrored() || self.is_left_behind(peer));
         if !all {
             self.leave_absent_peers_behind(cx);
         }
@@ -49,10 +61,11 @@ impl<B: Clone> Volume<B> {
             return;
         }
         let Some(local) = &self.local else { return };
-        let needed = self
-            .peers
-            .values()
-            .any(|peer| !peer.is_mirrored() && local.bitmap_generation(peer.node).is_none());
+        let needed = self.peers.values().any(|peer| {
+            !peer.is_mirrored()
+                && (local.bitmap_generation(peer.node).is_none()
+                    || local.may_have_current(peer.node))
+        });
         if needed {
             self.begin_generation(|peer| !peer.is_mirrored(), cx);
         }
@@ -71,8 +84,9 @@ impl<B: Clone> Volume<B> {
         for peer in self.peers.values_mut().filter(|peer| left_behind(peer)) {
             if local.bitmap_generation(peer.node).is_none() {
                 local.set_bitmap_generation(peer.node, old);
-                peer.behind_since_version = local.version();
             }
+            local.note_may_have_current(peer.node, false);
+            peer.behind_since_version = local.version();
         }
         cx.report(
             Level::Info,

@@ -27,10 +27,9 @@ use crate::peer_device::{Source, SourceRead, Target};
 impl<B: Clone> Volume<B> {
     /// The handshake has made this node the source.
     pub(crate) fn become_source(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
-        let needs_generation = self
-            .local
-            .as_ref()
-            .is_some_and(|local| local.bitmap_generation(node).is_none());
+        let needs_generation = self.local.as_ref().is_some_and(|local| {
+            local.bitmap_generation(node).is_none() || local.may_have_current(node)
+        });
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -46,6 +45,11 @@ impl<B: Clone> Volume<B> {
         }
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
+        }
+        // The target adopts this generation at the end, and its word of that may be lost.
+        if let Some(local) = &mut self.local {
+            local.note_may_have_current(node, true);
+            local.start_metadata(self.number, cx);
         }
         self.unsettled = true;
     }

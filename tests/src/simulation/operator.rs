@@ -18,6 +18,8 @@ pub(super) enum Wish {
     ForcePromote,
     Demote,
     Stop,
+    /// The process ends as soon as nothing is in flight.
+    Exit,
     SkipSync,
     Openers(u32),
 }
@@ -83,12 +85,32 @@ impl World {
                 volume: VOLUME,
                 clear_bitmap: true,
             },
+            Wish::Exit => {
+                self.exit(node);
+                return;
+            }
             Wish::Openers(count) => {
                 self.openers(node, count);
                 return;
             }
         };
         self.command(node, wish, command);
+    }
+
+    fn exit(&mut self, node: usize) {
+        let stopped = self.nodes[node]
+            .engine
+            .as_ref()
+            .is_some_and(rbd_engine::Resource::is_stopped);
+        if stopped {
+            if !self.nodes[node].disk.is_idle() {
+                self.violation(format!("node {node}: stopped with work in flight"));
+            }
+            self.kill(node);
+            return;
+        }
+        let (life, wish) = (self.nodes[node].life, Wish::Exit);
+        self.after_us(1_000, Happening::Order { node, life, wish });
     }
 
     pub(super) fn wish_ended(
@@ -106,15 +128,8 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             (Wish::Stop, Ok(_)) => {
-                // The process ends as soon as nothing is in flight.
-                let stopped = self.nodes[node]
-                    .engine
-                    .as_ref()
-                    .is_some_and(rbd_engine::Resource::is_stopped);
-                if !stopped || !self.nodes[node].disk.is_idle() {
-                    self.violation(format!("node {node}: stopped with work in flight"));
-                }
-                self.kill(node);
+                let wish = Wish::Exit;
+                self.after_us(1, Happening::Order { node, life, wish });
             }
             (Wish::Attach, Err(refusal)) => {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
