@@ -11,6 +11,8 @@
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`loss`] | what is marked when a peer goes out of reach |
+//!
+//! [`state`] decides nothing: it is the snapshot for `status`.
 
 mod barrier;
 mod checkpoint;
