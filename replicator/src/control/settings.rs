@@ -21,7 +21,7 @@ use clap::Parser;
                   Exit codes: 0 stopped as asked, 1 wrong command line, 20 could not start."
 )]
 pub struct Settings {
-    /// Configuration file; only passed on to handlers
+    /// Configuration file; only for handlers, which this version does not run yet
     #[arg(
         short,
         long,
