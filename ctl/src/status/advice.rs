@@ -113,6 +113,12 @@ fn connection_advice(resource: &str, connection: &ConnectionStatus) -> Option<St
         ConnectionState::Disconnecting | ConnectionState::TearDown => {
             ("an orderly disconnect", String::new())
         }
+        ConnectionState::Connecting if connection.is_refused => (
+            "the link was refused",
+            format!(
+                "rbdadm status {resource} on {peer}; compare rbdadm dump {resource} here and there"
+            ),
+        ),
         ConnectionState::Unconnected | ConnectionState::Connecting => (
             "the peer has not been reached",
             format!(

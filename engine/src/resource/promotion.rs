@@ -426,8 +426,19 @@ impl<B: Clone> Resource<B> {
         Ok(())
     }
 
-    /// Takes the end of the resource as far as it can go.
+    /// Takes the end of the resource as far as it can go. A step that starts nothing, as none of
+    /// a volume without a disk does, has no completion that would bring the next one about.
     pub(super) fn advance_stop(&mut self) {
+        loop {
+            let step = core::mem::discriminant(&self.stop);
+            self.advance_stop_by_one_step();
+            if step == core::mem::discriminant(&self.stop) {
+                return;
+            }
+        }
+    }
+
+    fn advance_stop_by_one_step(&mut self) {
         match self.stop {
             Stop::No | Stop::Done => {}
             Stop::Resting(call) => {
