@@ -21,9 +21,9 @@ use crate::console::Color;
     disable_version_flag = true,
     args_override_self = true,
     after_help = "Targets: all, RES, RES/VOLUME, RES:PEER, RES:PEER/VOLUME.\n\
-                  Exit codes: 0 done, 1 usage or unknown target, 5 a wait timed out, 10 configuration \
-                  or failed request, 11 state change refused, 16 no local disk, 17 no UpToDate data, \
-                  20 daemon unreachable, file unreadable or I/O error."
+                  Exit codes: 0 done, 1 usage or unknown target, 5 a wait timed out, \
+                  10 configuration or failed request, 11 state change refused, 16 no local disk, \
+                  17 no UpToDate data, 20 daemon unreachable, file unreadable or I/O error."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -3,6 +3,18 @@
 //! It parses, asks and prints. State lives in the daemon, decisions in the engine; the only things
 //! done here with the own hands are those that happen while a volume is not up, such as
 //! `create-md` (see `offline`).
+//!
+//! | Room | Does |
+//! |---|---|
+//! | `arguments`, `target` | the command line, and what a target on it means |
+//! | [`config`] | the configuration language: from files to what one node has to do |
+//! | `configuration`, `site` | that answer in the form the commands use |
+//! | `command` | each command, from arguments to printed lines |
+//! | `daemon` | one conversation with `rbdd` |
+//! | `offline` | metadata of volumes that are not up |
+//! | `status` | states as text, JSON and advice |
+//! | `check` | mistakes in the configuration and on the machine |
+//! | `session`, `step`, `console`, `failure` | one run: output, dry run, what went wrong, exit code |
 
 use std::ffi::OsString;
 

@@ -2,8 +2,8 @@
 //!
 //! | Room | Holds | Runs on |
 //! |---|---|---|
-//! | [`control`] | command line, control socket, opening of links and NBD connections, life of the daemon | tokio, one thread |
-//! | [`shell`] | per-I/O work of one resource: disks, links, clients | one thread and io_uring per resource |
+//! | [`control`] | the daemon's life, `rbdadm`'s wishes, negotiation of connections | one tokio thread |
+//! | [`shell`] | per-I/O work: disks, links, clients | a thread and an io_uring per resource |
 //! | [`messages`] | what the two say to each other | |
 //!
 //! Nothing here decides about data: decisions are the engine's.

@@ -1,3 +1,5 @@
+//! How findings read, and what is found in what the machine says of itself.
+
 use super::disks::mount_point;
 use super::machine::{io_uring, seccomp};
 use super::secrets;

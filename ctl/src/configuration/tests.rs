@@ -1,3 +1,5 @@
+//! What the daemon is told, from the text of a configuration.
+
 use std::path::Path;
 
 use rbd_protocol::control::{MetaDisk, NbdExport};

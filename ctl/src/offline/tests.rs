@@ -1,3 +1,5 @@
+//! Creating, wiping and showing metadata on files in a temporary directory.
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};

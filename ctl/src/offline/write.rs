@@ -132,8 +132,8 @@ fn loss(area: &Area, layout: &Layout, creator: Creator<'_>, found: &Found) -> St
             "rbd metadata that cannot be read ({error}): whatever of it could be rescued is lost"
         ),
         Found::Drbd { version } => format!(
-            "metadata of DRBD {version}: DRBD's knowledge of this disk's data generations and of what \
-             its peer lacks is lost"
+            "metadata of DRBD {version}: DRBD's knowledge of this disk's data generations and of \
+             what its peer lacks is lost"
         ),
         Found::FileSystem { name, bytes } => file_system_loss(area, layout, name, *bytes),
         Found::Member(name) => format!("a member of {name}: {}", overwritten(area, layout)),
@@ -183,5 +183,5 @@ fn random_number() -> Result<u64, OfflineError> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-const HISTORY_LOST: &str = "its data generations and what its peers lack are forgotten, the data counts as \
-                            Inconsistent and needs a full sync";
+const HISTORY_LOST: &str = "its data generations and what its peers lack are forgotten, \
+                            the data counts as Inconsistent and needs a full sync";

@@ -1,3 +1,5 @@
+//! Text, JSON and advice, of made-up states.
+
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::advice;

@@ -17,7 +17,10 @@ fn index(block: u64) -> usize {
 proptest! {
     #[test]
     fn agrees_with_a_list_of_booleans(
-        steps in prop::collection::vec((any::<bool>(), 0..u64::from(BLOCKS) * 4096, 1..9_000_000_u32), 1..40)
+        steps in prop::collection::vec(
+            (any::<bool>(), 0..u64::from(BLOCKS) * 4096, 1..9_000_000_u32),
+            1..40,
+        )
     ) {
         let data_bytes = u64::from(BLOCKS) * 4096;
         let mut bitmap = Bitmap::new(data_bytes);

@@ -27,9 +27,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn loss_is_recorded(&self, node: rbd_protocol::ids::NodeId) -> bool {
         self.peers.get(&node).is_none_or(|peer| {
             let again = peer.is_mirrored() && self.is_behind(peer);
-            again
-                || self.is_left_behind(peer)
-                || peer.replication == ReplicationState::Established
+            again || self.is_left_behind(peer) || peer.replication == ReplicationState::Established
         })
     }
 

@@ -6,10 +6,13 @@
 //! | [`read`] | when a client's read may start |
 //! | [`barrier`] | what a flush waits for, and what it proves |
 //! | [`peer_write`] | when a peer's write may start |
-//! | [`resync`] | copying what differs |
+//! | [`resync`] | copying what differs: how it begins, and what the source does |
+//! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`loss`] | what is marked when a peer goes out of reach |
+//!
+//! [`state`] decides nothing: it is the snapshot for `status`.
 
 mod barrier;
 mod checkpoint;
@@ -18,6 +21,7 @@ mod loss;
 mod peer_write;
 mod read;
 mod resync;
+mod resync_target;
 mod state;
 mod write;
 
@@ -61,8 +65,8 @@ pub(crate) struct Volume<B> {
     pub(crate) barriers: BTreeMap<u64, Barrier>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) counters: Counters,
-    /// A full checkpoint is worth making at once: a resync has ended, and what is on disk still says
-    /// that blocks are missing.
+    /// A full checkpoint is worth making at once: a resync has ended, and what is on disk still
+    /// says that blocks are missing.
     pub(crate) checkpoint_wanted: bool,
     /// Something changed that may let waiting work go on.
     pub(crate) unsettled: bool,

@@ -1,7 +1,7 @@
 //! The writes that create a metadata area and those that destroy one, as a list for the caller.
 //!
-//! Bitmap blocks are not written: a fresh superblock says full sync for every peer, and a block left
-//! by an earlier area carries another device id, so it reads as misplaced and counts as all dirty.
+//! Bitmap blocks are not written: a fresh superblock says full sync for every peer, and a block
+//! left by an earlier area carries another device id, so it reads as misplaced and counts as all dirty.
 //! Any subset of these writes in any order reads as the new area, as the old one with more marked
 //! than before, or as an error.
 
@@ -19,8 +19,9 @@ pub struct Write {
     pub block: Box<Block>,
 }
 
-/// All writes of a fresh area: both slots of every intent block without a mark, then both superblock
-/// slots. The caller flushes after the last one. Lazy, so that a large volume needs no memory.
+/// All writes of a fresh area: both slots of every intent block without a mark, then both
+/// superblock slots. The caller flushes after the last one. Lazy, so that a large volume needs no
+/// memory.
 ///
 /// # Panics
 /// If the superblock was not made for this layout.

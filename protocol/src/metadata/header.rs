@@ -158,7 +158,8 @@ impl Header {
             .then_some(header)
     }
 
-    /// Whether the header is the one that belongs here; epoch and sequence are the caller's to judge.
+    /// Whether the header is the one that belongs here; epoch and sequence are the caller's to
+    /// judge.
     pub(super) fn expect(
         &self,
         kind: Kind,

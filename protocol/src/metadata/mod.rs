@@ -1,9 +1,9 @@
 //! The on-disk metadata of one volume on one node: bytes ⇄ values, and where each block lies.
 //!
-//! Three kinds of 4 KiB block: the *superblock* (who this is, generations, peers), the *intent log*
-//! (regions that may differ because writes were in flight) and one *dirty bitmap* per peer slot.
-//! Whatever fails to verify is reported as hot, dirty or an error, never as clean. `docs/metadata.md`
-//! has the layout field by field.
+//! Three kinds of 4 KiB block: the *superblock* (who this is, generations, peers), the *intent
+//! log* (regions that may differ because writes were in flight) and one *dirty bitmap* per peer
+//! slot. Whatever fails to verify is reported as hot, dirty or an error, never as clean.
+//! `docs/metadata.md` has the layout field by field.
 //!
 //! Never here: reading or writing a device (the caller hands in a reader and performs the writes),
 //! deciding what a generation means, a clock, or chance.

@@ -76,9 +76,9 @@ impl Window<'_, '_> {
             .and_then(|bytes| bytes.first_chunk().copied()))
     }
 
-    /// The bytes at an offset, or `None` where the device has none. Reads whole 4 KiB blocks, since a
-    /// device opened for direct I/O allows nothing else; only the tail of a device whose size is no
-    /// multiple of that is read short.
+    /// The bytes at an offset, or `None` where the device has none. Reads whole 4 KiB blocks, since
+    /// a device opened for direct I/O allows nothing else; only the tail of a device whose size is
+    /// no multiple of that is read short.
     fn run(&mut self, offset: u64, length: usize) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(end) = offset
             .checked_add(length as u64)

@@ -1,11 +1,12 @@
 //! The superblock's 4096 bytes. The offsets are assigned by hand; `docs/metadata.md` lists them.
 //!
-//! Sectors 1 to 7 each end in a seal (checksum and sequence), and the header seals sector 0. A copy
-//! in which any sector is provably from an earlier write was never written completely, so it is safe
-//! to fall back to the other slot; a copy that merely fails its checksum may have been acknowledged.
+//! Sectors 1 to 7 each end in a seal (checksum and sequence), and the header seals sector 0. A
+//! copy in which any sector is provably from an earlier write was never written completely, so it
+//! is safe to fall back to the other slot; a copy that merely fails its checksum may have been
+//! acknowledged.
 //!
-//! The seal's checksum must not be the sector's last field: bytes followed by their own CRC leave an
-//! outer CRC of the same polynomial unchanged, and the block checksum would not see which of two
+//! The seal's checksum must not be the sector's last field: bytes followed by their own CRC leave
+//! an outer CRC of the same polynomial unchanged, and the block checksum would not see which of two
 //! writes a sector came from.
 
 use super::header::{Header, Kind, NO_PEER_SLOT, SECTOR_BYTES, Stamp, checksum, field, seal};
@@ -77,8 +78,8 @@ struct PeerBytes {
     reserved: [u8; 22],
 }
 
-/// Last eight bytes of sectors 1..=7. The checksum covers the device id, the sector's number and all
-/// its bytes but the checksum.
+/// Last eight bytes of sectors 1..=7. The checksum covers the device id, the sector's number and
+/// all its bytes but the checksum.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct SectorSeal {

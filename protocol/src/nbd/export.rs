@@ -87,7 +87,8 @@ pub enum BlockSizeError {
     Preferred(u32),
     /// Below the preferred block, above 32 MiB, or no multiple of the minimum block.
     #[error(
-        "maximum payload {0} is not a multiple of the minimum block between the preferred block and 33554432"
+        "maximum payload {0} is not a multiple of the minimum block between the preferred block \
+         and 33554432"
     )]
     MaximumPayload(u32),
 }

@@ -2,10 +2,15 @@
 //!
 //! A connection lives in two phases, and so does this room:
 //!
-//! | Phase | Here | Driven by | Sections of the protocol document (`doc/proto.md` of the NBD project) |
-//! |---|---|---|---|
-//! | negotiation | [`Handshake`] | whatever reads the socket at human pace | "Newstyle negotiation", "Fixed newstyle negotiation", "Option types", "Option reply types" |
-//! | transmission | [`Session`] | the data path, one header at a time | "Request message", "Structured reply chunk message", "Size constraints", "Request types", "Error values" |
+//! | Phase | Here | Driven by |
+//! |---|---|---|
+//! | negotiation | [`Handshake`] | whatever reads the socket at human pace |
+//! | transmission | [`Session`] | the data path, one header at a time |
+//!
+//! The protocol document is `doc/proto.md` of the NBD project. Of its sections, negotiation follows
+//! "Newstyle negotiation", "Fixed newstyle negotiation", "Option types" and "Option reply types";
+//! transmission "Request message", "Structured reply chunk message", "Size constraints", "Request
+//! types" and "Error values".
 //!
 //! [`Exports`] is the one question negotiation asks of its surroundings: what is behind this name?
 //! `base:allocation` ("Metadata querying") is the only metadata context.

@@ -191,6 +191,60 @@ fn a_flush_has_these_bytes() {
 }
 
 #[test]
+fn a_greeting_has_these_bytes() {
+    let mut bytes = Vec::new();
+    Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
+    let fields: [&[u8]; 18] = [
+        &[1],                       // Primary
+        &[1],                       // gives up its changes
+        &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
+        &9_u128.to_be_bytes(),      // boot
+        &[0, 0, 0, 0, 0, 0, 0, 11], // incarnation seen
+        &[0, 1],                    // volumes
+        &[0, 3],                    // number
+        &[0, 0, 1, 0, 0, 0, 0, 0],  // size
+        &[0, 0, 2, 0],              // block
+        &[8],                       // Consistent
+        &[1],                       // crashed Primary
+        &[0],                       // no resync target
+        &[1],                       // kept power
+        &[0, 0, 0, 0, 0, 0, 0, 5],  // dirty blocks
+        &[0, 0, 0, 0, 0, 0, 0, 1],  // current generation
+        &[0, 0, 0, 0, 0, 0, 0, 2],  // bitmap generation
+        &[2],                       // older generations
+        &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
+    ];
+    assert_eq!(bytes[HEADER_BYTES..], fields.concat());
+    assert_eq!(bytes.len(), HEADER_BYTES + 36 + 43 + 2 * 8);
+}
+
+#[test]
+fn a_state_has_these_bytes() {
+    let mut bytes = Vec::new();
+    let disks = vec![(VolumeNumber(3), DiskState::UpToDate)];
+    let role = Role::Secondary;
+    Packet::State { role, disks }.encode(&[], &mut bytes);
+    assert_eq!(bytes[HEADER_BYTES..], [2, 0, 3, 9]);
+}
+
+#[test]
+fn a_bitmap_block_has_its_words_in_order() {
+    let mut words = Box::new([0; 504]);
+    words[1] = 0x0102_0304_0506_0708;
+    let packet = Packet::Bitmap {
+        volume: VolumeNumber(3),
+        block: 17,
+        words,
+    };
+    let mut bytes = Vec::new();
+    packet.encode(&[], &mut bytes);
+    let body = &bytes[HEADER_BYTES..];
+    assert_eq!(body.len(), 4032);
+    assert_eq!(body[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert!(body[16..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_truncated_body_is_refused() {
     for packet in one_of_each() {
         let mut bytes = Vec::new();

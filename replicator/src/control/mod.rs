@@ -13,6 +13,7 @@
 //! | `bring_up`, `adjust`, `conflicts`, `disk`, `remembered` | up, adjust, down |
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
+//! | `system`, `task` | what only the system knows; tasks that end with their owner |
 
 mod adjust;
 mod bring_up;

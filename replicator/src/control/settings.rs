@@ -10,16 +10,18 @@ use clap::Parser;
     name = "rbdd",
     version,
     about = "Replicator daemon: keeps this node's resources identical with those of its peers",
-    after_help = "The daemon runs in the foreground and reads no configuration itself: rbdadm does, and tells\n\
-                  it what to bring up. It remembers that in the run directory, so that after a crash or a\n\
-                  restart of the service the same resources come up again.\n\n\
-                  Log: stderr, or the journal when started by systemd. RBD_LOG sets what is logged, such as\n\
-                  RBD_LOG=debug.\n\n\
-                  Signals: SIGTERM and SIGINT stop every resource in an orderly way and exit with 0.\n\
+    after_help = "The daemon runs in the foreground and reads no configuration itself: rbdadm \
+                  does, and tells it what to bring up. It remembers that in the run directory, so \
+                  that after a crash or a restart of the service the same resources come up \
+                  again.\n\n\
+                  Log: stderr, or the journal when started by systemd. RBD_LOG sets what is \
+                  logged, such as RBD_LOG=debug.\n\n\
+                  Signals: SIGTERM and SIGINT stop every resource in an orderly way and exit with \
+                  0.\n\
                   Exit codes: 0 stopped as asked, 1 wrong command line, 20 could not start."
 )]
 pub struct Settings {
-    /// Configuration file; only passed on to handlers
+    /// Configuration file; only for handlers, which this version does not run yet
     #[arg(
         short,
         long,

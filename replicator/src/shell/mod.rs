@@ -3,11 +3,15 @@
 //! | Room | Does |
 //! |---|---|
 //! | `interpreter` | the loop: completions become events, the engine's actions become operations |
+//! | `inbox` | what the control plane sends |
+//! | `pace` | how long to look for completions before sleeping |
+//! | `recorder` | the last events, for the log after a crash |
 //! | `ring`, `operation` | the kernel's side: start, own until completion, give back |
 //! | `buffer`, `batch`, `stream` | payload memory; what a socket is to send; a socket |
 //! | `disk`, `zero` | a volume's files |
 //! | `link` | the connections to a peer |
 //! | `client` | NBD clients |
+//! | `slab` | the tables of what is in flight |
 //!
 //! The control plane speaks to the thread through [`ResourceHandle`] and hears of it through the
 //! notices channel. Nothing here decides anything about data: that is the engine's.

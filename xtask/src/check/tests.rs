@@ -5,7 +5,7 @@ use std::path::Path;
 use super::imports;
 use super::purity::{contains_word, source_complaints};
 use super::scripts::is_script;
-use super::tidy::{is_test, path_complaints, rust_complaints};
+use super::tidy::{as_text, is_test, path_complaints, rust_complaints};
 use crate::workspace::{Package, Workspace};
 
 fn pure(text: &str) -> Vec<String> {
@@ -76,6 +76,14 @@ fn a_private_path_is_found_only_at_its_beginning() {
     assert_eq!(judge("see /somewhere/alice/x"), 1);
     assert_eq!(judge("see /srv/somewhere/x"), 0);
     assert_eq!(judge("see $ROOT/somewhere/x"), 0);
+}
+
+#[test]
+fn only_fixtures_may_be_something_else_than_utf_8() {
+    let judge = |path| as_text(Path::new(path), vec![b'a', 0xff]);
+    assert!(judge("ctl/tests/corpus/bad/latin-1.res").is_some());
+    assert_eq!(judge("ctl/tests/corpus.rs"), None);
+    assert_eq!(judge("docs/example.conf"), None);
 }
 
 #[test]

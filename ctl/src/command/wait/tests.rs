@@ -1,3 +1,5 @@
+//! When a wait ends, and for how long it lasts, on made-up states.
+
 use std::time::Duration;
 
 use rbd_protocol::ids::GenerationId;

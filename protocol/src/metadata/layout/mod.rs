@@ -223,8 +223,8 @@ impl Layout {
         metadata_blocks(self.data_bytes / BLOCK, self.max_peers)
     }
 
-    /// Byte offset of a run of `count` blocks that starts at block `first`, and whether the run lies
-    /// in reverse (internal metadata is numbered downward).
+    /// Byte offset of a run of `count` blocks that starts at block `first`, and whether the run
+    /// lies in reverse (internal metadata is numbered downward).
     pub(super) fn run(&self, first: u64, count: u64) -> (u64, bool) {
         match self.placement {
             Placement::Internal => (

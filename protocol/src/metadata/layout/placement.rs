@@ -41,7 +41,8 @@ pub enum LayoutError {
     },
     /// The external area cannot hold the metadata of so much data.
     #[error(
-        "metadata area too small: {available} bytes, {required} needed for {data_bytes} bytes of data"
+        "metadata area too small: {available} bytes, {required} needed for {data_bytes} bytes of \
+         data"
     )]
     MetadataAreaTooSmall {
         /// Size of the area.

@@ -33,8 +33,8 @@ pub struct OpenInputs<'a> {
     pub node_id: NodeId,
     /// Volume it must describe.
     pub volume: VolumeNumber,
-    /// Open even if the newest superblock may be lost; every peer then needs a full sync. Only on an
-    /// operator's explicit word: the generations may be one step behind.
+    /// Open even if the newest superblock may be lost; every peer then needs a full sync. Only on
+    /// an operator's explicit word: the generations may be one step behind.
     pub accept_older_superblock: bool,
 }
 
@@ -132,7 +132,8 @@ pub enum OpenError {
     },
     /// One copy is whole, but the other may have been a newer, acknowledged one.
     #[error(
-        "superblock copy {slot} is damaged ({cause}) and may have been newer than sequence {sequence} in the other copy"
+        "superblock copy {slot} is damaged ({cause}) and may have been newer than sequence \
+         {sequence} in the other copy"
     )]
     NewestUncertain {
         /// The slot that failed.
@@ -144,7 +145,8 @@ pub enum OpenError {
     },
     /// The two slots were created by different runs of create-md.
     #[error(
-        "superblock copies of two areas, device id {first:016x} and {second:016x}; create-md was interrupted"
+        "superblock copies of two areas, device id {first:016x} and {second:016x}; create-md was \
+         interrupted"
     )]
     MixedAreas {
         /// Device id in slot 0.

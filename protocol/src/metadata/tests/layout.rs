@@ -1,3 +1,5 @@
+//! Where each block lies, on examples and on any size.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -272,7 +274,9 @@ proptest! {
         device_bytes in any_size(), more in any_size(), peers in 1_u8..=31,
     ) {
         let larger = device_bytes.saturating_add(more);
-        let bytes = |size| Layout::new(size, Placement::Internal, peers, None).map(|l| l.data_bytes());
+        let bytes = |size| {
+            Layout::new(size, Placement::Internal, peers, None).map(|layout| layout.data_bytes())
+        };
         match (bytes(device_bytes), bytes(larger)) {
             (Ok(small), Ok(large)) => prop_assert!(small <= large),
             (Ok(_), Err(error)) => {

@@ -229,7 +229,8 @@ impl<'a, S: Secret> Acceptor<'a, S> {
             .ok_or_else(|| {
                 let (oldest, newest) = theirs.versions;
                 let detail = format!(
-                    "{} speaks protocol versions {oldest} to {newest}, this node {VERSION_MIN} to {VERSION_MAX}",
+                    "{} speaks protocol versions {oldest} to {newest}, \
+                     this node {VERSION_MIN} to {VERSION_MAX}",
                     theirs.sender
                 );
                 declined(Reason::NoCommonVersion, detail)

@@ -37,7 +37,8 @@ pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
                 };
                 let from_here = callers.entry(address.ip()).or_default();
                 if openings.len() >= OPENING_LIMIT || *from_here >= OPENING_LIMIT_PER_ADDRESS {
-                    quiet.warn(&shared.resource, address, "turned away: too many connections being opened");
+                    let what = "turned away: too many connections being opened";
+                    quiet.warn(&shared.resource, address, what);
                     continue;
                 }
                 *from_here += 1;

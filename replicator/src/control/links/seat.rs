@@ -1,9 +1,9 @@
 //! What this node is doing about one peer, and every decision about it.
 //!
 //! Both nodes may dial at the same moment. Then the attempt of the node with the lower node-id
-//! wins: an acceptor whose own attempt has reached the peer refuses with *busy* if its number is the lower
-//! one, else it gives up its own attempt. A link from a peer that already has one is refused, too,
-//! until this node has noticed that the old one is dead.
+//! wins: an acceptor whose own attempt has reached the peer refuses with *busy* if its number is
+//! the lower one, else it gives up its own attempt. A link from a peer that already has one is
+//! refused, too, until this node has noticed that the old one is dead.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -4,30 +4,33 @@
 //! brings back everything that has finished. Only this room calls the engine, and no other room
 //! calls another. Nothing here waits anywhere else, and nothing here decides.
 
+mod control;
+mod ending;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use rbd_engine::{Action, CallId, Command, Event, Resource, Time};
-use rbd_protocol::control::Refusal;
+use rbd_engine::{Action, CallId, Event, Resource, Time};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
 use rbd_protocol::nbd::Extent;
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::DiskState;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
-use tracing::{debug, trace};
+use tracing::trace;
+
+use control::Call;
+use ending::Ending;
 
 use super::buffer::{Buffer, Pool};
 use super::client::Clients;
 use super::disk::Disks;
 use super::inbox::Inbox;
 use super::link::{Found, Links};
-use super::operation::Operation;
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::ring::{Completion, Ring, Wait};
 use super::{Socket, Token};
-use crate::messages::{ExportAnswer, FromResource, ToResource};
+use crate::messages::FromResource;
 
 /// A resource with everything that belongs to it.
 #[derive(Debug)]
@@ -57,39 +60,6 @@ pub(super) struct Interpreter {
     // Kept for their memory.
     actions: Vec<Action<Buffer>>,
     over: Vec<Completion<Token>>,
-}
-
-/// A command the engine has not answered.
-#[derive(Debug)]
-struct Call {
-    reply: Option<oneshot::Sender<Result<Option<String>, Refusal>>>,
-    purpose: Purpose,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Plain,
-    Attach(VolumeNumber),
-    Stop,
-}
-
-/// How the thread comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    No,
-    /// Clients get the replies to what they have asked.
-    Finishing {
-        until: Time,
-    },
-    /// The engine has been asked to stop and gets ready.
-    Stopping {
-        until: Time,
-    },
-    /// The engine would not stop: links are closed, what is in flight on disks comes back.
-    Leaving {
-        until: Time,
-    },
-    Over,
 }
 
 /// Where to tell the control plane what has happened.
@@ -207,17 +177,11 @@ impl Interpreter {
     }
 
     fn wait(&self, start: Instant) -> Wait {
-        let ending = match self.ending {
-            Ending::No | Ending::Over => None,
-            Ending::Finishing { until }
-            | Ending::Stopping { until }
-            | Ending::Leaving { until } => Some(until),
-        };
         let deadlines = [
             self.wake_at,
             self.links.deadline(),
             self.clients.deadline(),
-            ending,
+            self.ending.deadline(),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let now = self.time(start);
@@ -387,123 +351,6 @@ impl Interpreter {
         }
     }
 
-    fn await_inbox(&mut self) {
-        let counter = self.inbox.counter();
-        let word = Box::new([0; 8]);
-        self.ring
-            .start(Token::Inbox, Operation::Await { counter, word });
-    }
-
-    fn read_inbox(&mut self) {
-        loop {
-            match self.inbox.next() {
-                Ok(Some(message)) => {
-                    self.receive_message(message);
-                    self.handle_waiting();
-                }
-                Ok(None) => return self.await_inbox(),
-                // The control plane is gone: there is nobody left to serve.
-                Err(_) => return self.shut_down(),
-            }
-        }
-    }
-
-    fn receive_message(&mut self, message: ToResource) {
-        match message {
-            ToResource::Command { command, reply } => {
-                let purpose = if matches!(command, Command::Stop) {
-                    Purpose::Stop
-                } else {
-                    Purpose::Plain
-                };
-                self.call(command, Some(reply), purpose);
-            }
-            ToResource::Attach {
-                volume,
-                files,
-                disk,
-                reply,
-            } => {
-                let purpose = Purpose::Attach(volume);
-                self.disks.attach(volume, files, CallId(self.next_call));
-                self.call(Command::Attach { volume, disk }, Some(reply), purpose);
-            }
-            ToResource::Status { reply } => {
-                let _not_wanted = reply.send(self.engine.status(self.now));
-            }
-            ToResource::Export { volume, reply } => {
-                let answer = ExportAnswer {
-                    role: self.engine.role(),
-                    primary_peer: self.engine.primary_peer(),
-                    facts: self.engine.volume_facts(volume),
-                };
-                let _not_wanted = reply.send(answer);
-            }
-            ToResource::Client {
-                volume,
-                socket,
-                session,
-                leftover,
-            } => {
-                let is_served = self.engine.role() == Role::Primary
-                    && self.engine.volume_facts(volume).is_some();
-                if !is_served || self.ending != Ending::No {
-                    debug!(%volume, "client came too late");
-                    return;
-                }
-                let (key, event) = self.clients.arrive(volume, socket, session, &leftover);
-                self.handle(event);
-                self.read(Socket::Client(key));
-            }
-            ToResource::Link {
-                peer,
-                data,
-                control,
-            } => {
-                if self.ending == Ending::No {
-                    self.links.arrive(peer, data, control);
-                }
-            }
-            ToResource::Shutdown => self.shut_down(),
-        }
-    }
-
-    fn call(
-        &mut self,
-        command: Command,
-        reply: Option<oneshot::Sender<Result<Option<String>, Refusal>>>,
-        purpose: Purpose,
-    ) {
-        let call = CallId(self.next_call);
-        self.next_call += 1;
-        self.calls.insert(call, Call { reply, purpose });
-        self.handle(Event::Command { call, command });
-    }
-
-    fn reply(&mut self, id: CallId, result: Result<Option<String>, Refusal>) {
-        let Some(call) = self.calls.remove(&id) else {
-            return;
-        };
-        match (call.purpose, &result) {
-            (Purpose::Plain, _) => {}
-            (Purpose::Attach(volume), _) => self.disks.attach_answered(volume, id, result.is_ok()),
-            (Purpose::Stop, Ok(_)) => {
-                let until = self.now.plus_ms(SHUTDOWN_MS);
-                self.ending = Ending::Stopping { until };
-            }
-            (Purpose::Stop, Err(refusal)) => {
-                if let Ending::Stopping { .. } = self.ending {
-                    debug!(%refusal, "ending without the engine's consent");
-                    self.leave();
-                }
-            }
-        }
-        if let Some(reply) = call.reply {
-            // Who asked may have lost patience.
-            let _not_wanted = reply.send(result);
-        }
-    }
-
     /// Events that are due by now.
     fn expire(&mut self) {
         if self.wake_at.is_some_and(|time| time <= self.now) {
@@ -512,52 +359,6 @@ impl Interpreter {
             self.handle_waiting();
         }
         self.clients.expire(self.now);
-    }
-
-    fn shut_down(&mut self) {
-        if self.ending == Ending::No {
-            let until = self.now.plus_ms(SHUTDOWN_MS);
-            self.ending = Ending::Finishing { until };
-            self.clients.dismiss(None, until);
-        }
-    }
-
-    fn leave(&mut self) {
-        self.links.drop_all(self.now);
-        let until = self.now.plus_ms(LEAVE_MS);
-        self.ending = Ending::Leaving { until };
-    }
-
-    fn advance_ending(&mut self) {
-        let is_quiet =
-            self.disks.in_flight() == 0 && self.links.is_empty() && self.clients.is_empty();
-        match self.ending {
-            Ending::No | Ending::Over => {}
-            Ending::Finishing { until } => {
-                if self.clients.is_empty() {
-                    self.ending = Ending::Stopping { until };
-                    self.call(Command::Stop, None, Purpose::Stop);
-                    self.handle_waiting();
-                    self.settle();
-                } else if self.now >= until {
-                    self.leave();
-                    self.settle();
-                }
-            }
-            Ending::Stopping { until } => {
-                if is_quiet && self.engine.is_stopped() {
-                    self.ending = Ending::Over;
-                } else if self.now >= until {
-                    self.leave();
-                    self.settle();
-                }
-            }
-            Ending::Leaving { until } => {
-                if is_quiet || self.now >= until {
-                    self.ending = Ending::Over;
-                }
-            }
-        }
     }
 }
 
@@ -582,9 +383,3 @@ fn holes(
 
 /// How long clients of a volume that is no longer served have to take their last replies.
 const DISMISS_MS: u64 = 1_000;
-
-/// How long requests in flight may take when the thread is to end.
-const SHUTDOWN_MS: u64 = 10_000;
-
-/// How long the last packets, metadata and closing of links may take after that.
-const LEAVE_MS: u64 = 3_000;

@@ -1,0 +1,191 @@
+//! The target's part of a resync: it asks for what is missing, and says when it has everything.
+//!
+//! No block is asked for before it is durable that the disk is `Inconsistent` (E1), and the source's
+//! generation is adopted only after a flush of everything received. What the source does, and how
+//! both begin, is in `resync`.
+
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, ReplicationState};
+
+use super::{BarrierPurpose, Volume};
+use crate::context::Context;
+use crate::contract::Level;
+use crate::peer_device::Finish;
+
+/// How much a target asks for at once.
+const REQUEST_BYTES: u32 = 256 << 10;
+
+/// How much a target has asked for and not yet on its disk: enough to keep a fast link and a fast
+/// disk busy at once, little enough that application writes never queue long behind it.
+const WINDOW_BYTES: u64 = 8 << 20;
+
+impl<B: Clone> Volume<B> {
+    /// Lets every resync of which this node is the target go on.
+    pub(crate) fn advance_resync_targets(&mut self, cx: &mut Context<B>) {
+        let nodes: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.target.is_some())
+            .map(|(node, _)| *node)
+            .collect();
+        for node in nodes {
+            self.begin_target(node, cx);
+            self.request_more(node, cx);
+            self.finish_target(node, cx);
+        }
+    }
+
+    fn begin_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
+        let (Some(target), Some(local)) = (&peer.target, &self.local) else {
+            return;
+        };
+        if peer.replication != ReplicationState::WFBitMapT
+            || !local.is_durable(target.inconsistent_version)
+        {
+            return;
+        }
+        if !target.bitmap_sent {
+            self.send_bitmap(node, cx);
+        }
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let Some(target) = &mut peer.target else {
+            return;
+        };
+        target.bitmap_sent = true;
+        if target.generation.is_some() {
+            peer.replication = ReplicationState::SyncTarget;
+            peer.resync_total_bytes = peer.out_of_sync_bytes();
+            let text = alloc::format!(
+                "resync begins: {} bytes to receive",
+                peer.resync_total_bytes
+            );
+            cx.report(Level::Info, Some(node), Some(self.number), text);
+        }
+    }
+
+    fn request_more(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let (volume, size) = (self.number, self.size_bytes());
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let Some(link) = peer
+            .link
+            .filter(|_| peer.replication == ReplicationState::SyncTarget)
+        else {
+            return;
+        };
+        let Some(target) = &mut peer.target else {
+            return;
+        };
+        while target.outstanding_bytes < WINDOW_BYTES {
+            let Some(range) = peer.bitmap.next_run(target.cursor, REQUEST_BYTES, size) else {
+                if target.outstanding.is_empty() && target.cursor > 0 {
+                    target.cursor = 0; // what was asked for has been answered: look once more
+                    continue;
+                }
+                break;
+            };
+            let id = cx.name();
+            target.cursor = range.end();
+            target.outstanding.insert(id, range);
+            target.outstanding_bytes += u64::from(range.length);
+            cx.send(
+                node,
+                link,
+                Packet::ResyncRequest { id, volume, range },
+                None,
+            );
+        }
+    }
+
+    fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        if peer.replication != ReplicationState::SyncTarget {
+            return;
+        }
+        let Some(target) = &mut peer.target else {
+            return;
+        };
+        match target.finish {
+            Finish::NotYet => {
+                if target.outstanding.is_empty() && peer.bitmap.is_clean() {
+                    target.finish = Finish::Flushing;
+                    self.start_barrier(BarrierPurpose::ResyncEnd(node), cx);
+                }
+            }
+            Finish::Flushing => {}
+            Finish::Recording(version) => {
+                if self
+                    .local
+                    .as_ref()
+                    .is_some_and(|local| local.is_durable(version))
+                {
+                    self.end_target(node, cx);
+                }
+            }
+        }
+    }
+
+    /// Everything of the resync is durable here: now the superblock may say so.
+    pub(crate) fn resync_target_flushed(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
+        let Some(generation) = peer.target.as_ref().and_then(|target| target.generation) else {
+            return;
+        };
+        if peer
+            .target
+            .as_ref()
+            .is_none_or(|target| target.finish != Finish::Flushing)
+        {
+            return;
+        }
+        self.adopt_generation(generation);
+        if let Some(local) = &mut self.local {
+            local.forget_bitmap_generation(node);
+            local.note_interruption_settled(false);
+            local.record_disk_state(DiskState::UpToDate);
+            let version = local.version();
+            local.start_metadata(self.number, cx);
+            if let Some(target) = self
+                .peers
+                .get_mut(&node)
+                .and_then(|peer| peer.target.as_mut())
+            {
+                target.finish = Finish::Recording(version);
+            }
+        }
+        self.unsettled = true;
+    }
+
+    fn end_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let volume = self.number;
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        let generation = peer.target.take().and_then(|target| target.generation);
+        peer.peer_disk = DiskState::UpToDate;
+        if let (Some(link), Some(generation)) = (peer.link, generation) {
+            cx.send(node, link, Packet::ResyncDone { volume, generation }, None);
+        }
+        self.set_disk_state(DiskState::UpToDate, "", cx);
+        self.note_in_sync(node, cx);
+        cx.report(
+            Level::Info,
+            Some(node),
+            Some(volume),
+            "resync done (this node was the target)",
+        );
+    }
+}
