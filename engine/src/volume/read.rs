@@ -1,5 +1,6 @@
-//! A client's read. It waits for overlapping writes in flight: their data must not be seen before
-//! it is on every replica, or a fail-over could take back what was read (B8).
+//! A client's read. It waits for overlapping writes in flight, and later ones wait for it: their
+//! data must not be seen before it is on every replica, or a fail-over could take back what was
+//! read (B8).
 
 use alloc::vec::Vec;
 
@@ -85,6 +86,7 @@ impl<B: Clone> Volume<B> {
             return;
         };
         cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
+        self.unsettled |= !self.waiting_writes.is_empty();
         match result {
             Ok(data) => {
                 self.counters.read_bytes += u64::from(read.range.length);

@@ -117,13 +117,13 @@ impl<B: Clone> Volume<B> {
             .writes
             .range(..id)
             .any(|(_, earlier)| earlier.range.overlaps(range));
-        // A read that already waits goes first, so that a stream of writes cannot starve it.
-        let read_waits = self.waiting_reads.range(..id).any(|read| {
-            self.reads
-                .get(read)
-                .is_some_and(|read| read.range.overlaps(range))
-        });
-        if earlier_overlaps || read_waits || self.resync_read_overlaps(range) {
+        // An earlier read goes first, waiting or under way: a stream of writes must not starve it,
+        // and it must not see what is not yet on every replica (B8).
+        let read_first = self
+            .reads
+            .range(..id)
+            .any(|(_, read)| read.range.overlaps(range));
+        if earlier_overlaps || read_first || self.resync_read_overlaps(range) {
             return false;
         }
         let Some(local) = &mut self.local else {
