@@ -68,6 +68,16 @@ fn without_a_daemon_commands_say_so_and_exit_with_20() {
 }
 
 #[test]
+fn a_command_to_a_frozen_daemon_ends_within_its_timeout() {
+    let mut pair = Pair::new(Setup::default());
+    pair.alpha.start();
+    pair.alpha.pause();
+    let output = pair.alpha.verb("--timeout 1 role");
+    assert_eq!(output.code, Some(20), "{}", output.text());
+    assert!(!output.stderr.is_empty(), "it must say why");
+}
+
+#[test]
 fn an_orderly_stop_leaves_no_socket_and_the_next_start_resumes() {
     let mut pair = Pair::synced(Setup::default());
     pair.alpha.stop();

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rbd_tests::nbd_client::{
-    CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, EINVAL, ENOSPC, Error, Request,
+    CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, Client, EINVAL, ENOSPC, Error, Request,
 };
 use rbd_tests::process::{Chance, Pair, Setup, undisturbed, wait_until};
 
@@ -57,7 +57,7 @@ fn a_request_that_makes_no_sense_is_answered_and_the_connection_lives() {
     undisturbed(Pair::primary(Setup::default()), |pair| {
         let mut client = pair.alpha.open();
         let size = client.size();
-        let nonsense: [(u16, u16, u64, u32, usize, &[u32]); 13] = [
+        let nonsense: [Nonsense; 13] = [
             (CMD_READ, 0, size, 512, 0, &[EINVAL]),
             (CMD_READ, 0, size - 512, 1024, 0, &[EINVAL]),
             (CMD_READ, 0, u64::MAX - 511, 512, 0, &[EINVAL]),
@@ -115,6 +115,32 @@ fn unaligned_requests_are_served_or_refused_but_never_spill() {
         Err(Error::Request(EINVAL)) => {}
         Err(other) => panic!("an unaligned read: {other}"),
     }
+}
+
+#[test]
+fn garbage_on_a_tcp_export_disturbs_no_other_client() {
+    let mut pair = Pair::new(Setup::default());
+    let export = format!(
+        "{}:{}",
+        pair.addresses[0].ip(),
+        pair.addresses[0].port() ^ 1
+    );
+    pair.alpha
+        .reconfigure("nbd unix;", &format!("nbd unix; nbd {export};"));
+    let export = export.parse().expect("an address");
+    pair.bring_up();
+    pair.alpha.ok("primary --force");
+    pair.wait_in_sync();
+    undisturbed(pair, |_| {
+        let mut client =
+            Client::tcp(export, "r0", Duration::from_secs(30)).expect("it is served on TCP, too");
+        let mut chance = Chance::new(7);
+        for round in 0..100 {
+            let mut stream = TcpStream::connect(export).expect("it listens");
+            say(&mut stream, &nbd_garbage(round % 10, &mut chance));
+            assert_eq!(client.read(0, 4096).expect("a read").len(), 4096);
+        }
+    });
 }
 
 #[test]
@@ -311,6 +337,9 @@ fn listen(stream: &mut impl Read) {
     let mut buffer = [0; 4096];
     while matches!(stream.read(&mut buffer), Ok(count) if count > 0) {}
 }
+
+/// Command, flags, offset, length, bytes of payload, and the errors that are right answers.
+type Nonsense = (u16, u16, u64, u32, usize, &'static [u32]);
 
 /// Too much at once, as some servers call it.
 const EOVERFLOW: u32 = 75;

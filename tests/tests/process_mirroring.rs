@@ -2,8 +2,10 @@
 //! lies.
 
 use std::fs;
+use std::thread;
 
 use rbd_tests::check::first_difference;
+use rbd_tests::nbd_client::Client;
 use rbd_tests::process::{Chance, LoadOptions, Meta, Pair, Setup, lacks, run};
 
 #[test]
@@ -188,6 +190,40 @@ fn flushes_and_durable_writes_succeed_with_and_without_a_peer() {
     pair.beta.start();
     pair.wait_in_sync();
     stop_and_compare(pair);
+}
+
+#[test]
+fn overlapping_writes_of_several_clients_end_alike_on_both_nodes() {
+    let pair = Pair::primary(Setup::default());
+    let clients: Vec<Client> = (0..4).map(|_| pair.alpha.open()).collect();
+    thread::scope(|scope| {
+        for (mut client, number) in clients.into_iter().zip(1_u8..) {
+            scope.spawn(move || {
+                let mut chance = Chance::new(u64::from(number));
+                for _ in 0..600 {
+                    // All in the same few blocks, so that nearly every write meets another.
+                    let sectors = 1 + chance.below(32);
+                    let offset = chance.below(96 - sectors) * 512;
+                    let length = usize::try_from(sectors * 512).expect("a short write");
+                    client
+                        .write(offset, &vec![number; length])
+                        .expect("a write");
+                }
+            });
+        }
+    });
+    stop_and_compare(pair);
+}
+
+#[test]
+fn forty_clients_at_once_are_all_served() {
+    let mut pair = Pair::primary(Setup::default());
+    pair.share_ledger_among(40);
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(4000);
+    load.stop(&mut pair.ledger).assert_undisturbed();
+    pair.verify("alpha");
+    pair.finish();
 }
 
 fn mirrors(setup: Setup) {

@@ -35,6 +35,46 @@ fn nobody_is_promoted_without_good_data() {
 }
 
 #[test]
+fn the_target_of_an_unfinished_sync_is_not_promoted() {
+    let mut pair = Pair::new(Setup::default().proxied());
+    pair.bring_up();
+    // Enough for the decision who is the target, far too little for all data.
+    for wire in &pair.wires {
+        wire.cut_after(1 << 20);
+    }
+    pair.alpha.ok("primary --force");
+    pair.beta
+        .wait_for("a lost link", |status| !status.is_connected());
+    pair.cut();
+    let text = pair.beta.refused("primary", 17);
+    assert!(text.contains("Inconsistent"), "{text}");
+    pair.mend();
+    pair.wait_in_sync();
+    pair.finish();
+}
+
+#[test]
+fn a_node_that_was_left_behind_is_not_promoted_before_it_has_seen_its_peer() {
+    let mut pair = Pair::primary(Setup::default());
+    pair.beta.kill();
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(200);
+    load.stop(&mut pair.ledger).assert_undisturbed();
+    pair.alpha.kill();
+    pair.beta.start();
+    let text = pair.beta.refused("primary", 17);
+    assert!(text.contains("Need access to UpToDate data"), "{text}");
+    // The one that left it behind may go on alone.
+    pair.beta.kill();
+    pair.alpha.start();
+    pair.promote("alpha");
+    pair.verify("alpha");
+    pair.beta.start();
+    pair.wait_in_sync();
+    pair.finish();
+}
+
+#[test]
 fn there_is_one_primary_only() {
     let pair = Pair::primary(Setup::default());
     for words in ["primary", "primary --force"] {

@@ -11,8 +11,10 @@ use rbd_tests::process::{Pair, Setup};
 
 #[test]
 fn another_secret_is_named_as_the_cause_on_both_nodes() {
-    let mut setup = Setup::default();
-    setup.secrets = ["one", "another"];
+    let setup = Setup {
+        secrets: ["one", "another"],
+        ..Setup::default()
+    };
     let pair = strangers(setup, |_| {});
     for node in [&pair.alpha, &pair.beta] {
         node.wait_for_log("shared-secret");
@@ -57,8 +59,10 @@ fn node_ids_that_differ_between_the_configurations_are_named() {
 
 #[test]
 fn a_peer_of_another_size_is_refused_with_both_sizes() {
-    let mut setup = Setup::default();
-    setup.disk_bytes = [32 << 20, 40 << 20];
+    let setup = Setup {
+        disk_bytes: [32 << 20, 40 << 20],
+        ..Setup::default()
+    };
     let pair = strangers(setup, |_| {});
     for node in [&pair.alpha, &pair.beta] {
         let status = node.wait_for("StandAlone", |status| status.connection() == "StandAlone");

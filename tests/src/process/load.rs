@@ -1,7 +1,7 @@
 //! Writing in the background, with a record outside the daemons of what was promised.
 //!
 //! Several clients, each with several requests in flight, each on sectors of its own: data with
-//! and without FUA, zeroes, flushes, and reads that are checked at once.
+//! and without FUA, zeroes, trims, flushes, and reads that are checked at once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use super::Chance;
 use crate::check::{Kind, Ledger, SECTOR, Shard};
 use crate::nbd_client::{
-    CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_WRITE, CMD_WRITE_ZEROES, Client, Error, Request,
+    CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, Client, Error,
+    Request,
 };
 
 /// What the writers do.
@@ -254,7 +255,8 @@ impl Writer {
         let what = match self.chance.below(32) {
             0 => What::Flush,
             1 | 2 => What::Write(Kind::Zero),
-            3..=8 => What::Read,
+            3 => What::Write(Kind::Trim),
+            4..=9 => What::Read,
             _ => What::Write(Kind::Data),
         };
         let collides = |sent: &Sent| sent.first < first + count && first < sent.first + sent.count;
@@ -274,9 +276,8 @@ impl Writer {
         let length = u32::try_from(count * SECTOR as u64).unwrap_or(0);
         let (command, offset, length) = match what {
             What::Write(Kind::Data) => (CMD_WRITE, first * SECTOR as u64, length),
-            What::Write(Kind::Zero | Kind::Trim) => {
-                (CMD_WRITE_ZEROES, first * SECTOR as u64, length)
-            }
+            What::Write(Kind::Zero) => (CMD_WRITE_ZEROES, first * SECTOR as u64, length),
+            What::Write(Kind::Trim) => (CMD_TRIM, first * SECTOR as u64, length),
             What::Read => (CMD_READ, first * SECTOR as u64, length),
             What::Flush => (CMD_FLUSH, 0, 0),
         };

@@ -63,7 +63,7 @@ impl Pair {
             let text = setup.configuration(node, known, directory.path());
             fs::write(own.config(), text).expect("a fresh directory can be written to");
         }
-        let run = Chance::seed();
+        let run = run_that_looks_like_nothing();
         let pair = Self {
             alpha,
             beta,
@@ -127,6 +127,11 @@ impl Pair {
         let size = self.alpha.status().size();
         assert!(size > 0, "the volume has no size");
         self.ledger = Ledger::new(self.ledger.run(), size / 512, WRITERS);
+    }
+
+    /// Gives so many clients a part of volume 0 each. Nothing may have been written yet.
+    pub fn share_ledger_among(&mut self, writers: u64) {
+        self.ledger = Ledger::new(self.ledger.run(), self.ledger.sectors(), writers);
     }
 
     /// Both nodes.
@@ -348,6 +353,21 @@ fn free_address(network: [u8; 2], host: u8) -> SocketAddr {
     TcpListener::bind((address, 0))
         .and_then(|listener| listener.local_addr())
         .expect("every host has loopback addresses")
+}
+
+/// Two bytes make an ext4 file system, and `create-md` would ask about it: once in 65536 disks
+/// chance makes one.
+fn run_that_looks_like_nothing() -> u64 {
+    let looks_like_ext4 = |run: u64| {
+        let image = Ledger::initial_image(run, 4096);
+        image[0x438..0x43a] == [0x53, 0xef]
+    };
+    loop {
+        let run = Chance::seed();
+        if !looks_like_ext4(run) && !looks_like_ext4(!run) {
+            return run;
+        }
+    }
 }
 
 /// Writes that were in flight when a daemon was killed keep the file, and with it the lock.

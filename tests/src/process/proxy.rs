@@ -37,6 +37,8 @@ enum DamageKind {
     Flip,
     /// The connection ends in the middle of whatever is being sent.
     CutOff,
+    /// Every connection ends, and no new one is let through.
+    Cut,
 }
 
 impl Proxy {
@@ -107,6 +109,14 @@ impl Proxy {
         });
     }
 
+    /// As [`Proxy::cut`], but only when so many bytes more have passed.
+    pub fn cut_after(&self, bytes: u64) {
+        *self.state.lock_damage() = Some(Damage {
+            after: bytes,
+            kind: DamageKind::Cut,
+        });
+    }
+
     /// How many times damage has been done.
     #[must_use]
     pub fn damaged(&self) -> u64 {
@@ -166,6 +176,11 @@ impl State {
                 None
             }
             DamageKind::CutOff => Some(at),
+            DamageKind::Cut => {
+                self.mode.store(CUT, Ordering::SeqCst);
+                self.end_all();
+                Some(at)
+            }
         }
     }
 }
