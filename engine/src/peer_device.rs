@@ -35,14 +35,24 @@ pub(crate) struct PeerDevice {
     pub(crate) received_bytes: u64,
 }
 
-/// What a peer has acknowledged and not yet made durable.
+/// What a peer has and may not have made durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unstable {
     /// Counts up, so that a barrier can say what it covers.
     sequence: u64,
     pub(crate) range: ByteRange,
-    /// It was resync data, which the end of the resync makes durable.
-    is_resync: bool,
+    origin: Origin,
+}
+
+/// How a peer came by what it may not have made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It has acknowledged a client's write.
+    Write,
+    /// It has acknowledged resync data, which the end of the resync makes durable.
+    ResyncTarget,
+    /// It has sent it as resync data: were it to lose that, only this node would know where.
+    ResyncSource,
 }
 
 /// This node's part when it is the source of a resync.
@@ -145,13 +155,13 @@ impl PeerDevice {
         )
     }
 
-    /// The peer acknowledged this range without making it durable.
-    pub(crate) fn note_unstable(&mut self, range: ByteRange, is_resync: bool) {
+    /// The peer has this range and may not have made it durable.
+    pub(crate) fn note_unstable(&mut self, range: ByteRange, origin: Origin) {
         self.next_unstable += 1;
         self.unstable.push_back(Unstable {
             sequence: self.next_unstable,
             range,
-            is_resync,
+            origin,
         });
     }
 
@@ -168,7 +178,9 @@ impl PeerDevice {
     /// The resync is over, and the peer has made all of its data durable.
     pub(crate) fn retire_resynced(&mut self) {
         let all = core::mem::take(&mut self.unstable);
-        let (resynced, rest) = all.into_iter().partition(|entry| entry.is_resync);
+        let (resynced, rest) = all
+            .into_iter()
+            .partition(|entry| entry.origin == Origin::ResyncTarget);
         self.unstable = rest;
         let resynced: VecDeque<Unstable> = resynced;
         for entry in resynced {
@@ -188,14 +200,15 @@ impl PeerDevice {
         }
     }
 
-    /// Marks every acknowledged write that may not be durable on the peer. Tells whether there was
-    /// any.
+    /// Marks everything that may not be durable on the peer. Tells whether any of it is a client's
+    /// write: what a resync copied is told from the peer's data by the generation it began with.
     pub(crate) fn mark_unstable_dirty(&mut self) -> bool {
-        let any = !self.unstable.is_empty();
+        let mut written = false;
         for entry in core::mem::take(&mut self.unstable) {
             self.bitmap.set_touched(entry.range);
+            written |= entry.origin == Origin::Write;
         }
-        any
+        written
     }
 
     /// Bytes that may differ.

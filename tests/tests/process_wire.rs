@@ -1,7 +1,7 @@
 //! The wire between the nodes is cut, held up and damaged under load: clients notice at most a
 //! pause, and both nodes end up with the same.
 
-use rbd_tests::process::{Chance, LoadOptions, Pair, Setup, wait_until};
+use rbd_tests::process::{Chance, LoadOptions, Pair, Setup, unless, wait_until};
 
 #[test]
 fn a_flipped_bit_costs_the_link_and_nothing_else() {
@@ -79,11 +79,10 @@ fn damaged_under_load(damage: impl Fn(&Pair, usize, &mut Chance)) {
         for wire in 0..pair.wires.len() {
             damage(&pair, wire, &mut chance);
         }
-        wait_until(
-            "damage was done",
-            || pair.wires.iter().map(|wire| wire.damaged()).sum::<u64>() > before,
-            || format!("{} answered", load.answered()),
-        );
+        wait_until("damage was done", || {
+            let after: u64 = pair.wires.iter().map(|wire| wire.damaged()).sum();
+            unless(after > before, || format!("{} answered", load.answered()))
+        });
         pair.wait_in_sync();
     }
     load.stop(&mut pair.ledger).assert_undisturbed();

@@ -40,6 +40,8 @@ pub(super) fn document(
             "rounds": setting.rounds,
             "seconds": setting.seconds,
             "bytes": setting.bytes,
+            "versions": setting.versions,
+            "warnings": setting.warnings,
             "network": setting.network,
             "file_system": setting.file_system,
             "replicas": setting.replicas,

@@ -55,6 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         bytes: plan.bytes,
         programs: &programs,
     };
+    let file_system = file_system(&plan.parent);
     eprintln!("making {} and filling their files", plan.targets.join(", "));
     let mut targets = Vec::new();
     for name in &plan.targets {
@@ -68,8 +69,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         rounds: plan.rounds,
         seconds: plan.seconds,
         bytes: plan.bytes,
+        versions: versions(&plan),
+        warnings: warnings(&plan, &network, &file_system),
         network: network.words(),
-        file_system: file_system(&plan.parent),
+        file_system,
         replicas,
     };
     drop(place);
@@ -140,13 +143,12 @@ fn check_tools(plan: &Plan) -> Result<(), String> {
 fn measure(plan: &Plan, targets: &mut [(&'static str, Box<dyn Target>)]) -> Vec<Sample> {
     let mut samples = Vec::new();
     for round in 0..plan.rounds {
-        for job in &plan.jobs {
-            targets.rotate_left(1);
-            if round % 2 == 1 {
-                targets.reverse();
-            }
+        for (at, job) in plan.jobs.iter().enumerate() {
             eprint!("round {} of {}, {}:", round + 1, plan.rounds, job.name);
-            for (name, target) in &mut *targets {
+            for index in order(targets.len(), at, round) {
+                let Some((name, target)) = targets.get_mut(index) else {
+                    continue;
+                };
                 match sample::take(target.as_mut(), job, plan.bytes, plan.seconds, round) {
                     Ok(figures) => {
                         eprint!(" {name} {:.0}/s", figures.measured.per_second());
@@ -164,6 +166,18 @@ fn measure(plan: &Plan, targets: &mut [(&'static str, Box<dyn Target>)]) -> Vec<
         }
     }
     samples
+}
+
+/// Who comes when: each round of a job begins with the next target, and every second round goes
+/// backwards.
+fn order(targets: usize, job: usize, round: u64) -> Vec<usize> {
+    let round = usize::try_from(round).unwrap_or_default();
+    let mut order: Vec<usize> = (0..targets).collect();
+    order.rotate_left((job + round / 2) % targets.max(1));
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// Stops every target, and says what the comparison of its replicas found.
@@ -220,13 +234,44 @@ fn own_directory() -> Result<PathBuf, String> {
     Ok(directory.to_path_buf())
 }
 
+fn versions(plan: &Plan) -> Vec<String> {
+    let mut versions = vec![fio::version()];
+    if plan.targets.contains(&target::QUORUM) {
+        versions.push(target::quorum_version());
+    }
+    versions
+}
+
+fn warnings(plan: &Plan, network: &Network, file_system: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if file_system == "tmpfs" {
+        warnings.push("the files are in memory: no disk is measured".to_owned());
+    }
+    let has_quorum = plan.targets.contains(&target::QUORUM);
+    if has_quorum
+        && *network == Network::Loopback
+        && target::replies_late(&target::quorum_version())
+    {
+        warnings.push(
+            "this qemu, before 8.1, waits for delayed acknowledgements on the loopback interface: \
+             its figures at depths above 1 say nothing; as root they would"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
 fn file_system(directory: &Path) -> String {
     let mut command = Command::new("stat");
     command
         .args(["--file-system", "--format=%T"])
         .arg(directory);
     let said = process::succeed(&mut command, Duration::from_secs(10));
-    said.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    // One magic number stands for all three.
+    said.map_or_else(
+        |_| "an unknown file system".to_owned(),
+        |text| text.trim().replace("ext2/ext3", "ext4"),
+    )
 }
 
 const USAGE: &str = "\
@@ -243,3 +288,18 @@ usage: rbd-bench [path] [OPTIONS]
 ";
 
 const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn over_the_rounds_every_target_has_every_place() {
+        for place in 0..3 {
+            let mut seen: Vec<usize> = (0..6).map(|round| order(3, 1, round)[place]).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 0, 1, 1, 2, 2], "place {place}");
+        }
+        assert_ne!(order(2, 0, 0), order(2, 0, 1));
+    }
+}

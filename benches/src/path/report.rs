@@ -7,7 +7,6 @@ use std::thread;
 use super::job::Job;
 use super::sample::{Figures, Sample};
 use super::target::{QUORUM, RAW, RBD};
-use super::{fio, target};
 use crate::statistics::Spread;
 
 /// Under which circumstances it was measured.
@@ -19,6 +18,10 @@ pub(super) struct Setting {
     pub(super) seconds: u64,
     /// Size of each device.
     pub(super) bytes: u64,
+    /// Versions of other people's programs that took part.
+    pub(super) versions: Vec<String>,
+    /// What a reader must know lest a figure mislead.
+    pub(super) warnings: Vec<String>,
     /// What joined the nodes.
     pub(super) network: &'static str,
     /// What the files were on.
@@ -79,7 +82,7 @@ fn write_all(
     samples: &[Sample],
 ) -> std::fmt::Result {
     write_setting(out, setting, samples)?;
-    writeln!(out, "## Medians of {} rounds\n", setting.rounds)?;
+    writeln!(out, "## Medians of {} round(s)\n", setting.rounds)?;
     write!(
         out,
         "| job | target | IOPS (min–max) | MB/s | p50 µs | p99 µs "
@@ -91,19 +94,7 @@ fn write_all(
             write_row(out, job, target, samples)?;
         }
     }
-    writeln!(out, "\n## Ratios within a round: median (min–max)\n")?;
-    write!(out, "| job | of |")?;
-    for figure in COMPARED {
-        write!(out, " {} |", figure.words)?;
-    }
-    writeln!(out, "\n|---|---|---:|---:|---:|")?;
-    for job in jobs {
-        for (one, other) in PAIRS {
-            if targets.contains(one) && targets.contains(other) {
-                write_ratios(out, job, one, other, samples)?;
-            }
-        }
-    }
+    write_comparison(out, jobs, targets, samples)?;
     writeln!(out)?;
     for job in jobs {
         writeln!(out, "- `{}`: {}", job.name, job.words)?;
@@ -121,10 +112,9 @@ fn write_setting(out: &mut String, setting: &Setting, samples: &[Sample]) -> std
     writeln!(out, "## Setting\n")?;
     writeln!(
         out,
-        "- {} with {cores} core(s); {}; {}",
+        "- {} with {cores} core(s); {}",
         env::consts::ARCH,
-        fio::version(),
-        target::quorum_version()
+        setting.versions.join("; ")
     )?;
     writeln!(
         out,
@@ -135,11 +125,14 @@ fn write_setting(out: &mut String, setting: &Setting, samples: &[Sample]) -> std
     )?;
     writeln!(
         out,
-        "- {} rounds of {} s per job and target, interleaved; {} measurements",
+        "- {} round(s) of {} s per job and target, interleaved; {} measurements",
         setting.rounds,
         setting.seconds,
         samples.len()
     )?;
+    for warning in &setting.warnings {
+        writeln!(out, "- **{warning}**")?;
+    }
     if let Some(foreign) = foreign {
         writeln!(
             out,
@@ -182,6 +175,31 @@ fn write_row(out: &mut String, job: &Job, target: &str, samples: &[Sample]) -> s
         }
     }
     writeln!(out, "|")
+}
+
+fn write_comparison(
+    out: &mut String,
+    jobs: &[&Job],
+    targets: &[&'static str],
+    samples: &[Sample],
+) -> std::fmt::Result {
+    if targets.len() < 2 {
+        return Ok(());
+    }
+    writeln!(out, "\n## Ratios within a round: median (min–max)\n")?;
+    write!(out, "| job | of |")?;
+    for figure in COMPARED {
+        write!(out, " {} |", figure.words)?;
+    }
+    writeln!(out, "\n|---|---|---:|---:|---:|")?;
+    for job in jobs {
+        for (one, other) in PAIRS {
+            if targets.contains(one) && targets.contains(other) {
+                write_ratios(out, job, one, other, samples)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_ratios(

@@ -9,11 +9,21 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
+use super::promotion::Stop;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss};
 use crate::local_disk::{AttachError, LocalDisk};
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
+        let begins = matches!(
+            command,
+            Command::Attach { .. } | Command::Connect { .. } | Command::NewGeneration { .. }
+        );
+        if begins && self.stop != Stop::No {
+            let refusal = Refusal::new(RefusalCode::StateTransient, "it is being stopped", "");
+            self.cx.reply(call, Err(refusal));
+            return;
+        }
         let result = match command {
             Command::Attach { volume, disk } => self.attach(volume, disk).map(Some),
             Command::Configure(config) => {

@@ -46,12 +46,13 @@ impl<B: Clone> Volume<B> {
         self.start_barrier(BarrierPurpose::Client(request), cx);
     }
 
-    /// Starts a barrier on the local disk and on every peer that is written to.
+    /// Starts a barrier on the local disk and on every peer that is written to or read from.
     pub(crate) fn start_barrier(&mut self, purpose: BarrierPurpose, cx: &mut Context<B>) -> u64 {
         let id = cx.name();
         let mut legs = Vec::new();
         for peer in self.peers.values() {
-            if let Some(link) = peer.link.filter(|_| peer.is_mirrored()) {
+            let shares = peer.is_mirrored() || peer.target.is_some();
+            if let Some(link) = peer.link.filter(|_| shares) {
                 legs.push((peer.node, Leg::Pending, peer.next_unstable));
                 cx.send(
                     peer.node,

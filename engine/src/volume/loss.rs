@@ -28,13 +28,13 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        let any_unstable = peer.mark_unstable_dirty();
+        let any_written_unstable = peer.mark_unstable_dirty();
         peer.replication = ReplicationState::Off;
         peer.peer_disk = peer_disk;
         peer.handshaking = false;
         peer.source = Source::default();
         peer.target = None;
-        if any_pending || any_unstable {
+        if any_pending || any_written_unstable {
             self.leave_absent_peers_behind(cx);
         }
         self.unsettled = true;

@@ -14,6 +14,7 @@ use rbd_protocol::state::ReplicationState;
 use super::{Volume, describe};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, LinkId};
+use crate::peer_device::Origin;
 
 /// What a peer's write is.
 #[derive(Debug)]
@@ -196,6 +197,8 @@ impl<B: Clone> Volume<B> {
             // comes after both bitmaps have been joined, so both always agree on what is missing.
             target.outstanding_bytes -= u64::from(range.length);
             device.bitmap.clear_covered(range);
+            // The source may lose what it has just sent, and perhaps only this node has it marked.
+            device.note_unstable(range, Origin::ResyncSource);
             self.unsettled = true;
         }
         let packet = if write.is_resync {

@@ -22,7 +22,7 @@ use super::{Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId};
-use crate::peer_device::{Source, SourceRead, Target};
+use crate::peer_device::{Origin, Source, SourceRead, Target};
 
 impl<B: Clone> Volume<B> {
     /// The handshake has made this node the source.
@@ -312,7 +312,7 @@ impl<B: Clone> Volume<B> {
             return Err("a resync acknowledgement while this node is not the source");
         }
         peer.bitmap.clear_covered(range);
-        peer.note_unstable(range, true);
+        peer.note_unstable(range, Origin::ResyncTarget);
         Ok(())
     }
 

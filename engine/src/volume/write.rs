@@ -15,6 +15,7 @@ use rbd_protocol::state::{DiskState, Role};
 use super::{Volume, as_request_error, describe};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
+use crate::peer_device::Origin;
 
 /// Where one part of a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +228,7 @@ impl<B: Clone> Volume<B> {
         if let Some(peer) = self.peers.get_mut(&node)
             && !write.fua
         {
-            peer.note_unstable(write.range, false);
+            peer.note_unstable(write.range, Origin::Write);
         }
         self.try_finish_write(id, cx);
         true

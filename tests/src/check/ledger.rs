@@ -278,4 +278,4 @@ fn cannot_read(path: &Path, error: &io::Error) -> String {
 
 /// Sectors read at a time.
 const PIECE: u64 = 1024;
-const SECTOR_BYTES: u32 = SECTOR as u32;
+const SECTOR_BYTES: u32 = 512;

@@ -119,17 +119,14 @@ impl Load {
     /// When the writers end or hardly anything is answered.
     pub fn let_work(&self, count: u64) {
         let goal = self.answered() + count;
-        super::wait_until(
-            "the writers' requests are answered",
-            || {
-                assert!(
-                    !self.threads.iter().all(JoinHandle::is_finished),
-                    "the writers have ended"
-                );
-                self.answered() >= goal
-            },
-            || format!("{} of {goal}", self.answered()),
-        );
+        super::wait_until("the writers' requests are answered", || {
+            assert!(
+                !self.threads.iter().any(JoinHandle::is_finished),
+                "a writer has ended"
+            );
+            let answered = self.answered();
+            super::unless(answered >= goal, || format!("{answered} of {goal}"))
+        });
     }
 
     /// Tells the writers to finish what is in flight, and waits for them.

@@ -9,11 +9,14 @@
 //! | `node` | one daemon: start, kill, stop, pause, commands to it |
 //! | `status` | what `rbdadm status --json` says |
 //! | `load` | verified writing in the background |
+//! | `bystander` | a client that must not notice what is done to others |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
+//! | `torture` | rounds of random harm |
 //! | `program` | other people's programs, with a deadline |
 //! | `chance` | a sequence of numbers from a seed |
 //! | `skip` | tests that cannot run here |
 
+mod bystander;
 mod chance;
 mod load;
 mod node;
@@ -23,10 +26,12 @@ mod proxy;
 mod setup;
 mod skip;
 mod status;
+mod torture;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use bystander::undisturbed;
 pub use chance::Chance;
 pub use load::{Load, LoadOptions, Outcome};
 pub use node::{Node, binary};
@@ -36,22 +41,30 @@ pub use proxy::Proxy;
 pub use setup::{Meta, Setup};
 pub use skip::{is_root, lacks, skip};
 pub use status::Status;
+pub use torture::{Tally, Torture};
 
-/// Waits until something is true.
+/// Waits until something is so.
 ///
 /// # Panics
-/// When it is not true in time; `seen` says what was there instead.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool, seen: impl FnOnce() -> String) {
+/// When it is not so in time, with what the last attempt says was there instead.
+pub fn wait_until(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
     let start = Instant::now();
-    while !is_so() {
+    while let Err(seen) = attempt() {
         assert!(
             start.elapsed() < PATIENCE,
-            "waited {} s in vain for: {what}; last seen: {}",
-            PATIENCE.as_secs(),
-            seen()
+            "waited {} s in vain for: {what}; last seen: {seen}",
+            PATIENCE.as_secs()
         );
         thread::sleep(POLL);
     }
+}
+
+/// An attempt's result.
+///
+/// # Errors
+/// What is there instead, unless it is so.
+pub fn unless(is_so: bool, seen: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(seen()) }
 }
 
 /// How long anything may take that takes a second on an idle machine.

@@ -65,6 +65,17 @@ impl Node {
         self.home.join("run")
     }
 
+    /// The resource commands are about.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// Gives commands about another resource from here on.
+    pub fn set_resource(&mut self, resource: &str) {
+        resource.clone_into(&mut self.resource);
+    }
+
     /// The file behind a volume.
     #[must_use]
     pub fn disk(&self, volume: usize) -> PathBuf {
@@ -369,11 +380,9 @@ impl Node {
     /// # Panics
     /// When it has not in time.
     pub fn wait_for_log(&self, words: &str) {
-        super::wait_until(
-            &format!("{words:?} in {}'s log", self.name),
-            || self.log().contains(words),
-            || self.log(),
-        );
+        super::wait_until(&format!("{words:?} in {}'s log", self.name), || {
+            super::unless(self.log().contains(words), || self.log_end())
+        });
     }
 
     /// Everything the daemon has logged.

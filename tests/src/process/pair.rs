@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
 
 use super::setup::NAMES;
 use super::{Chance, Load, LoadOptions, Meta, Node, Proxy, Setup};
-use crate::check::{Ledger, first_difference};
+use crate::check::{Ledger, Marks, Replica, check_marks, first_difference};
 
 /// Two nodes on addresses of their own, in a temporary directory.
 #[derive(Debug)]
@@ -201,6 +203,27 @@ impl Pair {
         }
     }
 
+    /// With both daemons dead: every block that differs must be marked on one of the disks.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn check_marks(&self) -> Marks {
+        for node in [&self.alpha, &self.beta] {
+            wait_for_last_writes(&node.disk(0));
+        }
+        let (alpha, beta) = (self.alpha.disk(0), self.beta.disk(0));
+        let replica = |disk, node_id: u8| Replica {
+            disk,
+            node: NAMES[usize::from(node_id)],
+            node_id,
+        };
+        let replicas = [replica(&*alpha, 0), replica(&*beta, 1)];
+        match check_marks(self.setup.resource, replicas) {
+            Ok(marks) => marks,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Stops both daemons in an orderly way, then compares both data areas with each other and
     /// with what the clients were told.
     ///
@@ -230,6 +253,22 @@ impl Pair {
         };
         node.wait_for("no clients", |status| status.open_count() == 0);
         node.ok("secondary");
+    }
+
+    /// Promotes a node as soon as it can be: a resync it is the target of must end first.
+    ///
+    /// # Panics
+    /// When it cannot be in time.
+    pub fn promote(&self, node: &str) {
+        let node = if node == "alpha" {
+            &self.alpha
+        } else {
+            &self.beta
+        };
+        super::wait_until(&format!("{} is promoted", node.name()), || {
+            let output = node.verb("primary");
+            super::unless(output.code == Some(0), || output.text())
+        });
     }
 
     /// A node by its name.
@@ -309,6 +348,15 @@ fn free_address(network: [u8; 2], host: u8) -> SocketAddr {
     TcpListener::bind((address, 0))
         .and_then(|listener| listener.local_addr())
         .expect("every host has loopback addresses")
+}
+
+/// Writes that were in flight when a daemon was killed keep the file, and with it the lock.
+fn wait_for_last_writes(disk: &Path) {
+    let file = File::open(disk).expect("the disk is there");
+    super::wait_until("the last writes of a killed daemon end", || {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| error.to_string())
+    });
 }
 
 /// Clients that write to a volume side by side.

@@ -85,8 +85,9 @@ impl Proxy {
         self.state.mode.store(STALL, Ordering::SeqCst);
     }
 
-    /// Ends a cut or a stall.
+    /// Ends a cut or a stall, and forgets damage that has not been done yet.
     pub fn mend(&self) {
+        *self.state.lock_damage() = None;
         self.state.mode.store(PASS, Ordering::SeqCst);
     }
 

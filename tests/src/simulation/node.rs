@@ -38,6 +38,8 @@ pub(super) struct Node {
     /// Wants a link.
     pub(super) seeking: bool,
     pub(super) openers: u32,
+    /// It has lost its power since it was last in sync or Primary: what it holds, it holds by luck.
+    pub(super) lost_power: bool,
     /// The process is to die in the middle of what it does next.
     pub(super) dies_next: bool,
     /// The generation durable on the disk and those before it, newest first.
@@ -78,6 +80,7 @@ impl Node {
             attached: false,
             seeking: false,
             openers: 0,
+            lost_power: false,
             dies_next: false,
             generations: Vec::new(),
         }

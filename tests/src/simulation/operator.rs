@@ -131,9 +131,12 @@ impl World {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
-            (Wish::Attach, Err(refusal)) => {
+            (Wish::Attach, Err(refusal))
+                if refusal.code != rbd_protocol::control::RefusalCode::StateTransient =>
+            {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
+            (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
             _ => {}
         }
     }
@@ -319,7 +322,10 @@ impl World {
         self.nodes[node].disk.power_loss(&mut self.random);
         self.nodes[node].boot += 1;
         let other = 1 - node;
-        let survivor = !self.is_newer(node, other) && self.holds_everything(other);
+        self.nodes[node].lost_power = true;
+        let survivor = !self.nodes[other].lost_power
+            && !self.is_newer(node, other)
+            && self.holds_everything(other);
         if self.is_traced() {
             let lost = self.missing(node);
             self.note(|| format!("held everything: {held}, afterwards: {lost:?}, the peer survives with everything: {survivor}"));

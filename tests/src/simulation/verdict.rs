@@ -60,7 +60,11 @@ impl World {
         if self.nodes.iter().all(super::node::Node::is_primary) {
             self.violation("G1: both nodes are Primary");
         }
-        if !self.is_in_sync() {
+        let in_sync = self.is_in_sync();
+        for node in &mut self.nodes {
+            node.lost_power &= !(in_sync || node.is_primary());
+        }
+        if !in_sync {
             return;
         }
         if self.is_idle() {

@@ -58,6 +58,8 @@ fn a_target_that_failed_has_a_row_without_figures() {
         rounds: 1,
         seconds: 1,
         bytes: 1 << 20,
+        versions: Vec::new(),
+        warnings: Vec::new(),
         network: "nothing",
         file_system: "none".to_owned(),
         replicas: Vec::new(),

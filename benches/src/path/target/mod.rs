@@ -71,6 +71,18 @@ pub(super) fn quorum_version() -> String {
     super::fio::version_of(Path::new(quorum::PROGRAM))
 }
 
+/// Whether this version leaves the end of a reply to TCP's delayed acknowledgement: those before
+/// 8.1 do. What cannot be read as a version is taken to be newer.
+pub(super) fn replies_late(version: &str) -> bool {
+    let mut words = version.split_whitespace();
+    let number = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let mut parts = number.unwrap_or_default().split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (8, 1),
+        _ => false,
+    }
+}
+
 /// Makes a target and waits until it can be measured.
 pub(super) fn start(name: &str, ground: &Ground<'_>) -> Result<Box<dyn Target>, String> {
     let started: Result<Box<dyn Target>, String> = match name {
@@ -136,3 +148,6 @@ pub(super) fn first_difference(files: &[PathBuf; 2], bytes: u64) -> Result<Optio
 }
 
 const FILL_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

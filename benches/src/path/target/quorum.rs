@@ -26,7 +26,7 @@ impl Quorum {
             ground.filled_file("quorum-b", ground.bytes)?,
         ];
         let [port, _] = Network::free_ports()?;
-        let host = ground.network.address(1);
+        let host = ground.network.hurried_address(1);
         let run = ground.place.run();
         let socket = run.join("quorum.sock");
         let mut secondary = ground.network.command(1, Path::new(PROGRAM));
