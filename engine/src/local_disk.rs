@@ -41,6 +41,7 @@ pub(crate) struct LocalDisk {
     unwritten: BTreeMap<u32, u8>,
     bitmap_sequence: u64,
     crashed_primary: bool,
+    boot: u128,
     kept_power: bool,
 }
 
@@ -99,7 +100,6 @@ impl LocalDisk {
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
         let kept_power = superblock.boot_id == boot;
-        superblock.boot_id = boot;
         let mut unwritten: BTreeMap<u32, u8> =
             (0..intent.block_count()).map(|block| (block, 1)).collect();
         for block in damage.iter().flat_map(damaged_intent_blocks) {
@@ -120,6 +120,7 @@ impl LocalDisk {
             unwritten,
             bitmap_sequence: image.bitmap_sequence,
             crashed_primary,
+            boot,
             kept_power,
         };
         local.intent.rewrite_all();
@@ -161,9 +162,17 @@ impl LocalDisk {
         self.crashed_primary
     }
 
-    /// This disk was attached before in this boot of the host, so its cache has not been lost.
+    /// The host has not been booted since this disk was last in sync, so nothing it had then was
+    /// lost with a cache.
     pub(crate) fn kept_power(&self) -> bool {
         self.kept_power
+    }
+
+    /// This disk is in sync with a peer in this boot of the host.
+    pub(crate) fn note_boot(&mut self) {
+        self.kept_power = true;
+        let boot = self.boot;
+        self.change(|superblock| superblock.boot_id = boot);
     }
 
     /// The generation since which the bitmap towards this peer counts.

@@ -100,6 +100,7 @@ impl<B: Clone> Volume<B> {
         let Some(local) = &mut self.local else { return };
         local.forget_bitmap_generation(node);
         local.note_interruption_settled(self.role == Role::Primary);
+        local.note_boot();
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.replication = ReplicationState::Established;
             peer.behind_since_version = 0;

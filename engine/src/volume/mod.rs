@@ -123,8 +123,9 @@ impl<B: Clone> Volume<B> {
     /// Lets waiting work go on as far as it can, then starts the metadata writes it asked for.
     pub(crate) fn settle(&mut self, cx: &mut Context<B>) {
         while core::mem::take(&mut self.unsettled) {
-            self.start_writes(cx);
+            // Reads first: a write also waits for an earlier read that still waits.
             self.start_reads(cx);
+            self.start_writes(cx);
             self.start_peer_writes(cx);
             self.start_resync_reads(cx);
             self.finish_writes(cx);

@@ -62,7 +62,7 @@ pub struct Superblock {
     pub peers: [PeerSlot; MAX_PEERS as usize],
     /// Intent blocks count if written under this epoch or its successor.
     pub attach_epoch: u64,
-    /// Boot of the machine that attached last; 0 before the first attach.
+    /// Boot of the machine in which the disk was last in sync with a peer; 0 before the first time.
     pub boot_id: u128,
     /// Number of this write; its lowest bit is the slot.
     pub sequence: u64,

@@ -56,8 +56,8 @@ pub struct HelloVolume {
     pub crashed_primary: bool,
     /// It was a resync target when it was last interrupted or still is.
     pub was_resync_target: bool,
-    /// Its disk was attached before in this boot of its host: what it had acknowledged, it still
-    /// has, even if its daemon was restarted.
+    /// Its host has not been booted since its disk was last in sync: what it had acknowledged, it
+    /// still has, even if its daemon was restarted.
     pub kept_power: bool,
 }
 

@@ -5,6 +5,9 @@
 //! must be proven: with equal generations both bitmaps must be empty (D4). Both nodes evaluate the
 //! same greetings with the sides exchanged and reach mirrored verdicts (D1).
 
+#[cfg(test)]
+mod tests;
+
 use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::peer::{Hello, HelloVolume};
 use rbd_protocol::state::{DiskState, Role};
@@ -133,15 +136,16 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if s.dirty_blocks == 0 && p.dirty_blocks == 0 {
         return Verdict::NoSync;
     }
-    // Something may differ. The source is, in this order: the Primary; the node that was not
-    // interrupted since both were in sync; the one that was, but kept its power (B7); the crashed
-    // Primary; the one that knows what it wrote; and when nothing tells them apart, the lower node
-    // number.
-    let claims: [(bool, bool); 5] = [
+    // Something may differ. The source is, in this order: the Primary; the node whose data is not
+    // known to be behind (S6); the node that was not interrupted since both were in sync; the one
+    // that was, but kept its power (B7); the crashed Primary; the one that knows what it wrote; and
+    // when nothing tells them apart, the lower node number.
+    let claims: [(bool, bool); 6] = [
         (
             own.hello.role == Role::Primary,
             peer.hello.role == Role::Primary,
         ),
+        (s.disk != DiskState::Outdated, p.disk != DiskState::Outdated),
         (
             own.hello.seen_incarnation != 0,
             peer.hello.seen_incarnation != 0,
