@@ -53,7 +53,8 @@ fn disk_advice(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Strin
         DiskState::Consistent | DiskState::DUnknown => (
             "whether this is the newest data is not known until a peer has been seen".to_owned(),
             format!(
-                "start the peer; if it is lost for good, rbdadm primary --force {name} takes this data"
+                "start the peer; if it is lost for good, rbdadm primary --force {name} takes this \
+                 data"
             ),
         ),
     };
@@ -89,8 +90,8 @@ fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, St
         return (
             "never synchronised, and no connected peer has UpToDate data".to_owned(),
             format!(
-                "rbdadm primary --force {name} on the node whose data counts; or, when all disks are \
-                 equally empty, rbdadm new-current-uuid --clear-bitmap {name}/{}",
+                "rbdadm primary --force {name} on the node whose data counts; or, when all disks \
+                 are equally empty, rbdadm new-current-uuid --clear-bitmap {name}/{}",
                 device.volume
             ),
         );
@@ -122,8 +123,8 @@ fn connection_advice(resource: &str, connection: &ConnectionStatus) -> Option<St
         ConnectionState::Unconnected | ConnectionState::Connecting => (
             "the peer has not been reached",
             format!(
-                "see that rbdd runs on {peer}, that rbdadm up {resource} was done there and that {} \
-                 can be reached",
+                "see that rbdd runs on {peer}, that rbdadm up {resource} was done there and that \
+                 {} can be reached",
                 connection.peer_address
             ),
         ),
