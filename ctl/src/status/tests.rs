@@ -199,8 +199,8 @@ fn a_refused_link_is_not_called_unreachable() {
     status.connections[0].is_refused = true;
     status.connections[0].note = "wrong shared-secret".to_owned();
     let text = render(&[status], WITH_ADVICE);
-    let expected = "  # beta Connecting for 2 min: wrong shared-secret; next: rbdadm status r0 on beta; \
-compare rbdadm dump r0 here and there\n";
+    let expected = "  # beta Connecting for 2 min: wrong shared-secret; next: \
+rbdadm status r0 on beta; compare rbdadm dump r0 here and there\n";
     assert!(text.contains(expected), "{text}");
 }
 

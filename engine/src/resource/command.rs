@@ -9,7 +9,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
-use super::promotion::Stop;
+use super::demotion::Stop;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss};
 use crate::local_disk::{AttachError, LocalDisk};
 

@@ -6,9 +6,11 @@
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
-//! | [`promotion`] | promotion, demotion, and the end, which take several steps |
+//! | [`promotion`] | promotion, which takes several steps |
+//! | [`demotion`] | demotion and the end, which take several steps |
 
 mod command;
+mod demotion;
 mod handshake;
 mod link;
 mod packets;
@@ -30,7 +32,8 @@ use crate::contract::{
 };
 use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
-use promotion::{Demotion, Promotion, Stop};
+use demotion::{Demotion, Stop};
+use promotion::Promotion;
 
 /// What a resource takes from outside at its birth because it cannot make it itself.
 #[derive(Clone, Copy, Debug)]

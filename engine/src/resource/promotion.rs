@@ -1,13 +1,10 @@
-//! Promotion, demotion and the end: what takes several steps, with the peer's consent and
-//! durability in between.
+//! Promotion, which takes several steps, with the peer's consent and durability in between.
 //!
 //! A node becomes Primary when every volume is UpToDate here (S6, G2) or force is used, no peer
 //! objects, nothing of a peer is still being written here (B8), and the superblock says durably
 //! that it is Primary, so that a crash will be known as a crashed Primary's.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 use rbd_protocol::control::{Refusal, RefusalCode};
 use rbd_protocol::ids::NodeId;
@@ -16,9 +13,8 @@ use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
 use crate::connection::Connection;
-use crate::contract::{Action, CallId, Level, LinkId, Time};
+use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
-use crate::volume::BarrierPurpose;
 
 /// How long a promotion may wait for handshakes and consent.
 const PROMOTION_MS: u64 = 8_000;
@@ -39,32 +35,6 @@ pub(super) struct Promotion {
     recording: bool,
     /// Data was declared good by force: the peers must decide anew.
     forced: bool,
-}
-
-/// A demotion under way.
-#[derive(Debug)]
-pub(super) enum Demotion {
-    /// Waiting for requests in flight.
-    Draining(Option<CallId>),
-    /// Waiting for barriers.
-    Flushing(Option<CallId>),
-    /// Waiting for the superblocks.
-    Recording(Option<CallId>),
-}
-
-/// The end of the resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// Not asked for.
-    No,
-    /// Being demoted, disconnected and brought to rest.
-    Resting(CallId),
-    /// The last checkpoint is being made.
-    Saving(CallId),
-    /// The clean mark is being written.
-    Recording(CallId),
-    /// Everything has been let go.
-    Done,
 }
 
 impl<B: Clone> Resource<B> {
@@ -303,7 +273,7 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn set_role(&mut self, role: Role) {
+    pub(super) fn set_role(&mut self, role: Role) {
         self.role = role;
         for volume in self.volumes.values_mut() {
             volume.role = role;
@@ -312,186 +282,10 @@ impl<B: Clone> Resource<B> {
         self.cx
             .report(Level::Info, None, None, alloc::format!("role {role}"));
     }
-
-    pub(super) fn start_demotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
-        self.refuse_another_change()?;
-        if self.role != Role::Primary {
-            self.cx.reply(call, Ok(None));
-            return Ok(());
-        }
-        if !force {
-            self.refuse_if_open()?;
-        }
-        self.begin_demotion(Some(call));
-        Ok(())
-    }
-
-    fn refuse_another_change(&self) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
-            return Err(one_change_at_a_time());
-        }
-        Ok(())
-    }
-
-    fn refuse_if_open(&self) -> Result<(), Refusal> {
-        let Some(volume) = self.volumes.values().find(|volume| volume.openers > 0) else {
-            return Ok(());
-        };
-        let name = &self.config.name;
-        let reason = alloc::format!("{name}/{} has {} client(s)", volume.number, volume.openers);
-        let help = alloc::format!(
-            "disconnect them first, or fail their I/O: rbdadm secondary --force {name}"
-        );
-        Err(Refusal::new(RefusalCode::StateHeldOpen, reason, help))
-    }
-
-    fn begin_demotion(&mut self, call: Option<CallId>) {
-        // New requests are refused from here on; those in flight are finished.
-        for volume in self.volumes.values_mut() {
-            volume.role = Role::Secondary;
-            volume.fail_waiting(crate::contract::RequestError::NotPrimary, &mut self.cx);
-            self.cx.out.push(Action::CloseClients {
-                volume: volume.number,
-            });
-            volume.unsettled = true;
-        }
-        self.demotion = Some(Demotion::Draining(call));
-    }
-
-    /// Takes a demotion as far as it can go.
-    pub(super) fn advance_demotion(&mut self) {
-        if self.demotion.is_none() {
-            return;
-        }
-        let quiet = self.volumes.values().all(super::Volume::is_quiet);
-        let settled = self
-            .volumes
-            .values()
-            .all(|volume| is_settled(volume.local.as_ref()));
-        match self.demotion {
-            Some(Demotion::Draining(call)) if quiet => {
-                for volume in self
-                    .volumes
-                    .values_mut()
-                    .filter(|volume| volume.local.is_some())
-                {
-                    volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
-                }
-                self.demotion = Some(Demotion::Flushing(call));
-            }
-            Some(Demotion::Flushing(call)) if quiet => {
-                for volume in self.volumes.values_mut() {
-                    if let Some(local) = &mut volume.local {
-                        local.record_primary(false);
-                    }
-                    volume.unsettled = true;
-                }
-                self.demotion = Some(Demotion::Recording(call));
-            }
-            Some(Demotion::Recording(call)) if settled => {
-                self.demotion = None;
-                self.set_role(Role::Secondary);
-                if let Some(call) = call {
-                    self.cx.reply(call, Ok(None));
-                }
-            }
-            Some(Demotion::Draining(_) | Demotion::Flushing(_) | Demotion::Recording(_)) | None => {
-            }
-        }
-    }
-
-    pub(super) fn start_stop(&mut self, call: CallId) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.promotion.is_some() {
-            return Err(one_change_at_a_time());
-        }
-        self.refuse_if_open()?;
-        self.stop = Stop::Resting(call);
-        if self.role == Role::Primary && self.demotion.is_none() {
-            let text = "a Primary is being stopped: it is demoted first";
-            self.cx.report(Level::Warn, None, None, text);
-            self.begin_demotion(None);
-        }
-        Ok(())
-    }
-
-    /// Takes the end of the resource as far as it can go. A step that starts nothing, as none of
-    /// a volume without a disk does, has no completion that would bring the next one about.
-    pub(super) fn advance_stop(&mut self) {
-        loop {
-            let step = core::mem::discriminant(&self.stop);
-            self.advance_stop_by_one_step();
-            if step == core::mem::discriminant(&self.stop) {
-                return;
-            }
-        }
-    }
-
-    fn advance_stop_by_one_step(&mut self) {
-        match self.stop {
-            Stop::No | Stop::Done => {}
-            Stop::Resting(call) => {
-                if self.role == Role::Primary || self.demotion.is_some() {
-                    return;
-                }
-                let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
-                for node in nodes {
-                    self.disconnect_peer(node);
-                }
-                let idle = self.volumes.values().all(|volume| {
-                    volume.is_quiet()
-                        && volume.peer_writes.is_empty()
-                        && is_settled(volume.local.as_ref())
-                        && volume.checkpoint == crate::volume::Checkpoint::Idle
-                        && volume
-                            .local
-                            .as_ref()
-                            .is_none_or(|local| !local.intent.is_busy())
-                });
-                if idle {
-                    for volume in self.volumes.values_mut() {
-                        volume.start_last_checkpoint(&mut self.cx);
-                    }
-                    self.stop = Stop::Saving(call);
-                }
-            }
-            Stop::Saving(call) => {
-                if self.all_checkpoints_done() {
-                    for volume in self.volumes.values_mut() {
-                        if let Some(local) = &mut volume.local {
-                            local.record_clean();
-                        }
-                        volume.unsettled = true;
-                    }
-                    self.stop = Stop::Recording(call);
-                }
-            }
-            Stop::Recording(call) => {
-                let links = self.connections.values().any(|peer| peer.link.is_some());
-                if !links
-                    && self
-                        .volumes
-                        .values()
-                        .all(|volume| is_settled(volume.local.as_ref()))
-                {
-                    for volume in self.volumes.values_mut() {
-                        if volume.local.take().is_some() {
-                            volume.disk = DiskState::Diskless;
-                            volume.disk_note = String::from("stopped");
-                            self.cx.out.push(Action::ReleaseDisk {
-                                volume: volume.number,
-                            });
-                        }
-                    }
-                    self.stop = Stop::Done;
-                    self.cx.reply(call, Ok(None));
-                }
-            }
-        }
-    }
 }
 
 /// The answer while another change of role is under way.
-fn one_change_at_a_time() -> Refusal {
+pub(super) fn one_change_at_a_time() -> Refusal {
     Refusal::new(
         RefusalCode::StateTransient,
         "another change of role is under way",
@@ -499,6 +293,6 @@ fn one_change_at_a_time() -> Refusal {
     )
 }
 
-fn is_settled(local: Option<&LocalDisk>) -> bool {
+pub(super) fn is_settled(local: Option<&LocalDisk>) -> bool {
     local.is_none_or(LocalDisk::is_settled)
 }

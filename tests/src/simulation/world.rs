@@ -163,15 +163,15 @@ impl World {
             self.happen(next.what);
             self.check_pair();
             if let Some(text) = self.failure.take() {
-                return Err(self.fail(text));
+                return Err(self.fail(&text));
             }
         }
         Ok(true)
     }
 
-    pub(super) fn fail(&mut self, text: String) -> Failure {
+    pub(super) fn fail(&mut self, text: &str) -> Failure {
         Failure {
-            report: self.report.clone(),
+            report: Box::new(self.report.clone()),
             text: format!("at {}: {text}", micros(self.now)),
             trace: self.trace.take().unwrap_or_default().into(),
         }
