@@ -274,25 +274,19 @@ impl World {
                 self.lose_power(node);
                 self.lose_power(1 - node);
             }
-            Some(5) => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Disconnect);
-                    let life = self.nodes[node].life;
-                    let delay = self.random.magnitude(1_000, 1_000_000);
-                    let wish = Wish::Connect;
-                    self.after_us(delay, Happening::Order { node, life, wish });
-                }
+            Some(5) if self.nodes[node].engine.is_some() => {
+                self.order(node, Wish::Disconnect);
+                let life = self.nodes[node].life;
+                let delay = self.random.magnitude(1_000, 1_000_000);
+                let wish = Wish::Connect;
+                self.after_us(delay, Happening::Order { node, life, wish });
             }
             Some(6) => {
                 if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {
                     self.order(primary, Wish::Demote);
                 }
             }
-            Some(7) => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Stop);
-                }
-            }
+            Some(7) if self.nodes[node].engine.is_some() => self.order(node, Wish::Stop),
             _ => {}
         }
     }

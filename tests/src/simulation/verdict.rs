@@ -97,14 +97,14 @@ impl World {
         }
     }
 
-    fn set_up(&mut self) -> Result<(), Failure> {
+    fn set_up(&mut self) -> Result<(), Box<Failure>> {
         for node in 0..2 {
             self.start_node(node);
         }
         let limit = self.now + SECOND * 20;
         let met = self.run_while(limit, |world| !world.are_connected())?;
         if !met && !self.are_connected() {
-            return Err(self.fail("the nodes do not connect at first".into()));
+            return Err(self.fail("the nodes do not connect at first"));
         }
         let node = usize::from(self.random.percent(50));
         let wish = if self.options.skip_initial_sync {
@@ -116,7 +116,7 @@ impl World {
         let limit = self.now + SECOND * 300;
         self.run_while(limit, |world| !world.is_in_sync())?;
         if !self.is_in_sync() {
-            return Err(self.fail("the first synchronisation does not end".into()));
+            return Err(self.fail("the first synchronisation does not end"));
         }
         // What makes the nodes no longer just created need not be durable when it is answered.
         self.run_until(self.now + SECOND)?;
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Faults have stopped: everything must heal and everything be answered.
-    fn heal(&mut self) -> Result<(), Failure> {
+    fn heal(&mut self) -> Result<(), Box<Failure>> {
         self.faults_allowed = false;
         self.network_works = true;
         self.try_meet(0);
@@ -155,34 +155,34 @@ impl World {
         self.run_while(limit, |world| !world.is_healed())?;
         if !self.is_healed() {
             let text = self.describe_illness();
-            return Err(self.fail(text));
+            return Err(self.fail(&text));
         }
         self.clients_allowed = false;
         let limit = self.now + SECOND * 30;
         self.run_while(limit, |world| !world.operations.is_empty())?;
         if !self.operations.is_empty() {
             let text = format!("L1: never answered: {:?}", self.operations.values());
-            return Err(self.fail(text));
+            return Err(self.fail(&text));
         }
         self.read_everything()?;
         // Long enough for the last checkpoint to have come and gone.
         self.run_until(self.now + SECOND * 50)?;
         if !self.calls.is_empty() {
             let text = format!("L1: never answered: {:?}", self.calls.values());
-            return Err(self.fail(text));
+            return Err(self.fail(&text));
         }
         if !self.is_in_sync() {
             let text = self.describe_illness();
-            return Err(self.fail(text));
+            return Err(self.fail(&text));
         }
         let limit = self.now + SECOND * 10;
         self.run_while(limit, |world| !world.is_idle())?;
         if !self.is_idle() {
-            return Err(self.fail("L1: never idle although nobody asks for anything".into()));
+            return Err(self.fail("L1: never idle although nobody asks for anything"));
         }
         self.compare();
         if let Some(text) = self.failure.take() {
-            return Err(self.fail(text));
+            return Err(self.fail(&text));
         }
         Ok(())
     }
@@ -193,9 +193,9 @@ impl World {
             && self.nodes.iter().all(|node| node.disk.is_idle())
     }
 
-    fn read_everything(&mut self) -> Result<(), Failure> {
+    fn read_everything(&mut self) -> Result<(), Box<Failure>> {
         let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
-            return Err(self.fail("L1: no node is Primary".into()));
+            return Err(self.fail("L1: no node is Primary"));
         };
         let sectors = self.nodes[node].disk.sectors();
         let mut first = 0;
@@ -278,17 +278,14 @@ fn run_once(
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default();
-        Err(world.fail(format!("panic: {text}")))
+        Err(world.fail(&format!("panic: {text}")))
     });
     let report = world.report.clone();
-    (
-        result.map(|()| report).map_err(Box::new),
-        world.take_trace(),
-    )
+    (result.map(|()| report), world.take_trace())
 }
 
 impl World {
-    fn whole_run(&mut self) -> Result<(), Failure> {
+    fn whole_run(&mut self) -> Result<(), Box<Failure>> {
         self.set_up()?;
         self.after_us(1, Happening::Watch);
         self.start_clients();

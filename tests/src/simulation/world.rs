@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Lets things happen until `until`, or until something is wrong.
-    pub(super) fn run_until(&mut self, until: u64) -> Result<(), Failure> {
+    pub(super) fn run_until(&mut self, until: u64) -> Result<(), Box<Failure>> {
         self.run_while(until, |_| true).map(|_| ())
     }
 
@@ -145,7 +145,7 @@ impl World {
         &mut self,
         until: u64,
         wanted: impl Fn(&Self) -> bool,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Box<Failure>> {
         while wanted(self) {
             match self.queue.peek() {
                 Some(Reverse(next)) if next.at <= until => {}
@@ -163,18 +163,18 @@ impl World {
             self.happen(next.what);
             self.check_pair();
             if let Some(text) = self.failure.take() {
-                return Err(self.fail(text));
+                return Err(self.fail(&text));
             }
         }
         Ok(true)
     }
 
-    pub(super) fn fail(&mut self, text: String) -> Failure {
-        Failure {
+    pub(super) fn fail(&mut self, text: &str) -> Box<Failure> {
+        Box::new(Failure {
             report: self.report.clone(),
             text: format!("at {}: {text}", micros(self.now)),
             trace: self.trace.take().unwrap_or_default().into(),
-        }
+        })
     }
 
     /// Notes that something must not have happened. The first one counts.
