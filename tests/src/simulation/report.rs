@@ -39,7 +39,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The run up to there.
-    pub report: Box<Report>,
+    pub report: Report,
     /// What was wrong.
     pub text: String,
     /// The last things that happened, if they were recorded.

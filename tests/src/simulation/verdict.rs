@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    fn set_up(&mut self) -> Result<(), Failure> {
+    fn set_up(&mut self) -> Result<(), Box<Failure>> {
         for node in 0..2 {
             self.start_node(node);
         }
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Faults have stopped: everything must heal and everything be answered.
-    fn heal(&mut self) -> Result<(), Failure> {
+    fn heal(&mut self) -> Result<(), Box<Failure>> {
         self.faults_allowed = false;
         self.network_works = true;
         self.try_meet(0);
@@ -193,7 +193,7 @@ impl World {
             && self.nodes.iter().all(|node| node.disk.is_idle())
     }
 
-    fn read_everything(&mut self) -> Result<(), Failure> {
+    fn read_everything(&mut self) -> Result<(), Box<Failure>> {
         let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
             return Err(self.fail("L1: no node is Primary"));
         };
@@ -281,14 +281,11 @@ fn run_once(
         Err(world.fail(&format!("panic: {text}")))
     });
     let report = world.report.clone();
-    (
-        result.map(|()| report).map_err(Box::new),
-        world.take_trace(),
-    )
+    (result.map(|()| report), world.take_trace())
 }
 
 impl World {
-    fn whole_run(&mut self) -> Result<(), Failure> {
+    fn whole_run(&mut self) -> Result<(), Box<Failure>> {
         self.set_up()?;
         self.after_us(1, Happening::Watch);
         self.start_clients();

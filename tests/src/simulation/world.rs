@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Lets things happen until `until`, or until something is wrong.
-    pub(super) fn run_until(&mut self, until: u64) -> Result<(), Failure> {
+    pub(super) fn run_until(&mut self, until: u64) -> Result<(), Box<Failure>> {
         self.run_while(until, |_| true).map(|_| ())
     }
 
@@ -145,7 +145,7 @@ impl World {
         &mut self,
         until: u64,
         wanted: impl Fn(&Self) -> bool,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Box<Failure>> {
         while wanted(self) {
             match self.queue.peek() {
                 Some(Reverse(next)) if next.at <= until => {}
@@ -169,12 +169,12 @@ impl World {
         Ok(true)
     }
 
-    pub(super) fn fail(&mut self, text: &str) -> Failure {
-        Failure {
-            report: Box::new(self.report.clone()),
+    pub(super) fn fail(&mut self, text: &str) -> Box<Failure> {
+        Box::new(Failure {
+            report: self.report.clone(),
             text: format!("at {}: {text}", micros(self.now)),
             trace: self.trace.take().unwrap_or_default().into(),
-        }
+        })
     }
 
     /// Notes that something must not have happened. The first one counts.
