@@ -14,7 +14,7 @@
 //! | `offline` | metadata of volumes that are not up |
 //! | `status` | states as text, JSON and advice |
 //! | `check` | mistakes in the configuration and on the machine |
-//! | `session`, `step`, `console`, `failure` | one run: output, dry run, what went wrong, exit code |
+//! | `session`, `step`, `console`, `failure` | one run: output, dry run, errors, exit code |
 
 use std::ffi::OsString;
 

@@ -269,7 +269,7 @@ impl LocalDisk {
         let Some(slot) = self.slot(peer) else { return };
         self.change(|superblock| {
             if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                entry.flags.connected = may;
+                entry.flags.may_have_current = may;
             }
         });
     }
@@ -279,7 +279,7 @@ impl LocalDisk {
     pub(crate) fn may_have_current(&self, peer: NodeId) -> bool {
         self.slot(peer)
             .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
-            .is_some_and(|entry| entry.flags.connected)
+            .is_some_and(|entry| entry.flags.may_have_current)
     }
 
     /// Whatever a crash left undecided has been decided with the peer.

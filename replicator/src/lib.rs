@@ -2,7 +2,7 @@
 //!
 //! | Room | Holds | Runs on |
 //! |---|---|---|
-//! | [`control`] | the daemon's life, `rbdadm`'s wishes, negotiation of connections | one tokio thread |
+//! | [`control`] | the daemon's life, `rbdadm`'s wishes, opening of connections | a tokio thread |
 //! | [`shell`] | per-I/O work: disks, links, clients | a thread and an io_uring per resource |
 //! | [`messages`] | what the two say to each other | |
 //!

@@ -171,6 +171,10 @@ fn nodes_with_different_secrets_stay_apart_and_both_say_so() {
         node.expect_log("wrong shared-secret");
         node.expect_log("not authenticated: shared-secret, resource or node names differ");
         assert!(!is_connected(&node.status("r0").unwrap()));
+        node.await_status("r0", "refused with a reason", |status| {
+            let connection = &status.connections[0];
+            connection.is_refused && connection.note.contains("shared-secret")
+        });
     }
 }
 

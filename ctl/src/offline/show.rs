@@ -56,7 +56,7 @@ fn words(image: &Image) -> String {
         lines.push(format!("    node \"{}\";", peer.name));
         lines.push(format!("    bitmap-uuid 0x{};", peer.bitmap_generation));
         let set = named(&[
-            ("connected", flags.connected),
+            ("may-have-current", flags.may_have_current),
             ("outdated", flags.peer_outdated),
             ("full-sync", flags.full_sync),
             ("seen", flags.seen),

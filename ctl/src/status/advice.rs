@@ -53,7 +53,8 @@ fn disk_advice(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Strin
         DiskState::Consistent | DiskState::DUnknown => (
             "whether this is the newest data is not known until a peer has been seen".to_owned(),
             format!(
-                "start the peer; if it is lost for good, rbdadm primary --force {name} takes this data"
+                "start the peer; if it is lost for good, rbdadm primary --force {name} takes this \
+                 data"
             ),
         ),
     };
@@ -89,8 +90,8 @@ fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, St
         return (
             "never synchronised, and no connected peer has UpToDate data".to_owned(),
             format!(
-                "rbdadm primary --force {name} on the node whose data counts; or, when all disks are \
-                 equally empty, rbdadm new-current-uuid --clear-bitmap {name}/{}",
+                "rbdadm primary --force {name} on the node whose data counts; or, when all disks \
+                 are equally empty, rbdadm new-current-uuid --clear-bitmap {name}/{}",
                 device.volume
             ),
         );
@@ -113,11 +114,17 @@ fn connection_advice(resource: &str, connection: &ConnectionStatus) -> Option<St
         ConnectionState::Disconnecting | ConnectionState::TearDown => {
             ("an orderly disconnect", String::new())
         }
+        ConnectionState::Connecting if connection.is_refused => (
+            "the link was refused",
+            format!(
+                "rbdadm status {resource} on {peer}; compare rbdadm dump {resource} here and there"
+            ),
+        ),
         ConnectionState::Unconnected | ConnectionState::Connecting => (
             "the peer has not been reached",
             format!(
-                "see that rbdd runs on {peer}, that rbdadm up {resource} was done there and that {} \
-                 can be reached",
+                "see that rbdd runs on {peer}, that rbdadm up {resource} was done there and that \
+                 {} can be reached",
                 connection.peer_address
             ),
         ),

@@ -55,6 +55,7 @@ pub(crate) fn peer(
         name: name.to_owned(),
         connection_state: ConnectionState::Connected,
         note: String::new(),
+        is_refused: false,
         since_ms: 125_000,
         peer_role: role,
         application_in_flight_bytes: 10 * 512,

@@ -194,6 +194,17 @@ up r0 was done there and that [fd00::2]:7790 can be reached
 }
 
 #[test]
+fn a_refused_link_is_not_called_unreachable() {
+    let mut status = lost_link();
+    status.connections[0].is_refused = true;
+    status.connections[0].note = "wrong shared-secret".to_owned();
+    let text = render(&[status], WITH_ADVICE);
+    let expected = "  # beta Connecting for 2 min: wrong shared-secret; next: rbdadm status r0 on beta; \
+compare rbdadm dump r0 here and there\n";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn every_unhealthy_disk_state_has_a_line() {
     let unhealthy = [
         DiskState::Diskless,

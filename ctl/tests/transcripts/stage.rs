@@ -239,6 +239,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
             name: "beta".to_owned(),
             connection_state: ConnectionState::Connected,
             note: String::new(),
+            is_refused: false,
             since_ms: 1000,
             peer_role: Role::Primary,
             application_in_flight_bytes: 0,

@@ -305,6 +305,7 @@ impl<B: Clone> Resource<B> {
             name: connection.config.name.clone(),
             connection_state: connection.state,
             note: connection.note.clone(),
+            is_refused: false,
             since_ms: now.ms_since(connection.since),
             peer_role: connection.peer_role,
             application_in_flight_bytes: volumes

@@ -69,14 +69,7 @@ pub(super) enum Stop {
 
 impl<B: Clone> Resource<B> {
     pub(super) fn start_promotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
-            let reason = "another change of role is under way";
-            return Err(Refusal::new(
-                RefusalCode::StateTransient,
-                reason,
-                "try again",
-            ));
-        }
+        self.refuse_another_change()?;
         if self.role == Role::Primary {
             self.cx.reply(call, Ok(None));
             return Ok(());
@@ -321,14 +314,7 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn start_demotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
-            let reason = "another change of role is under way";
-            return Err(Refusal::new(
-                RefusalCode::StateTransient,
-                reason,
-                "try again",
-            ));
-        }
+        self.refuse_another_change()?;
         if self.role != Role::Primary {
             self.cx.reply(call, Ok(None));
             return Ok(());
@@ -337,6 +323,13 @@ impl<B: Clone> Resource<B> {
             self.refuse_if_open()?;
         }
         self.begin_demotion(Some(call));
+        Ok(())
+    }
+
+    fn refuse_another_change(&self) -> Result<(), Refusal> {
+        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
+            return Err(one_change_at_a_time());
+        }
         Ok(())
     }
 
@@ -409,12 +402,7 @@ impl<B: Clone> Resource<B> {
 
     pub(super) fn start_stop(&mut self, call: CallId) -> Result<(), Refusal> {
         if self.stop != Stop::No || self.promotion.is_some() {
-            let reason = "another change of role is under way";
-            return Err(Refusal::new(
-                RefusalCode::StateTransient,
-                reason,
-                "try again",
-            ));
+            return Err(one_change_at_a_time());
         }
         self.refuse_if_open()?;
         self.stop = Stop::Resting(call);
@@ -426,8 +414,19 @@ impl<B: Clone> Resource<B> {
         Ok(())
     }
 
-    /// Takes the end of the resource as far as it can go.
+    /// Takes the end of the resource as far as it can go. A step that starts nothing, as none of
+    /// a volume without a disk does, has no completion that would bring the next one about.
     pub(super) fn advance_stop(&mut self) {
+        loop {
+            let step = core::mem::discriminant(&self.stop);
+            self.advance_stop_by_one_step();
+            if step == core::mem::discriminant(&self.stop) {
+                return;
+            }
+        }
+    }
+
+    fn advance_stop_by_one_step(&mut self) {
         match self.stop {
             Stop::No | Stop::Done => {}
             Stop::Resting(call) => {
@@ -489,6 +488,15 @@ impl<B: Clone> Resource<B> {
             }
         }
     }
+}
+
+/// The answer while another change of role is under way.
+fn one_change_at_a_time() -> Refusal {
+    Refusal::new(
+        RefusalCode::StateTransient,
+        "another change of role is under way",
+        "try again",
+    )
 }
 
 fn is_settled(local: Option<&LocalDisk>) -> bool {

@@ -1,8 +1,8 @@
 //! The target's part of a resync: it asks for what is missing, and says when it has everything.
 //!
-//! No block is asked for before it is durable that the disk is `Inconsistent` (E1), and the source's
-//! generation is adopted only after a flush of everything received. What the source does, and how
-//! both begin, is in `resync`.
+//! No block is asked for before it is durable that the disk is `Inconsistent` (E1), and the
+//! source's generation is adopted only after a flush of everything received. What the source does,
+//! and how both begin, is in `resync`.
 
 use alloc::vec::Vec;
 

@@ -67,6 +67,9 @@ pub struct ConnectionStatus {
     pub connection_state: ConnectionState,
     /// Why it is in this state, in words; empty when Connected.
     pub note: String,
+    /// Whether the peer was reached and the link refused by one of the two; `note` says why. It
+    /// does not pass by itself.
+    pub is_refused: bool,
     /// Milliseconds since this state was entered.
     pub since_ms: u64,
     /// The peer's role.

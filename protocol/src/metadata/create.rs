@@ -1,9 +1,9 @@
 //! The writes that create a metadata area and those that destroy one, as a list for the caller.
 //!
 //! Bitmap blocks are not written: a fresh superblock says full sync for every peer, and a block
-//! left by an earlier area carries another device id, so it reads as misplaced and counts as all dirty.
-//! Any subset of these writes in any order reads as the new area, as the old one with more marked
-//! than before, or as an error.
+//! left by an earlier area carries another device id, so it reads as misplaced and counts as all
+//! dirty. Any subset of these writes in any order reads as the new area, as the old one with more
+//! marked than before, or as an error.
 
 use super::bitmap::empty_page;
 use super::layout::{BlockAddress, Layout, LayoutError, Placement};

@@ -103,8 +103,9 @@ pub struct PeerFlags {
     pub full_sync: bool,
     /// The peer's disk is known to be Outdated.
     pub peer_outdated: bool,
-    /// The connection was up when this was written.
-    pub connected: bool,
+    /// The peer, resynchronised from here, may have adopted the current generation without this
+    /// node's having heard of it.
+    pub may_have_current: bool,
     /// The peer's disk took part at least once.
     pub seen: bool,
 }

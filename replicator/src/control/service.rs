@@ -6,6 +6,7 @@ use std::time::Duration;
 use rbd_engine::{AttachedDisk, Command};
 use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::state::ConnectionState;
 use tokio::sync::{oneshot, watch};
 
 use super::links::Links;
@@ -64,14 +65,28 @@ impl Service {
         self.ask(message, answer).await?
     }
 
-    /// A snapshot, with what only the configuration knows filled in.
+    /// A snapshot, with what only the configuration and the links know filled in.
     pub(super) async fn status(&self) -> Result<ResourceStatus, Refusal> {
         let (reply, answer) = oneshot::channel();
         let mut status = self
             .within(QUESTION_DEADLINE, ToResource::Status { reply }, answer)
             .await?;
         fill_in(&mut status, &self.config.borrow());
+        self.tell_failures(&mut status);
         Ok(status)
+    }
+
+    /// Says of each peer that is sought why there is no link, which the resource's thread does not
+    /// know.
+    fn tell_failures(&self, status: &mut ResourceStatus) {
+        for connection in &mut status.connections {
+            if connection.connection_state == ConnectionState::Connecting
+                && let Some(failure) = self.links.failure(connection.peer_node_id)
+            {
+                connection.note = failure.cause;
+                connection.is_refused = failure.is_refusal;
+            }
+        }
     }
 
     /// Whether and how a volume can be served now.

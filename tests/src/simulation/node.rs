@@ -9,7 +9,7 @@ use rbd_protocol::metadata::{
     Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
     create, open, required_external_bytes,
 };
-use rbd_protocol::state::Role;
+use rbd_protocol::state::{DiskState, Role};
 
 use super::disk::{Disk, Payload};
 use super::profile::Options;
@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub(super) dies_next: bool,
     /// The generation durable on the disk and those before it, newest first.
     pub(super) generations: Vec<u64>,
+    /// Whether the disk says durably that it is one generation's.
+    pub(super) consistent: bool,
 }
 
 impl Node {
@@ -83,6 +85,7 @@ impl Node {
             lost_power: false,
             dies_next: false,
             generations: Vec::new(),
+            consistent: false,
         }
     }
 
@@ -127,6 +130,17 @@ impl Node {
             image: Box::new(self.open()?),
             block_bytes: 512,
         })
+    }
+
+    /// Whether the disk counts as a copy: a resync target's does not, whatever it holds.
+    pub(super) fn is_a_copy(&self, now: rbd_engine::Time) -> bool {
+        let live = self.status(now).map(|status| {
+            status
+                .devices
+                .iter()
+                .all(|device| device.disk_state != DiskState::Inconsistent)
+        });
+        self.consistent && live.unwrap_or(true)
     }
 
     pub(super) fn is_primary(&self) -> bool {

@@ -324,6 +324,7 @@ impl World {
         let other = 1 - node;
         self.nodes[node].lost_power = true;
         let survivor = !self.nodes[other].lost_power
+            && self.nodes[other].is_a_copy(self.time())
             && !self.is_newer(node, other)
             && self.holds_everything(other);
         if self.is_traced() {

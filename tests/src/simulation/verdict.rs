@@ -12,6 +12,7 @@ impl World {
     /// After every event: each block that may differ after a crash now is marked.
     pub(super) fn check_pair(&mut self) {
         let mut anything = false;
+        let mut gave_way = None;
         for index in 0..2 {
             let node = &mut self.nodes[index];
             if std::mem::take(&mut node.disk.marks_changed) {
@@ -22,6 +23,13 @@ impl World {
                         self.pair
                             .marks_changed(index, dirty_after_crash(&image, peer));
                         let block = &image.superblock;
+                        // A copy that becomes a target by the word of a peer that has just lost
+                        // its power is a copy no more; the manual says so.
+                        let became_target = node.consistent && !block.flags.consistent;
+                        if became_target {
+                            gave_way = Some(index);
+                        }
+                        node.consistent = block.flags.consistent;
                         node.generations = std::iter::once(&block.generation)
                             .chain(&block.history)
                             .map(|generation| generation.0)
@@ -35,6 +43,9 @@ impl World {
                     }
                 }
             }
+        }
+        if gave_way.is_some_and(|node| self.nodes[1 - node].lost_power) {
+            self.registers.caches_lost();
         }
         let mut changed = std::mem::take(&mut self.nodes[0].disk.changed);
         changed.append(&mut self.nodes[1].disk.changed);

@@ -15,7 +15,7 @@ fn golden_superblock() -> Superblock {
     peers[30] = peer(31, &"x".repeat(63), 5);
     peers[30].flags = PeerFlags {
         peer_outdated: true,
-        connected: true,
+        may_have_current: true,
         ..PeerFlags::default()
     };
     Superblock {

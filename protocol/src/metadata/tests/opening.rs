@@ -254,12 +254,12 @@ proptest! {
         let [consistent, was_up_to_date, primary, clean_shutdown, outdated, rest @ ..] = flags;
         superblock.flags =
             DiskFlags { consistent, was_up_to_date, primary, clean_shutdown, outdated };
-        let [full_sync, peer_outdated, connected, seen] = rest;
+        let [full_sync, peer_outdated, may_have_current, seen] = rest;
         superblock.peers[usize::from(peers) - 1] = PeerSlot {
             node_id: Some(NodeId(peers)),
             name: NodeName::new(&node).unwrap(),
             bitmap_generation: GenerationId(numbers[3]),
-            flags: PeerFlags { full_sync, peer_outdated, connected, seen },
+            flags: PeerFlags { full_sync, peer_outdated, may_have_current, seen },
         };
         let decoded = Superblock::decode(&superblock.encode()[..]);
         prop_assert_eq!(decoded, Ok(superblock));

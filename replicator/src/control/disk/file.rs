@@ -61,6 +61,13 @@ impl BackingFile {
                 failed(error)
             }
         })?;
+        if block_device && is_read_only(&file) {
+            return Err(Refusal::new(
+                code,
+                format!("cannot open {path}: it is a read-only device"),
+                format!("blockdev --setrw {path}, if it should not be"),
+            ));
+        }
         if !block_device {
             lock(&file, path, sharing, code)?;
         }
@@ -97,6 +104,18 @@ impl BackingFile {
             _ => Err(ReadError { code: 0 }),
         }
     }
+}
+
+/// Whether the kernel refuses writes to a block device, which for root it only does when they come.
+fn is_read_only(device: &File) -> bool {
+    device.metadata().is_ok_and(|facts| {
+        let (major, minor) = (
+            rustix::fs::major(facts.rdev()),
+            rustix::fs::minor(facts.rdev()),
+        );
+        std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro"))
+            .is_ok_and(|text| text.trim() == "1")
+    })
 }
 
 /// Reads as much of the buffer as the file has.

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::greet::{OpenError, SharedSecret, open_dialled};
-use super::{Local, Shared, seat, socket};
+use super::seat::{self, Failure};
+use super::{Local, Shared, socket};
 use crate::control::system::{jittered, random_bytes};
 use crate::control::task::Task;
 
@@ -104,9 +105,13 @@ fn report(shared: &Shared, peer: &PeerConfig, error: &OpenError) {
     let resource = &*shared.resource;
     let (name, address) = (&*peer.name, &*peer.address);
     let text = format!("no link to {name} at {address}: {error}");
+    let failure = Failure {
+        cause: error.to_string(),
+        is_refusal: matches!(error, OpenError::Greeting(_)),
+    };
     let is_passing = matches!(error, OpenError::Greeting(GreetingError::Refused { reason, .. })
         if reason.is_passing());
-    if is_passing || !seat::is_news(shared, peer.node_id, &text) {
+    if is_passing || !seat::is_news(shared, peer.node_id, failure) {
         tracing::debug!(resource, peer = name, "{text}");
     } else if let OpenError::Greeting(_) = error {
         tracing::warn!(resource, peer = name, "{text}");

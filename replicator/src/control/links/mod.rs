@@ -25,7 +25,7 @@ use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::greeting::{Host, HostPeer};
 use tokio::net::TcpListener;
 
-use self::seat::Seat;
+use self::seat::{Failure, Seat};
 use super::task::Task;
 pub(super) use greet::SharedSecret;
 pub(super) use socket::listen;
@@ -84,6 +84,11 @@ impl Links {
         } else {
             seat::stop_seeking(&self.shared, peer);
         }
+    }
+
+    /// Why there is no link to a peer that is sought; `None` while no attempt has failed.
+    pub(super) fn failure(&self, peer: NodeId) -> Option<Failure> {
+        seat::last_failure(&self.shared, peer)
     }
 
     /// Takes over another configuration. Attempts under way go on with the old one until they end.

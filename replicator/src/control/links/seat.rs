@@ -26,8 +26,17 @@ pub(super) struct Seat {
     /// This node's attempt has reached the peer and is being opened.
     reached: bool,
     incoming: Option<Half>,
-    /// Why the last attempt failed, so that the same reason is logged once.
-    last_failure: Option<String>,
+    /// Why the last attempt failed, for people who ask, and so that the same reason is logged once.
+    last_failure: Option<Failure>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Failure {
+    /// In words.
+    pub(in crate::control) cause: String,
+    /// The peer was reached, and one of the two said no.
+    pub(in crate::control) is_refusal: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,14 +96,20 @@ pub(super) fn set_reached(shared: &Shared, peer: NodeId, reached: bool) {
 }
 
 /// Whether this failure is another one than the last.
-pub(super) fn is_news(shared: &Shared, peer: NodeId, failure: &str) -> bool {
+pub(super) fn is_news(shared: &Shared, peer: NodeId, failure: Failure) -> bool {
     let mut seats = shared.seats.borrow_mut();
     let Some(seat) = seats.get_mut(&peer) else {
         return true;
     };
-    let is_news = seat.last_failure.as_deref() != Some(failure);
-    seat.last_failure = Some(failure.to_owned());
+    let is_news = seat.last_failure.as_ref() != Some(&failure);
+    seat.last_failure = Some(failure);
     is_news
+}
+
+/// Why there is no link although one is wanted; `None` while no attempt has failed.
+pub(super) fn last_failure(shared: &Shared, peer: NodeId) -> Option<Failure> {
+    let seats = shared.seats.borrow();
+    seats.get(&peer)?.last_failure.clone()
 }
 
 /// Whether a connection the peer made is wanted. If it is a data connection, this node's own

@@ -74,6 +74,7 @@ impl Interpreter {
                     self.call(Command::Stop, None, Purpose::Stop);
                     self.handle_waiting();
                     self.settle();
+                    self.advance_ending(); // nothing may have been left to stop
                 } else if self.now >= until {
                     self.leave();
                     self.settle();

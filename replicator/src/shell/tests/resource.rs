@@ -1,17 +1,22 @@
 //! A whole thread, as the control plane sees it.
 
-use rbd_engine::Seed;
-use rbd_protocol::control::{ResourceConfig, ResourceOptions};
-use rbd_protocol::ids::NodeId;
+use rbd_engine::{Command, Seed};
+use rbd_protocol::control::{MetaDisk, ResourceConfig, ResourceOptions, VolumeConfig};
+use rbd_protocol::ids::{NodeId, VolumeNumber};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::super::{Gone, ResourceHandle, probe, spawn};
+use super::Deadline;
 use crate::messages::{FromResource, ToResource};
 
 type NoticeReceiver = UnboundedReceiver<(String, FromResource)>;
 
 fn start() -> (ResourceHandle, NoticeReceiver) {
+    start_with(Vec::new())
+}
+
+fn start_with(volumes: Vec<VolumeConfig>) -> (ResourceHandle, NoticeReceiver) {
     let config = ResourceConfig {
         name: "r0".into(),
         defined_at: "test:1".into(),
@@ -20,7 +25,7 @@ fn start() -> (ResourceHandle, NoticeReceiver) {
         node_id: NodeId(0),
         listen: None,
         peers: Vec::new(),
-        volumes: Vec::new(),
+        volumes,
         options: ResourceOptions::default(),
         handlers: Vec::new(),
     };
@@ -62,4 +67,33 @@ fn a_resource_nobody_can_reach_any_more_ends() {
     drop(handle.clone());
     drop(handle);
     assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+}
+
+#[test]
+fn a_resource_without_any_disk_stops_when_asked() {
+    let volume = VolumeConfig {
+        number: VolumeNumber(0),
+        device: "/dev/drbd0".into(),
+        minor: None,
+        disk: None,
+        meta_disk: MetaDisk::Internal,
+        size_limit_bytes: None,
+        exports: Vec::new(),
+    };
+    for volumes in [Vec::new(), vec![volume]] {
+        let (handle, mut notices) = start_with(volumes);
+        let (reply, mut answer) = oneshot::channel();
+        let command = Command::Stop;
+        handle.send(ToResource::Command { command, reply }).unwrap();
+        let deadline = Deadline::new();
+        let answer = loop {
+            deadline.check();
+            match answer.try_recv() {
+                Err(TryRecvError::Empty) => std::thread::yield_now(),
+                other => break other,
+            }
+        };
+        assert_eq!(answer, Ok(Ok(None)));
+        assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+    }
 }
