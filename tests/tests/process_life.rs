@@ -311,6 +311,23 @@ fn a_replaced_disk_is_filled_again() {
     pair.finish();
 }
 
+#[test]
+fn a_command_right_after_a_restart_waits_until_the_resource_is_up_again() {
+    let mut pair = Pair::synced(Setup::default());
+    for _ in 0..5 {
+        pair.alpha.kill();
+        pair.alpha.start();
+        pair.alpha.ok("connect");
+    }
+    for _ in 0..5 {
+        pair.alpha.kill();
+        pair.alpha.start();
+        assert_eq!(pair.alpha.status().role(), "Secondary");
+    }
+    pair.wait_in_sync();
+    pair.finish();
+}
+
 /// For what the ledger knows nothing of.
 fn stop_and_compare(mut pair: Pair) {
     for node in pair.nodes() {

@@ -61,8 +61,8 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
 }
 
 /// Brings up again what was up when the daemon ended.
-pub(super) async fn resume(daemon: &Rc<Daemon>) {
-    for config in daemon.remembered.all() {
+pub(super) async fn resume(daemon: &Rc<Daemon>, remembered: Vec<ResourceConfig>) {
+    for config in remembered {
         let name = config.name.clone();
         let resumed = tokio::time::timeout(RESUME_DEADLINE, up(daemon, config)).await;
         match resumed {
@@ -74,6 +74,7 @@ pub(super) async fn resume(daemon: &Rc<Daemon>) {
             ),
             Err(_) => tracing::error!(resource = name, "not brought up again in time"),
         }
+        daemon.has_resumed(&name);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Everything here lives on one thread; no borrow is held across an `await`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -39,6 +39,9 @@ pub(super) struct Daemon {
     /// One change at a time per resource.
     gates: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
     emptied: Notify,
+    /// Resources that were up when the daemon ended, and are on their way up again.
+    resuming: RefCell<BTreeSet<String>>,
+    resumed: Notify,
 }
 
 impl Daemon {
@@ -59,6 +62,8 @@ impl Daemon {
             claims: RefCell::default(),
             gates: RefCell::default(),
             emptied: Notify::new(),
+            resuming: RefCell::default(),
+            resumed: Notify::new(),
         }
     }
 
@@ -109,6 +114,29 @@ impl Daemon {
         let emptied = self.emptied.notified();
         if !self.services.borrow().is_empty() {
             emptied.await;
+        }
+    }
+
+    /// Notes that these resources are on their way up again.
+    pub(super) fn will_resume(&self, configs: &[ResourceConfig]) {
+        let names = configs.iter().map(|config| config.name.clone());
+        self.resuming.borrow_mut().extend(names);
+    }
+
+    /// The resource is up again, or will not be.
+    pub(super) fn has_resumed(&self, name: &str) {
+        self.resuming.borrow_mut().remove(name);
+        self.resumed.notify_waiters();
+    }
+
+    /// Waits while the resource is on its way up again: until then nothing true can be said of it.
+    pub(super) async fn resumed(&self, name: &str) {
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.resuming.borrow().contains(name) {
+                return;
+            }
+            resumed.await;
         }
     }
 

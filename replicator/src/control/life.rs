@@ -82,6 +82,8 @@ async fn serve(
     };
     let control = TokioUnixListener::from_std(control).map_err(failed)?;
     let nbd = TokioUnixListener::from_std(nbd).map_err(failed)?;
+    let remembered = daemon.remembered.all();
+    daemon.will_resume(&remembered);
     let conversations = Task::spawn(socket::serve(Rc::clone(daemon), control));
     daemon.nbd.serve_unix(daemon, nbd);
     tracing::info!(
@@ -92,7 +94,7 @@ async fn serve(
         env!("CARGO_PKG_VERSION")
     );
     let resuming = async {
-        bring_up::resume(daemon).await;
+        bring_up::resume(daemon, remembered).await;
         tell_systemd(&[NotifyState::Ready]);
         std::future::pending::<()>().await;
     };

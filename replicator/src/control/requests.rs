@@ -22,6 +22,9 @@ pub(super) async fn answer(daemon: &Rc<Daemon>, request: Request) -> Reply {
 }
 
 async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal> {
+    if let Some(name) = resource_of(&request) {
+        daemon.resumed(name).await;
+    }
     match request {
         Request::Daemon => Ok(Reply::Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,6 +68,21 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             };
             noted(service.command(command).await)
         }
+    }
+}
+
+/// The one resource a request is about.
+fn resource_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::Daemon => None,
+        Request::Up(config) | Request::Adjust(config) => Some(&config.name),
+        Request::Down { resource }
+        | Request::Connect { resource, .. }
+        | Request::Disconnect { resource, .. }
+        | Request::Promote { resource, .. }
+        | Request::Demote { resource, .. }
+        | Request::NewGeneration { resource, .. } => Some(resource),
+        Request::Status { resource } => resource.as_deref(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Listens for peers. Until a caller has proven who it is, it gets one small buffer, five seconds
 //! and one of a few places.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rbd_protocol::peer::Channel;
-use rbd_protocol::peer::greeting::{Acceptor, Agreement};
+use rbd_protocol::peer::greeting::{Acceptor, Agreement, GreetingError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -130,9 +131,8 @@ fn take(
 
 fn report(shared: &Shared, address: SocketAddr, error: &OpenError, quiet: &Quiet) {
     let text = match error {
-        OpenError::Greeting(error) if !error.is_garbage() => {
-            format!("refused: {error}")
-        }
+        OpenError::Greeting(error @ GreetingError::Refused { .. }) => error.to_string(),
+        OpenError::Greeting(error) if !error.is_garbage() => format!("refused: {error}"),
         OpenError::Greeting(error) => format!("closed: {error}"),
         // Port scans, health checks, a peer that gave up: nothing to look at.
         OpenError::Network(_) | OpenError::Closed => {
@@ -142,21 +142,39 @@ fn report(shared: &Shared, address: SocketAddr, error: &OpenError, quiet: &Quiet
     quiet.warn(&shared.resource, address, &text);
 }
 
-/// A log that cannot be flooded from outside.
+/// A log that cannot be flooded from outside, and does not repeat itself.
 #[derive(Default)]
 struct Quiet {
-    state: std::cell::Cell<(Option<Instant>, u64)>,
+    state: RefCell<Said>,
+}
+
+/// The last line about strangers.
+#[derive(Default)]
+struct Said {
+    at: Option<Instant>,
+    text: String,
+    suppressed: u64,
 }
 
 impl Quiet {
     fn warn(&self, resource: &str, address: SocketAddr, text: &str) {
-        let (last, suppressed) = self.state.get();
-        if last.is_some_and(|last| last.elapsed() < LOG_PAUSE) {
-            self.state.set((last, suppressed + 1));
+        let mut said = self.state.borrow_mut();
+        let pause = if said.text == text {
+            REPEAT_PAUSE
+        } else {
+            LOG_PAUSE
+        };
+        if said.at.is_some_and(|at| at.elapsed() < pause) {
+            said.suppressed += 1;
             tracing::debug!(resource, "connection from {address} {text}");
             return;
         }
-        self.state.set((Some(Instant::now()), 0));
+        let suppressed = said.suppressed;
+        *said = Said {
+            at: Some(Instant::now()),
+            text: text.to_owned(),
+            suppressed: 0,
+        };
         if suppressed > 0 {
             tracing::warn!(
                 resource,
@@ -177,5 +195,9 @@ const OPENING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// At most one line about strangers in this time.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// At most one line that says the same as the last: a peer that is configured otherwise calls
+/// every few seconds until somebody has read it.
+const REPEAT_PAUSE: Duration = Duration::from_secs(600);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
