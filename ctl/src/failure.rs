@@ -41,7 +41,7 @@ pub(crate) enum Failure {
     #[error("{0}: No such resource")]
     NoSuchResource(String),
     /// `role` and its like were asked for a resource that is not up.
-    #[error("{0}: Unknown resource")]
+    #[error("{0}: Unknown resource\n  it is not up on this node; rbdadm status lists what is")]
     UnknownResource(String),
     /// Nobody listens on the control socket.
     #[error("rbdd is not reachable at {}: {reason}; {help}", .socket.display())]

@@ -103,7 +103,7 @@ impl OfflineError {
 /// What lets go of the disk.
 fn advice(holder: &str) -> &'static str {
     if holder.starts_with("rbdd") {
-        "; take the resource down first: rbdadm down"
+        "; take the resource down first, with rbdadm down"
     } else {
         ""
     }

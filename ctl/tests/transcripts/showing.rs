@@ -123,7 +123,10 @@ fn role_cstate_and_dstate_print_drbd_9s_words() {
         assert_eq!(stage.run(words).expect_code(0).out, expected, "{words}");
     }
     let unknown = stage.run("role r7").expect_code(10);
-    assert_eq!(unknown.err, "r7: Unknown resource\n");
+    assert_eq!(
+        unknown.err,
+        "r7: Unknown resource\n  it is not up on this node; rbdadm status lists what is\n"
+    );
     stage.run("cstate r0:delta").expect_code(1);
     stage.run("dstate r0/9").expect_code(1);
 }

@@ -70,5 +70,8 @@ fn waiting_for_what_is_not_up_exits_with_10() {
         ))
     });
     let outcome = stage.run("wait-connect r0").expect_code(10);
-    assert_eq!(outcome.err, "r0: Unknown resource\n");
+    assert_eq!(
+        outcome.err,
+        "r0: Unknown resource\n  it is not up on this node; rbdadm status lists what is\n"
+    );
 }

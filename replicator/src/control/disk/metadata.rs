@@ -62,7 +62,12 @@ pub(super) fn refusal(error: &OpenError, config: &ResourceConfig, path: &str) ->
         }
         OpenError::Layout(_) => (RefusalCode::DiskTooSmall, String::new()),
         OpenError::Read { .. } => (RefusalCode::MetaDataRead, "check the disk".to_owned()),
-        OpenError::NoMetadata { .. } => (RefusalCode::NoMetaData, create),
+        OpenError::NoMetadata { .. } => (
+            RefusalCode::NoMetaData,
+            format!(
+                "if this disk never had any: {create}; if it had, restore its size or its content"
+            ),
+        ),
         OpenError::MixedAreas { .. } => (RefusalCode::NoMetaData, create),
         OpenError::Damaged { .. } | OpenError::NewestUncertain { .. } => (
             RefusalCode::MetaDataRead,
