@@ -12,7 +12,7 @@ use rbd_tests::process::{
 #[test]
 fn a_full_disk_under_the_primary_costs_that_disk_and_no_other_resource() {
     let name = "a_full_disk_under_the_primary_costs_that_disk_and_no_other_resource";
-    let Some((_full, mut pair, other)) = prepare(name, "alpha") else {
+    let Some((mut pair, _full, other)) = prepare(name, "alpha") else {
         return;
     };
     pair.alpha.ok("primary --force");
@@ -46,7 +46,7 @@ fn a_full_disk_under_the_primary_costs_that_disk_and_no_other_resource() {
 #[test]
 fn clients_do_not_notice_a_full_disk_under_the_secondary() {
     let name = "clients_do_not_notice_a_full_disk_under_the_secondary";
-    let Some((_full, mut pair, _)) = prepare(name, "beta") else {
+    let Some((mut pair, _full, _)) = prepare(name, "beta") else {
         return;
     };
     pair.alpha.ok("primary --force");
@@ -63,7 +63,7 @@ fn clients_do_not_notice_a_full_disk_under_the_secondary() {
 
 /// Both nodes up and connected, one with its disk on a file system that is too small for it, and
 /// a second resource on that node's daemon. Nothing is synchronised yet.
-fn prepare(test: &str, node: &'static str) -> Option<(Full, Pair, String)> {
+fn prepare(test: &str, node: &'static str) -> Option<(Pair, Full, String)> {
     if lacks(test, &["mount", "umount"]) {
         return None;
     }
@@ -99,7 +99,7 @@ fn prepare(test: &str, node: &'static str) -> Option<(Full, Pair, String)> {
         let output = pair.node(node).rbdadm(&[verb, "second"]);
         assert_eq!(output.code, Some(0), "{}", output.text());
     }
-    Some((full, pair, "second".to_owned()))
+    Some((pair, full, "second".to_owned()))
 }
 
 /// The same again, with other disks and ports.
@@ -147,7 +147,7 @@ impl Full {
 impl Drop for Full {
     fn drop(&mut self) {
         let path: &Path = &self.at;
-        // Lazily: when a test fails, a daemon may still have its disk open for a moment.
+        // Lazily: a daemon still has its disk open. It must be gone before the directory it is in.
         run("umount", &["--lazy", &path.to_string_lossy()]);
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! It does what an administrator, a supervisor or an accident could do, and nothing else.
 
-use std::env;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::program::{self, Output, capture, find};
+use super::program::{self, Output, binary, capture, find};
 use super::{PATIENCE, Status, setup};
 use crate::nbd_client::{Client, Error};
 
@@ -422,26 +421,6 @@ impl Drop for Node {
         }
         self.kill();
     }
-}
-
-/// Where one of our programs is.
-///
-/// # Panics
-/// When it has not been built.
-#[must_use]
-pub fn binary(name: &str) -> PathBuf {
-    if let Some(directory) = env::var_os("RBD_TEST_BIN_DIR") {
-        return Path::new(&directory).join(name);
-    }
-    let target = match env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => target.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-    };
-    ["release", "debug"]
-        .iter()
-        .map(|profile| target.join(profile).join(name))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("{name} has not been built: cargo build --release"))
 }
 
 fn signal(child: &Child, signal: Signal) {

@@ -3,7 +3,7 @@
 use std::env;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -83,6 +83,26 @@ pub fn find(name: &str) -> Option<PathBuf> {
             file.metadata()
                 .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
         })
+}
+
+/// Where one of our programs is.
+///
+/// # Panics
+/// When it has not been built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    if let Some(directory) = env::var_os("RBD_TEST_BIN_DIR") {
+        return Path::new(&directory).join(name);
+    }
+    let target = match env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => target.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
+    ["release", "debug"]
+        .iter()
+        .map(|profile| target.join(profile).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} has not been built: cargo build --release"))
 }
 
 /// Waits until the child has ended; `None` when the deadline passed first.
