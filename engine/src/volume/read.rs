@@ -84,6 +84,7 @@ impl<B: Clone> Volume<B> {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
+        self.unsettled |= !self.waiting_writes.is_empty();
         cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
         match result {
             Ok(data) => {

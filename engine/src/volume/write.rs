@@ -117,13 +117,13 @@ impl<B: Clone> Volume<B> {
             .writes
             .range(..id)
             .any(|(_, earlier)| earlier.range.overlaps(range));
-        // A read that already waits goes first, so that a stream of writes cannot starve it.
-        let read_waits = self.waiting_reads.range(..id).any(|read| {
-            self.reads
-                .get(read)
-                .is_some_and(|read| read.range.overlaps(range))
-        });
-        if earlier_overlaps || read_waits || self.resync_read_overlaps(range) {
+        // An earlier read goes first: one that waits must not starve, and one under way must not
+        // return what no other replica has yet (B8).
+        let earlier_read = self
+            .reads
+            .range(..id)
+            .any(|(_, read)| read.range.overlaps(range));
+        if earlier_overlaps || earlier_read || self.resync_read_overlaps(range) {
             return false;
         }
         let Some(local) = &mut self.local else {
