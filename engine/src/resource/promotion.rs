@@ -287,6 +287,11 @@ impl<B: Clone> Resource<B> {
                     }
                 }
                 forced = true;
+            } else {
+                // What clients are about to read may differ from an absent peer's copy by writes
+                // of the last Primary that nobody acknowledged: from here on it is this copy that
+                // counts (B8).
+                volume.leave_absent_peers_behind(&mut self.cx);
             }
             if let Some(local) = &mut volume.local {
                 local.record_primary(true);
