@@ -270,7 +270,12 @@ impl<B: Clone> Resource<B> {
     fn record_promotion(&mut self) {
         let mut forced = false;
         for volume in self.volumes.values_mut() {
-            if volume.disk != DiskState::UpToDate {
+            if volume.disk == DiskState::UpToDate {
+                // What clients are about to read may differ from an absent peer's copy by writes
+                // of the last Primary that nobody acknowledged: from here on it is this copy that
+                // counts (B8).
+                volume.leave_absent_peers_behind(&mut self.cx);
+            } else {
                 let text =
                     alloc::format!("forced: {} data is declared UpToDate", volume.disk.word());
                 self.cx.report(Level::Warn, None, Some(volume.number), text);
@@ -287,11 +292,6 @@ impl<B: Clone> Resource<B> {
                     }
                 }
                 forced = true;
-            } else {
-                // What clients are about to read may differ from an absent peer's copy by writes
-                // of the last Primary that nobody acknowledged: from here on it is this copy that
-                // counts (B8).
-                volume.leave_absent_peers_behind(&mut self.cx);
             }
             if let Some(local) = &mut volume.local {
                 local.record_primary(true);
