@@ -6,6 +6,7 @@
 //! [`LocalDisk::is_durable`]. The write-intent log likewise has at most one write per block under
 //! way. Nothing here decides when to change what.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -43,6 +44,10 @@ pub(crate) struct LocalDisk {
     crashed_primary: bool,
     boot: u128,
     kept_power: bool,
+    /// What to write first over a copy of the superblock that a crash has left torn: the state as
+    /// it was found, under the sequence before it. Were the next write torn as well, it would
+    /// otherwise leave a mix of two writes under one sequence, which proves nothing.
+    mend: Option<Box<Superblock>>,
 }
 
 /// Why a disk cannot be taken.
@@ -100,6 +105,15 @@ impl LocalDisk {
         let crashed_primary = superblock.flags.primary;
         superblock.flags.clean_shutdown = false;
         let kept_power = superblock.boot_id == boot;
+        let torn = damage
+            .iter()
+            .any(|damage| matches!(damage.at, BlockAddress::Superblock { .. }));
+        let mend = torn.then(|| {
+            Box::new(Superblock {
+                sequence: superblock.sequence.saturating_sub(1),
+                ..superblock.clone()
+            })
+        });
         let mut unwritten: BTreeMap<u32, u8> =
             (0..intent.block_count()).map(|block| (block, 1)).collect();
         for block in damage.iter().flat_map(damaged_intent_blocks) {
@@ -122,6 +136,7 @@ impl LocalDisk {
             crashed_primary,
             boot,
             kept_power,
+            mend,
         };
         local.intent.rewrite_all();
         Ok((local, bitmaps))
@@ -351,6 +366,21 @@ impl LocalDisk {
         let started = self.start_intent(volume, cx);
         // The first superblock of an attachment announces its epoch, so it waits for every block of
         // the intent log to have been written under it.
+        if self.writing.is_none()
+            && let Some(found) = self.mend.take()
+        {
+            self.writing = Some(0);
+            let operation = Operation::Superblock {
+                volume,
+                attachment: self.attachment,
+                version: 0,
+            };
+            cx.meta(
+                operation,
+                self.layout.offset(found.address()),
+                found.encode(),
+            );
+        }
         if self.writing.is_none() && self.durable < self.version && self.unwritten.is_empty() {
             self.writing = Some(self.version);
             self.superblock.sequence += 1;
@@ -369,8 +399,8 @@ impl LocalDisk {
     }
 
     fn start_intent<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) -> u64 {
-        let epoch =
-            self.superblock.attach_epoch + u64::from(self.durable == 0 && self.writing.is_none());
+        let announced = self.durable > 0 || self.writing.is_some_and(|version| version > 0);
+        let epoch = self.superblock.attach_epoch + u64::from(!announced);
         let mut started = 0;
         while let Some((block, words)) = self.intent.next_write() {
             let Some(sequence) = usize::try_from(block)

@@ -233,7 +233,12 @@ impl<B: Clone> Resource<B> {
     fn record_promotion(&mut self) {
         let mut forced = false;
         for volume in self.volumes.values_mut() {
-            if volume.disk != DiskState::UpToDate {
+            if volume.disk == DiskState::UpToDate {
+                // What clients are about to read may differ from an absent peer's copy by writes
+                // of the last Primary that nobody acknowledged: from here on it is this copy that
+                // counts (B8).
+                volume.leave_absent_peers_behind(&mut self.cx);
+            } else {
                 let text =
                     alloc::format!("forced: {} data is declared UpToDate", volume.disk.word());
                 self.cx.report(Level::Warn, None, Some(volume.number), text);

@@ -117,13 +117,13 @@ impl<B: Clone> Volume<B> {
             .writes
             .range(..id)
             .any(|(_, earlier)| earlier.range.overlaps(range));
-        // An earlier read goes first, waiting or under way: a stream of writes must not starve it,
-        // and it must not see what is not yet on every replica (B8).
-        let read_first = self
+        // An earlier read goes first: one that waits must not starve, and one under way must not
+        // return what no other replica has yet (B8).
+        let earlier_read = self
             .reads
             .range(..id)
             .any(|(_, read)| read.range.overlaps(range));
-        if earlier_overlaps || read_first || self.resync_read_overlaps(range) {
+        if earlier_overlaps || earlier_read || self.resync_read_overlaps(range) {
             return false;
         }
         let Some(local) = &mut self.local else {

@@ -482,7 +482,7 @@ fn micros(now: u64) -> String {
 
 fn shorten(what: &impl std::fmt::Debug) -> String {
     let mut text = format!("{what:?}");
-    if let Some((at, _)) = text.char_indices().nth(400) {
+    if let Some((at, _)) = text.char_indices().nth(1_600) {
         text.truncate(at);
         text.push('…');
     }
