@@ -323,7 +323,12 @@ impl World {
             && self.holds_everything(other);
         if self.is_traced() {
             let lost = self.missing(node);
-            self.note(|| format!("held everything: {held}, afterwards: {lost:?}, the peer survives with everything: {survivor}"));
+            self.note(|| {
+                format!(
+                    "held everything: {held}, afterwards: {lost:?}, \
+                     the peer survives with everything: {survivor}"
+                )
+            });
         }
         if held && !survivor {
             self.note(|| "nobody holds everything any more".into());

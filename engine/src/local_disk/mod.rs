@@ -6,14 +6,15 @@
 //! [`LocalDisk::is_durable`]. The write-intent log likewise has at most one write per block under
 //! way. Nothing here decides when to change what.
 
+mod attach;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    BlockAddress, Damage, Image, Layout, NodeName, PeerBitmap, Superblock, encode_bitmap_block,
-    encode_intent_block,
+    BlockAddress, Image, Layout, PeerBitmap, Superblock, encode_bitmap_block, encode_intent_block,
 };
 use rbd_protocol::state::DiskState;
 
@@ -21,6 +22,7 @@ use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
 use crate::contract::{AttachedDisk, Time};
 use crate::intent::IntentLog;
+use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot};
 
 /// One attached disk.
 #[derive(Debug)]
@@ -481,47 +483,4 @@ fn push_history(superblock: &mut Superblock, generation: GenerationId) {
     if let Some(first) = superblock.history.first_mut() {
         *first = generation;
     }
-}
-
-fn take_slot(superblock: &mut Superblock, node: NodeId, name: &str) -> Result<u8, AttachError> {
-    if let Some(slot) = superblock.peer_slot_of(node) {
-        return Ok(slot);
-    }
-    let name = NodeName::new(name).map_err(|_| AttachError::PeerName)?;
-    let room = usize::from(superblock.max_peers);
-    let free = superblock
-        .peers
-        .iter_mut()
-        .take(room)
-        .position(|slot| slot.node_id.is_none());
-    let index = free.ok_or(AttachError::NoPeerSlot)?;
-    if let Some(entry) = superblock.peers.get_mut(index) {
-        entry.node_id = Some(node);
-        entry.name = name;
-        entry.bitmap_generation = GenerationId::NONE;
-        entry.flags.full_sync = true;
-    }
-    u8::try_from(index).map_err(|_| AttachError::NoPeerSlot)
-}
-
-/// The blocks of the intent log a damage concerns.
-fn damaged_intent_blocks(damage: &Damage) -> core::ops::Range<u32> {
-    match damage.at {
-        BlockAddress::Intent { block, .. } => block..block.saturating_add(damage.blocks),
-        BlockAddress::Superblock { .. } | BlockAddress::Bitmap { .. } => 0..0,
-    }
-}
-
-fn superblock_counts(superblock: &Superblock, slot: u8) -> bool {
-    superblock
-        .peers
-        .get(usize::from(slot))
-        .is_some_and(|entry| !entry.flags.full_sync)
-}
-
-fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::ByteRange {
-    let size = rbd_protocol::ids::REGION_SIZE;
-    let offset = region.saturating_mul(size);
-    let length = data_bytes.saturating_sub(offset).min(size);
-    rbd_protocol::ids::ByteRange::new(offset, u32::try_from(length).unwrap_or(0))
 }

@@ -1,0 +1,55 @@
+//! What an attach works out of the metadata it found: a peer's slot, which bitmap counts, which
+//! blocks were damaged. Never changes anything but the slot it hands out.
+
+use rbd_protocol::ids::{GenerationId, NodeId};
+use rbd_protocol::metadata::{BlockAddress, Damage, NodeName, Superblock};
+
+use super::AttachError;
+
+/// The slot of this peer, a fresh one if it has none: then everything is out of sync (C7).
+pub(super) fn take_slot(
+    superblock: &mut Superblock,
+    node: NodeId,
+    name: &str,
+) -> Result<u8, AttachError> {
+    if let Some(slot) = superblock.peer_slot_of(node) {
+        return Ok(slot);
+    }
+    let name = NodeName::new(name).map_err(|_| AttachError::PeerName)?;
+    let room = usize::from(superblock.max_peers);
+    let free = superblock
+        .peers
+        .iter_mut()
+        .take(room)
+        .position(|slot| slot.node_id.is_none());
+    let index = free.ok_or(AttachError::NoPeerSlot)?;
+    if let Some(entry) = superblock.peers.get_mut(index) {
+        entry.node_id = Some(node);
+        entry.name = name;
+        entry.bitmap_generation = GenerationId::NONE;
+        entry.flags.full_sync = true;
+    }
+    u8::try_from(index).map_err(|_| AttachError::NoPeerSlot)
+}
+
+/// The blocks of the intent log a damage concerns.
+pub(super) fn damaged_intent_blocks(damage: &Damage) -> core::ops::Range<u32> {
+    match damage.at {
+        BlockAddress::Intent { block, .. } => block..block.saturating_add(damage.blocks),
+        BlockAddress::Superblock { .. } | BlockAddress::Bitmap { .. } => 0..0,
+    }
+}
+
+pub(super) fn superblock_counts(superblock: &Superblock, slot: u8) -> bool {
+    superblock
+        .peers
+        .get(usize::from(slot))
+        .is_some_and(|entry| !entry.flags.full_sync)
+}
+
+pub(super) fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::ByteRange {
+    let size = rbd_protocol::ids::REGION_SIZE;
+    let offset = region.saturating_mul(size);
+    let length = data_bytes.saturating_sub(offset).min(size);
+    rbd_protocol::ids::ByteRange::new(offset, u32::try_from(length).unwrap_or(0))
+}
