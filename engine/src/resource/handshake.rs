@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
@@ -23,6 +23,7 @@ use crate::volume::Volume;
 struct Decided {
     number: VolumeNumber,
     peer_disk: DiskState,
+    peer_current: GenerationId,
     verdict: Verdict,
 }
 
@@ -153,6 +154,7 @@ impl<B: Clone> Resource<B> {
         for Decided {
             number,
             peer_disk,
+            peer_current,
             verdict,
         } in verdicts
         {
@@ -164,7 +166,7 @@ impl<B: Clone> Resource<B> {
                 peer.handshaking = false;
                 peer.peer_disk = peer_disk;
             }
-            apply(volume, node, verdict, &mut self.cx);
+            apply(volume, node, verdict, peer_current, &mut self.cx);
         }
     }
 
@@ -217,6 +219,7 @@ impl<B: Clone> Resource<B> {
             verdicts.push(Decided {
                 number: own.number,
                 peer_disk: peer.disk,
+                peer_current: peer.current,
                 verdict,
             });
         }
@@ -262,6 +265,7 @@ fn apply<B: Clone>(
     volume: &mut Volume<B>,
     node: NodeId,
     verdict: Verdict,
+    peer_current: GenerationId,
     cx: &mut crate::context::Context<B>,
 ) {
     match verdict {
@@ -287,7 +291,7 @@ fn apply<B: Clone>(
             if volume.disk < DiskState::UpToDate {
                 volume.set_disk_state(DiskState::UpToDate, "", cx);
             }
-            volume.become_source(node, full, cx);
+            volume.become_source(node, full, peer_current, cx);
         }
         Verdict::Target { full } => volume.become_target(node, full, cx),
         Verdict::Refuse(_) => {}

@@ -26,9 +26,15 @@ use crate::peer_device::{Origin, Source, SourceRead, Target};
 
 impl<B: Clone> Volume<B> {
     /// The handshake has made this node the source.
-    pub(crate) fn become_source(&mut self, node: NodeId, full: bool, cx: &mut Context<B>) {
+    pub(crate) fn become_source(
+        &mut self,
+        node: NodeId,
+        full: bool,
+        peer_current: GenerationId,
+        cx: &mut Context<B>,
+    ) {
         let needs_generation = self.local.as_ref().is_some_and(|local| {
-            local.bitmap_generation(node).is_none() || local.may_have_current(node)
+            local.bitmap_generation(node).is_none() || local.current() == peer_current
         });
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
@@ -45,6 +51,11 @@ impl<B: Clone> Volume<B> {
         }
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
+        }
+        // The bitmap has recorded every change since what the target has now. Counting from there
+        // keeps it recognisable however many generations begin before it is brought up to date.
+        if let Some(local) = self.local.as_mut().filter(|_| !full) {
+            local.set_bitmap_generation(node, peer_current);
         }
         // The target adopts this generation at the end, and its word of that may be lost.
         if let Some(local) = &mut self.local {
