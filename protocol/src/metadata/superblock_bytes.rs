@@ -225,22 +225,6 @@ pub(super) fn has_sector_older_than(newest: &Superblock, damaged: &[u8]) -> bool
     })
 }
 
-/// Whether every sector of a damaged copy is whole, though the copy is not: then it is made of
-/// several writes, interrupted one after the other under the same sequence, of which the last was
-/// never completed.
-pub(super) fn is_made_of_several_writes(newest: &Superblock, damaged: &[u8]) -> bool {
-    let Ok(block) = <&Block>::try_from(damaged) else {
-        return false;
-    };
-    let first_is_whole = Header::of_whole_head(block).is_some_and(|header| {
-        header
-            .expect(Kind::Superblock, newest.identity(), NO_PEER_SLOT, 0)
-            .is_ok()
-    });
-    first_is_whole
-        && (1..SECTORS).all(|sector| sealed_sequence(block, sector, newest.device_id).is_some())
-}
-
 /// Compares the low halves; the two slots are never 2^31 writes apart.
 fn is_before(low: u32, sequence: u64) -> bool {
     let behind = low_half(sequence).wrapping_sub(low);
@@ -295,7 +279,7 @@ fn peer_bytes(peer: &PeerSlot) -> PeerBytes {
     let flags = peer.flags;
     bytes.flags = u8::from(flags.full_sync)
         | u8::from(flags.peer_outdated) << 1
-        | u8::from(flags.may_have_current) << 2
+        | u8::from(flags.connected) << 2
         | u8::from(flags.seen) << 3;
     bytes
 }
@@ -319,7 +303,7 @@ fn decode_peer(bytes: &PeerBytes) -> Result<PeerSlot, BlockError> {
         flags: PeerFlags {
             full_sync: bytes.flags & 1 != 0,
             peer_outdated: bytes.flags & 1 << 1 != 0,
-            may_have_current: bytes.flags & 1 << 2 != 0,
+            connected: bytes.flags & 1 << 2 != 0,
             seen: bytes.flags & 1 << 3 != 0,
         },
     })

@@ -3,7 +3,7 @@
 
 use super::{Damage, Effect, OpenError};
 use crate::metadata::layout::{BlockAddress, Layout, Placement};
-use crate::metadata::superblock_bytes::{has_sector_older_than, is_made_of_several_writes};
+use crate::metadata::superblock_bytes::has_sector_older_than;
 use crate::metadata::{Block, BlockError, Reader, Superblock, empty_block};
 use alloc::boxed::Box;
 
@@ -102,9 +102,7 @@ fn beside_damaged(
     damaged: &Block,
     accept_older: bool,
 ) -> Result<(Superblock, Option<Damage>), OpenError> {
-    let never_completed =
-        has_sector_older_than(&whole, damaged) || is_made_of_several_writes(&whole, damaged);
-    if !never_completed {
+    if !has_sector_older_than(&whole, damaged) {
         return uncertain(whole, slot, cause, accept_older);
     }
     let damage = damage(slot, cause, Effect::OtherSlotUsed);
