@@ -101,7 +101,7 @@ fn disks_that_cannot_be_used_are_refused_by_name() {
     std::fs::write(&blank, vec![0; 1 << 20]).unwrap();
     let blank = refused_up(&node, &with_disk(blank.to_str().unwrap()));
     assert_eq!(blank.code, RefusalCode::NoMetaData);
-    assert_eq!(blank.help, "rbdadm create-md r0");
+    assert!(blank.help.contains("rbdadm create-md r0"), "{blank:?}");
 
     let tiny = node.path("tiny");
     std::fs::write(&tiny, b"tiny").unwrap();

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rbd_protocol::metadata::ReadError;
 use rustix::fs::{FlockOperation, OFlags, SeekFrom, flock, major, minor, seek};
@@ -129,8 +130,21 @@ fn lock(file: &File, access: Access) -> Result<(), Errno> {
         Access::Write => FlockOperation::NonBlockingLockExclusive,
         Access::Read | Access::WritePart => FlockOperation::NonBlockingLockShared,
     };
-    flock(file, operation)
+    // A lock that is being given up can be held a moment longer, by a process that was forked while
+    // it was held and has not reached its exec, or by the kernel cleaning up after a killed daemon.
+    let mut attempts = LOCK_ATTEMPTS;
+    loop {
+        match flock(file, operation) {
+            Err(Errno::WOULDBLOCK) if attempts > 0 => attempts -= 1,
+            result => return result,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
+
+/// How often a lock that is held is tried again, and after which pause: half a second in all.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 fn cannot_open(path: &Path, source: io::Error) -> OfflineError {
     let path = path.to_owned();

@@ -279,7 +279,7 @@ fn peer_bytes(peer: &PeerSlot) -> PeerBytes {
     let flags = peer.flags;
     bytes.flags = u8::from(flags.full_sync)
         | u8::from(flags.peer_outdated) << 1
-        | u8::from(flags.connected) << 2
+        | u8::from(flags.may_have_current) << 2
         | u8::from(flags.seen) << 3;
     bytes
 }
@@ -303,7 +303,7 @@ fn decode_peer(bytes: &PeerBytes) -> Result<PeerSlot, BlockError> {
         flags: PeerFlags {
             full_sync: bytes.flags & 1 != 0,
             peer_outdated: bytes.flags & 1 << 1 != 0,
-            connected: bytes.flags & 1 << 2 != 0,
+            may_have_current: bytes.flags & 1 << 2 != 0,
             seen: bytes.flags & 1 << 3 != 0,
         },
     })
