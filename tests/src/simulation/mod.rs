@@ -6,6 +6,7 @@
 
 mod client;
 mod disk;
+mod fencing;
 mod network;
 mod node;
 mod operator;
