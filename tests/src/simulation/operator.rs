@@ -46,6 +46,9 @@ impl World {
     }
 
     pub(super) fn order(&mut self, node: usize, wish: Wish) {
+        if self.nodes[node].engine.is_none() {
+            return; // it may have died of the order before
+        }
         self.note(|| format!("order to {node}: {wish:?}"));
         let command = match wish {
             Wish::Attach => {
