@@ -6,47 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use rbd_protocol::ids::{BLOCK_SIZE, NodeId, REGION_SIZE};
-use rbd_protocol::metadata::{Image, PeerBitmap};
+use rbd_protocol::ids::BLOCK_SIZE;
 
 /// What a disk may hold after a crash at this instant.
 pub trait Possible {
     /// Calls `visit` with every value the sector may have then.
     fn possible(&self, sector: u64, visit: &mut dyn FnMut(u64));
-}
-
-/// Which blocks the node with this metadata would take for out of sync if it came up now.
-#[must_use]
-pub fn dirty_after_crash(image: &Image, peer: NodeId) -> Vec<bool> {
-    let blocks = usize::try_from(image.layout.bits()).expect("a simulated volume is small");
-    let mut dirty = vec![false; blocks];
-    let mut set = |from: u64, to: u64| {
-        for block in from..to {
-            if let Some(bit) = usize::try_from(block).ok().and_then(|at| dirty.get_mut(at)) {
-                *bit = true;
-            }
-        }
-    };
-    let slot = image.superblock.peer_slot_of(peer);
-    let bitmap = slot.and_then(|slot| image.peers.get(usize::from(slot)));
-    match bitmap {
-        Some(PeerBitmap::Pages(pages)) => {
-            for (page, words) in pages {
-                for (index, word) in (0_u64..).zip(words.iter()) {
-                    for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
-                        let at = u64::from(*page) * 504 * 64 + index * 64 + bit;
-                        set(at, at + 1);
-                    }
-                }
-            }
-        }
-        Some(PeerBitmap::Everything) | None => set(0, image.layout.bits()),
-    }
-    let per_region = REGION_SIZE / u64::from(BLOCK_SIZE);
-    for region in image.hot_regions.iter().cloned().flatten() {
-        set(region * per_region, (region + 1) * per_region);
-    }
-    dirty
 }
 
 /// Keeps track of the blocks that may differ.
