@@ -168,6 +168,9 @@ impl World {
             self.report.mix(self.now ^ next.number);
             self.happen(next.what);
             self.check_pair();
+            if self.report.events > MOST_EVENTS {
+                self.violation("L2: more happens than any seed has a reason for");
+            }
             if let Some(text) = self.failure.take() {
                 return Err(self.fail(&text));
             }
@@ -370,7 +373,12 @@ impl World {
                 data,
                 ..
             } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => self.drop_link(node, link, loss),
+            Action::DropLink { link, loss, .. } => {
+                if loss == LinkLoss::Protocol {
+                    self.violation(format!("node {node} says that its peer broke the protocol"));
+                }
+                self.drop_link(node, link, loss);
+            }
             Action::SeekLink { seek, at_once, .. } => {
                 self.nodes[node].seeking = seek;
                 let pause = u64::from(self.options.connect_ms) * 1_000;
@@ -498,5 +506,8 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
     }
     text
 }
+
+/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
+const MOST_EVENTS: u64 = 500_000;
 
 const TRACE_LENGTH: usize = 20_000;
