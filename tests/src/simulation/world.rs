@@ -21,6 +21,7 @@ use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::wire::Parcel;
 use crate::check::{PairCheck, Registers};
 
 /// Something that is going to happen.
@@ -57,7 +58,7 @@ pub(super) enum Happening {
         to: usize,
         lane: usize,
         number: u64,
-        bytes: Vec<u8>,
+        parcel: Parcel,
     },
     /// A client does something.
     Client { client: u64 },
@@ -101,6 +102,9 @@ pub(super) struct World {
     pub(super) clients_allowed: bool,
     pub(super) report: Report,
     pub(super) failure: Option<String>,
+    /// Room for the list of blocks an event has changed.
+    pub(super) changed: Vec<u64>,
+    actions: Vec<Action<Payload>>,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     trace: Option<VecDeque<String>>,
@@ -132,6 +136,8 @@ impl World {
                 ..Report::default()
             },
             failure: None,
+            changed: Vec::new(),
+            actions: Vec::new(),
             queue: BinaryHeap::new(),
             queued: 0,
             trace: traced.then(VecDeque::new),
@@ -165,6 +171,9 @@ impl World {
             self.report.mix(self.now ^ next.number);
             self.happen(next.what);
             self.check_pair();
+            if self.report.events > MOST_EVENTS {
+                self.violation("L2: more happens than any seed has a reason for");
+            }
             if let Some(text) = self.failure.take() {
                 return Err(self.fail(&text));
             }
@@ -271,8 +280,8 @@ impl World {
                 to,
                 lane,
                 number,
-                bytes,
-            } => self.arrive(link, to, lane, number, &bytes),
+                parcel,
+            } => self.arrive(link, to, lane, number, parcel),
             Happening::Client { client } => self.client_step(client),
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
@@ -299,7 +308,7 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time();
         self.note(|| format!("  {node} <- {}", shorten(&event)));
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
@@ -311,7 +320,7 @@ impl World {
         } else {
             u64::MAX
         };
-        for (index, action) in (0_u64..).zip(actions) {
+        for (index, action) in (0_u64..).zip(actions.drain(..)) {
             if index >= keep {
                 break;
             }
@@ -320,6 +329,7 @@ impl World {
             }
             self.perform(node, action);
         }
+        self.actions = actions;
         if dies {
             self.kill(node);
         }
@@ -335,10 +345,13 @@ impl World {
                 data,
                 ..
             } => {
-                let result =
-                    self.nodes[node]
-                        .disk
-                        .submit(id, request, range, data, &mut self.random);
+                let result = self.nodes[node].disk.submit(
+                    id,
+                    request,
+                    range,
+                    data.as_ref(),
+                    &mut self.random,
+                );
                 if let Err(text) = result {
                     self.violation(format!("node {node}: {text}"));
                 }
@@ -364,7 +377,12 @@ impl World {
                 data,
                 ..
             } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => self.drop_link(node, link, loss),
+            Action::DropLink { link, loss, .. } => {
+                if loss == LinkLoss::Protocol {
+                    self.violation(format!("node {node} says that its peer broke the protocol"));
+                }
+                self.drop_link(node, link, loss);
+            }
             Action::SeekLink { seek, at_once, .. } => {
                 self.nodes[node].seeking = seek;
                 let pause = u64::from(self.options.connect_ms) * 1_000;
@@ -493,5 +511,8 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
     }
     text
 }
+
+/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
+const MOST_EVENTS: u64 = 500_000;
 
 const TRACE_LENGTH: usize = 20_000;
