@@ -122,6 +122,12 @@ pub(crate) enum Command {
     /// Become Secondary
     #[command(alias = "demote")]
     Secondary(Role),
+    /// Declare the local data behind a peer's
+    Outdate(Targets),
+    /// Let clients' I/O wait
+    SuspendIo(Targets),
+    /// Let clients' I/O go on, whatever it waits for
+    ResumeIo(Targets),
     /// Show the state of resources
     Status(Status),
     /// Print the role, or with RES:PEER the peer's
@@ -326,7 +332,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rbd";
 
 /// Commands of the documented surface that are still to come.
-const NOT_YET: [&str; 35] = [
+const NOT_YET: [&str; 32] = [
     "adjust-with-progress",
     "apply-al",
     "attach",
@@ -342,13 +348,11 @@ const NOT_YET: [&str; 35] = [
     "invalidate",
     "invalidate-remote",
     "net-options",
-    "outdate",
     "pause-sync",
     "peer-device-options",
     "resize",
     "resolve",
     "resource-options",
-    "resume-io",
     "resume-sync",
     "set-gi",
     "sh-list-adjustable",
@@ -358,7 +362,6 @@ const NOT_YET: [&str; 35] = [
     "sh-status",
     "sh-udev",
     "show-gi",
-    "suspend-io",
     "top",
     "verify",
     "wait-con-int",

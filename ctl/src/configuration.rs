@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use rbd_protocol::control::{
-    MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
+    Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
+    VolumeConfig,
 };
 
 use crate::config::{
@@ -35,7 +36,8 @@ impl Configuration {
         let mut resources = Vec::new();
         for resource in resolved {
             let own = resource.warnings.iter().cloned();
-            for line in own.chain(several_addresses(&resource)) {
+            let own = own.chain(several_addresses(&resource));
+            for line in own.chain(nobody_fences(&resource)) {
                 if !warnings.contains(&line) {
                     warnings.push(line);
                 }
@@ -87,7 +89,9 @@ fn local(resource: ResolvedResource, path: &Path) -> LocalResource {
         .iter()
         .map(|volume| volume.al_extents)
         .max();
+    let no_data = resource.options.get("on-no-data-accessible");
     let options = ResourceOptions {
+        suspend_without_data: no_data.is_some_and(|value| value == "suspend-io"),
         hot_region_limit: hottest
             .map_or_else(|| ResourceOptions::default().hot_region_limit, limited),
     };
@@ -130,6 +134,19 @@ fn several_addresses(resource: &ResolvedResource) -> Option<String> {
     ))
 }
 
+/// Fencing without a handler freezes and never thaws by itself.
+fn nobody_fences(resource: &ResolvedResource) -> Option<String> {
+    let wanted = |peer: &ResolvedPeer| peer.net.fencing != Fencing::DontCare;
+    let is_missing = !resource.handlers.contains_key("fence-peer");
+    (is_missing && resource.peers.iter().any(wanted)).then(|| {
+        format!(
+            "{}:{}: warning: resource {} has 'fencing' but no 'fence-peer' handler: a lost peer \
+             can never be fenced, so this node will not go on without it by itself",
+            resource.defined_at.file, resource.defined_at.line, resource.name
+        )
+    })
+}
+
 fn peer(peer: &ResolvedPeer) -> PeerConfig {
     let net = &peer.net;
     PeerConfig {
@@ -143,6 +160,7 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             connect_interval_ms: limited(net.connect_interval_seconds.saturating_mul(1000)),
             ping_interval_ms: limited(net.ping_interval_seconds.saturating_mul(1000)),
             ping_timeout_ms: tenths(net.ping_timeout_tenths),
+            fencing: net.fencing,
             send_buffer_bytes: limited(net.send_buffer_bytes),
             receive_buffer_bytes: limited(net.receive_buffer_bytes),
         },

@@ -91,7 +91,12 @@ impl Session {
         if !self.step(&request_line(request)) {
             return;
         }
-        match self.daemon.ask(request) {
+        let asked = match (request, self.options.timeout) {
+            // The peer may have to be fenced first, which the daemon gives a deadline.
+            (Request::Promote { .. }, None) => self.daemon.within(PROMOTION_PATIENCE).ask(request),
+            _ => self.daemon.ask(request),
+        };
+        match asked {
             Ok(Reply::Done) => {}
             Ok(Reply::DoneWithNotes(notes)) => {
                 for note in notes {
@@ -165,6 +170,9 @@ fn name_of_machine() -> String {
     let machine = rustix::system::uname();
     machine.nodename().to_string_lossy().into_owned()
 }
+
+/// How long a promotion may take unless told otherwise: longer than a handler by default.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long a command may take unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);

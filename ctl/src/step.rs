@@ -37,6 +37,9 @@ pub(crate) fn request_line(request: &Request) -> String {
         Request::Demote { resource, force } => {
             format!("rbdd secondary {resource} force:{}", yes_no(*force))
         }
+        Request::Outdate { resource } => format!("rbdd outdate {resource}"),
+        Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),
+        Request::ResumeIo { resource } => format!("rbdd resume-io {resource}"),
         Request::Status { resource } => {
             format!("rbdd status {}", resource.as_deref().unwrap_or("all"))
         }

@@ -10,7 +10,7 @@ use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::peer::Hello;
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
-use crate::contract::{CallId, LinkId, LinkLoss, Time};
+use crate::contract::{CallId, LinkId, LinkLoss, OperationId, Time};
 
 /// The connection to one peer.
 #[derive(Debug)]
@@ -29,8 +29,31 @@ pub(crate) struct Connection {
     pub(crate) consented_until: Option<Time>,
     /// The role and disk states the peer was last told.
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
+    /// Where the fencing of the peer stands.
+    pub(crate) fence: Fence,
+    /// An unfence handler runs, under this name.
+    pub(crate) unfencing: Option<OperationId>,
+    /// When an unfence handler that failed may run again.
+    pub(crate) unfence_again: Time,
     /// Commands to answer when the link is gone.
     pub(crate) disconnecting: Vec<CallId>,
+}
+
+/// Where the fencing of a peer out of reach stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// There is no reason to fence it, or it has been done.
+    Idle,
+    /// The handler is to be called, not before this time: the peer may be back at once.
+    Wanted(Time),
+    /// The handler runs, under this name.
+    Running(OperationId),
+    /// What its verdict means is being made durable.
+    Recording,
+    /// It has given none; it is called again at this time.
+    Unclear(Time),
+    /// An administrator has decided to go on without a verdict, until the peer is back.
+    Overridden,
 }
 
 /// A link that stands.
@@ -71,6 +94,9 @@ impl Connection {
             seen_incarnation: 0,
             consented_until: None,
             told: None,
+            fence: Fence::Idle,
+            unfencing: None,
+            unfence_again: Time(0),
             disconnecting: Vec::new(),
         }
     }
@@ -98,6 +124,12 @@ impl Connection {
     pub(crate) fn connected_link(&self) -> Option<LinkId> {
         let link = self.link.as_ref()?;
         matches!(link.phase, Phase::Connected).then_some(link.id)
+    }
+
+    /// Whether a link stands, whatever is being said over it.
+    pub(crate) fn has_open_link(&self) -> bool {
+        let phase = self.link.as_ref().map(|link| &link.phase);
+        phase.is_some_and(|phase| !matches!(phase, Phase::Closing))
     }
 
     /// Whether a handshake is under way.

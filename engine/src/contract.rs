@@ -280,6 +280,12 @@ pub enum Command {
         /// Declare both just-created replicas identical.
         clear_bitmap: bool,
     },
+    /// Record durably that this node's data is behind; done when it is (G3).
+    Outdate,
+    /// Let requests wait.
+    SuspendIo,
+    /// Let requests go on, whatever they wait for.
+    ResumeIo,
     /// Demote, disconnect, write metadata, let go of the disks. Refused while open.
     /// After its reply the resource takes no more requests and can be dropped as soon as all
     /// operations have finished.

@@ -112,7 +112,7 @@ fn confirm(
     }
 }
 
-fn each_volume(
+pub(super) fn each_volume(
     session: &mut Session,
     words: &[String],
     verb: &'static str,
@@ -140,7 +140,7 @@ fn each_volume(
     }
 }
 
-fn label(resource: &ResourceConfig, volume: &VolumeConfig) -> String {
+pub(super) fn label(resource: &ResourceConfig, volume: &VolumeConfig) -> String {
     format!("{}/{}", resource.name, volume.number)
 }
 

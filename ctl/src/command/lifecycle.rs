@@ -72,6 +72,28 @@ pub(super) fn secondary(session: &mut Session, options: &Role) {
     });
 }
 
+/// `suspend-io`
+pub(super) fn suspend_io(session: &mut Session, words: &[String]) {
+    each(
+        session,
+        words,
+        "suspend-io",
+        Scope::Resource,
+        |target, _| {
+            let resource = target.resource.clone();
+            Ok(Request::SuspendIo { resource })
+        },
+    );
+}
+
+/// `resume-io`
+pub(super) fn resume_io(session: &mut Session, words: &[String]) {
+    each(session, words, "resume-io", Scope::Resource, |target, _| {
+        let resource = target.resource.clone();
+        Ok(Request::ResumeIo { resource })
+    });
+}
+
 /// `new-current-uuid`, which wants its volume named.
 pub(super) fn new_generation(session: &mut Session, options: &NewCurrentUuid) {
     let words = &options.targets.targets;

@@ -2,6 +2,7 @@
 
 mod disks;
 mod lifecycle;
+mod outdate;
 mod queries;
 mod states;
 mod wait;
@@ -23,6 +24,9 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
         Command::Primary(options) => lifecycle::primary(session, &options),
         Command::Secondary(options) => lifecycle::secondary(session, &options),
+        Command::Outdate(options) => outdate::outdate(session, &options.targets),
+        Command::SuspendIo(options) => lifecycle::suspend_io(session, &options.targets),
+        Command::ResumeIo(options) => lifecycle::resume_io(session, &options.targets),
         Command::NewCurrentUuid(options) => lifecycle::new_generation(session, &options),
         Command::Status(options) => states::status(session, &options),
         Command::Role(options) => states::role(session, &options.targets),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rbd_protocol::control::Fencing;
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 
 use super::diagnostics::{Findings, Severity, warning};
@@ -95,6 +96,8 @@ pub struct NetOptions {
     pub ping_timeout_tenths: u64,
     /// How many timeouts a request may take before the peer counts as dead; 0 waits for ever.
     pub ko_count: u64,
+    /// What happens before this node goes on without the peer.
+    pub fencing: Fencing,
     /// Size of the send buffer in bytes; 0 leaves it to the kernel.
     pub send_buffer_bytes: u64,
     /// Size of the receive buffer in bytes; 0 leaves it to the kernel.
@@ -361,6 +364,11 @@ fn net_options(net: &Effective<'_>) -> NetOptions {
         ping_interval_seconds: number("ping-int"),
         ping_timeout_tenths: number("ping-timeout"),
         ko_count: number("ko-count"),
+        fencing: match net.text(Section::Net, "fencing").as_deref() {
+            Some("resource-only") => Fencing::ResourceOnly,
+            Some("resource-and-stonith") => Fencing::ResourceAndStonith,
+            _ => Fencing::DontCare,
+        },
         send_buffer_bytes: number("sndbuf-size"),
         receive_buffer_bytes: number("rcvbuf-size"),
         allow_two_primaries: net.switch(Section::Net, "allow-two-primaries"),

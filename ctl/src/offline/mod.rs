@@ -7,6 +7,7 @@
 mod area;
 mod ask;
 mod disk;
+mod outdate;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use rbd_protocol::metadata::{LayoutError, NameTooLong, OpenError};
 pub(crate) use area::Area;
 pub(crate) use ask::{Answer, ask};
 pub(crate) use disk::Access;
+pub(crate) use outdate::outdate;
 pub(crate) use show::dump;
 pub(crate) use write::{Creator, create, losses, losses_of_wipe, wipe};
 
@@ -73,6 +75,9 @@ pub(crate) enum OfflineError {
     /// The metadata cannot be used.
     #[error("{}: {source}", .path.display())]
     Unusable { path: PathBuf, source: OpenError },
+    /// The data is not whole, which is less than being behind.
+    #[error("State change failed: (-16) Disk state is lower than outdated")]
+    LowerThanOutdated,
     /// The machine gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(std::io::Error),
@@ -88,6 +93,7 @@ impl OfflineError {
             | Self::Write { .. }
             | Self::Random(_) => 20,
             Self::Diskless => 16,
+            Self::LowerThanOutdated => 11,
             Self::NotADisk(_)
             | Self::InUse { .. }
             | Self::SameDisk(_)

@@ -12,6 +12,15 @@ pub(crate) fn dump(
     resource: &ResourceConfig,
     volume: &VolumeConfig,
 ) -> Result<String, OfflineError> {
+    Ok(words(&image(area, resource, volume)?))
+}
+
+/// Reads the metadata of a volume; what does not belong to it is an error.
+pub(super) fn image(
+    area: &Area,
+    resource: &ResourceConfig,
+    volume: &VolumeConfig,
+) -> Result<Image, OfflineError> {
     let inputs = OpenInputs {
         device_bytes: area.data().size(),
         placement: area.placement(),
@@ -22,11 +31,10 @@ pub(crate) fn dump(
         accept_older_superblock: false,
     };
     let opened = metadata::open(&mut |offset, buffer| area.read(offset, buffer), &inputs);
-    let image = opened.map_err(|source| OfflineError::Unusable {
+    opened.map_err(|source| OfflineError::Unusable {
         path: area.metadata().path().to_owned(),
         source,
-    })?;
-    Ok(words(&image))
+    })
 }
 
 fn words(image: &Image) -> String {
@@ -60,6 +68,7 @@ fn words(image: &Image) -> String {
             ("outdated", flags.peer_outdated),
             ("full-sync", flags.full_sync),
             ("seen", flags.seen),
+            ("fenced", flags.fenced),
         ]);
         lines.push(format!("    flags {set};"));
         lines.push(format!("    # bits-set {}", bits_set(image, slot)));

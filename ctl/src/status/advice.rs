@@ -12,7 +12,7 @@ use super::measure::{
 
 /// One line per trouble, `WHAT STATE: reason; next: step`. Empty when all is well.
 pub(crate) fn advice(resource: &ResourceStatus) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines = suspension_advice(resource);
     for device in &resource.devices {
         lines.extend(disk_advice(resource, device));
     }
@@ -24,6 +24,29 @@ pub(crate) fn advice(resource: &ResourceStatus) -> Vec<String> {
                 lines.extend(devices.filter_map(|one| peer_advice(resource, connection, one)));
             }
         }
+    }
+    lines
+}
+
+fn suspension_advice(resource: &ResourceStatus) -> Vec<String> {
+    let name = &resource.name;
+    let why = resource.suspended;
+    let mut lines = Vec::new();
+    if why.user {
+        let next = format!("rbdadm resume-io {name}");
+        lines.push(joined("I/O suspended", "by rbdadm suspend-io", &next));
+    }
+    if why.no_data {
+        let next = format!("mend the disk, rbdadm adjust {name}; to fail it: rbdadm resume-io");
+        lines.push(joined("I/O suspended", "there is no usable data", &next));
+    }
+    if why.fencing {
+        let next = format!(
+            "reach the peer, or see in the log what its fence-peer handler did; if the peer is \
+             known to be off: rbdadm resume-io {name}"
+        );
+        let reason = "a lost peer has not been fenced yet";
+        lines.push(joined("I/O suspended", reason, &next));
     }
     lines
 }

@@ -154,14 +154,15 @@ pub(crate) fn document(resources: &[ResourceStatus]) -> Document {
 }
 
 fn resource(status: &ResourceStatus) -> Resource {
+    let why = status.suspended;
     Resource {
         name: status.name.clone(),
         node_id: status.node_id.0,
         role: status.role.word(),
-        suspended: false,
-        suspended_user: false,
-        suspended_no_data: false,
-        suspended_fencing: false,
+        suspended: why.user || why.no_data || why.fencing,
+        suspended_user: why.user,
+        suspended_no_data: why.no_data,
+        suspended_fencing: why.fencing,
         suspended_quorum: false,
         force_io_failures: false,
         write_ordering: "flush",

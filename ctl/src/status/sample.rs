@@ -73,6 +73,7 @@ pub(crate) fn resource(
     connections: Vec<ConnectionStatus>,
 ) -> ResourceStatus {
     ResourceStatus {
+        suspended: rbd_protocol::control::Suspended::default(),
         name: name.to_owned(),
         node_id: NodeId(4),
         role,

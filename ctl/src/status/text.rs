@@ -50,8 +50,13 @@ fn render_resource(lines: &mut Wrapped, resource: &ResourceStatus, layout: Layou
         lines.word(&format!("node-id:{}", resource.node_id));
     }
     lines.toned("role:", resource.role.word(), role_tone(resource.role));
-    if layout.verbose {
+    let reasons = suspended_words(resource);
+    if !reasons.is_empty() {
+        lines.toned("suspended:", &reasons, Tone::Bad);
+    } else if layout.verbose {
         lines.word("suspended:no");
+    }
+    if layout.verbose {
         lines.word("force-io-failures:no");
     }
     if layout.statistics {
@@ -67,6 +72,18 @@ fn render_resource(lines: &mut Wrapped, resource: &ResourceStatus, layout: Layou
     for connection in &resource.connections {
         render_connection(lines, connection, name_volumes, layout);
     }
+}
+
+/// Why I/O is frozen, as DRBD names it; empty when it is not.
+fn suspended_words(resource: &ResourceStatus) -> String {
+    let reasons = [
+        (resource.suspended.user, "user"),
+        (resource.suspended.no_data, "no-data"),
+        (resource.suspended.fencing, "fencing"),
+    ];
+    let reasons = reasons.into_iter().filter(|(holds, _)| *holds);
+    let reasons: Vec<&str> = reasons.map(|(_, name)| name).collect();
+    reasons.join(",")
 }
 
 fn render_device(lines: &mut Wrapped, device: &DeviceStatus, name_volumes: bool, layout: Layout) {

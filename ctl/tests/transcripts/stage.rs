@@ -214,6 +214,7 @@ fn receive(stream: &mut UnixStream) -> Option<Request> {
 /// A healthy resource of one volume, Secondary here, Primary on beta.
 pub(crate) fn healthy(name: &str) -> ResourceStatus {
     ResourceStatus {
+        suspended: rbd_protocol::control::Suspended::default(),
         name: name.to_owned(),
         node_id: NodeId(0),
         role: Role::Secondary,

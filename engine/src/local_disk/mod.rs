@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    BlockAddress, Image, Layout, PeerBitmap, Superblock, encode_bitmap_block, encode_intent_block,
+    BlockAddress, Image, Layout, PeerBitmap, PeerSlot, Superblock, encode_bitmap_block,
+    encode_intent_block,
 };
 use rbd_protocol::state::DiskState;
 
@@ -194,8 +195,7 @@ impl LocalDisk {
 
     /// The generation since which the bitmap towards this peer counts.
     pub(crate) fn bitmap_generation(&self, peer: NodeId) -> GenerationId {
-        self.slot(peer)
-            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
+        self.entry(peer)
             .map_or(GenerationId::NONE, |entry| entry.bitmap_generation)
     }
 
@@ -259,44 +259,52 @@ impl LocalDisk {
 
     /// From now on the bitmap towards this peer counts since this generation.
     pub(crate) fn set_bitmap_generation(&mut self, peer: NodeId, generation: GenerationId) {
-        let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                entry.bitmap_generation = generation;
-            }
-        });
+        self.change_peer(peer, |entry| entry.bitmap_generation = generation);
     }
 
     /// The peer has everything: its bitmap generation becomes history.
     pub(crate) fn forget_bitmap_generation(&mut self, peer: NodeId) {
-        let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            let Some(entry) = superblock.peers.get_mut(usize::from(slot)) else {
-                return;
-            };
+        let old = self.bitmap_generation(peer);
+        self.change_peer(peer, |entry| {
             entry.flags.seen = true;
-            let old = core::mem::take(&mut entry.bitmap_generation);
-            push_history(superblock, old);
+            entry.bitmap_generation = GenerationId::NONE;
         });
+        self.change(|superblock| push_history(superblock, old));
     }
 
     /// Records whether the peer, synchronising from here, may have adopted the current generation
     /// without this node's knowing.
     pub(crate) fn note_may_have_current(&mut self, peer: NodeId, may: bool) {
-        let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                entry.flags.may_have_current = may;
-            }
-        });
+        self.change_peer(peer, |entry| entry.flags.may_have_current = may);
     }
 
     /// Whether the peer may have adopted the current generation: then it does not tell the peer's
     /// data from what is written here without it.
     pub(crate) fn may_have_current(&self, peer: NodeId) -> bool {
-        self.slot(peer)
-            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
+        self.entry(peer)
             .is_some_and(|entry| entry.flags.may_have_current)
+    }
+
+    /// Records whether this peer's data is durably known to be behind or out of use.
+    pub(crate) fn note_peer_outdated(&mut self, peer: NodeId, outdated: bool) {
+        self.change_peer(peer, |entry| entry.flags.peer_outdated = outdated);
+    }
+
+    /// Whether this peer is remembered as Outdated.
+    pub(crate) fn is_peer_outdated(&self, peer: NodeId) -> bool {
+        self.entry(peer)
+            .is_some_and(|entry| entry.flags.peer_outdated)
+    }
+
+    /// Records whether the fence handler may have done something to this peer that has not been
+    /// taken back.
+    pub(crate) fn note_fenced(&mut self, peer: NodeId, fenced: bool) {
+        self.change_peer(peer, |entry| entry.flags.fenced = fenced);
+    }
+
+    /// Whether the fence handler may have done something to this peer.
+    pub(crate) fn is_fenced(&self, peer: NodeId) -> bool {
+        self.entry(peer).is_some_and(|entry| entry.flags.fenced)
     }
 
     /// Whatever a crash left undecided has been decided with the peer.
@@ -307,19 +315,26 @@ impl LocalDisk {
 
     /// The bitmap on disk towards this peer does not count: everything is out of sync.
     pub(crate) fn set_full_sync(&mut self, peer: NodeId, full: bool) {
-        let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                entry.flags.full_sync = full;
-            }
-        });
+        self.change_peer(peer, |entry| entry.flags.full_sync = full);
     }
 
     /// Whether the bitmap on disk towards this peer does not count.
     pub(crate) fn is_full_sync(&self, peer: NodeId) -> bool {
-        self.slot(peer)
-            .and_then(|slot| self.superblock.peers.get(usize::from(slot)))
-            .is_some_and(|entry| entry.flags.full_sync)
+        self.entry(peer).is_some_and(|entry| entry.flags.full_sync)
+    }
+
+    fn entry(&self, peer: NodeId) -> Option<&PeerSlot> {
+        let slot = self.superblock.peer_slot_of(peer)?;
+        self.superblock.peers.get(usize::from(slot))
+    }
+
+    fn change_peer(&mut self, peer: NodeId, change: impl FnOnce(&mut PeerSlot)) {
+        let Some(slot) = self.slot(peer) else { return };
+        self.change(|superblock| {
+            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
+                change(entry);
+            }
+        });
     }
 
     /// Records what of the disk's state outlives a restart.

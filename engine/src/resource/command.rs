@@ -44,6 +44,15 @@ impl<B: Clone> Resource<B> {
                 volume,
                 clear_bitmap,
             } => self.new_generation(call, volume, clear_bitmap),
+            Command::Outdate => self.start_outdate(call).map(|()| None),
+            Command::SuspendIo => {
+                self.suspend_io();
+                Ok(Some(None))
+            }
+            Command::ResumeIo => {
+                self.resume_io();
+                Ok(Some(None))
+            }
             Command::Stop => self.start_stop(call).map(|()| None),
         };
         match result {
@@ -88,10 +97,15 @@ impl<B: Clone> Resource<B> {
                 Refusal::new(RefusalCode::InvalidRequest, reason, help)
             })?;
         let state = local.state_alone();
+        let known = self.config.peers.iter().map(|peer| peer.node_id);
+        let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();
         volume.local = Some(local);
         for (node, bitmap) in bitmaps {
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.bitmap = bitmap;
+                if outdated.contains(&node) && peer.peer_disk == DiskState::DUnknown {
+                    peer.peer_disk = DiskState::Outdated;
+                }
                 peer.behind_since_version = 0;
                 peer.unstable.clear();
                 peer.saved_with_unstable.clear();
@@ -120,6 +134,10 @@ impl<B: Clone> Resource<B> {
                 connection.config = peer.clone();
                 self.drop_link(peer.node_id, LinkLoss::Renegotiate);
             }
+        }
+        for volume in self.volumes.values_mut() {
+            volume.frozen.without_data = config.options.suspend_without_data;
+            volume.unsettled = true;
         }
         let listen_changed = self.config.listen != config.listen;
         self.config = config;

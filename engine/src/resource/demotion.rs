@@ -52,6 +52,7 @@ impl<B: Clone> Resource<B> {
         }
         if !force {
             self.refuse_if_open()?;
+            self.refuse_if_frozen()?;
         }
         self.begin_demotion(Some(call));
         Ok(())
@@ -76,9 +77,25 @@ impl<B: Clone> Resource<B> {
         Err(Refusal::new(RefusalCode::StateHeldOpen, reason, help))
     }
 
+    fn refuse_if_frozen(&self) -> Result<(), Refusal> {
+        let waits = |volume: &&crate::volume::Volume<B>| volume.is_frozen() && !volume.is_quiet();
+        let Some(volume) = self.volumes.values().find(waits) else {
+            return Ok(());
+        };
+        let name = &self.config.name;
+        let reason = alloc::format!("{name}/{}: I/O is suspended", volume.number);
+        let help = alloc::format!(
+            "let it go on: rbdadm resume-io {name}, or fail it: rbdadm secondary --force {name}"
+        );
+        Err(Refusal::new(RefusalCode::StateTransient, reason, help))
+    }
+
     fn begin_demotion(&mut self, call: Option<CallId>) {
         // New requests are refused from here on; those in flight are finished.
         for volume in self.volumes.values_mut() {
+            if volume.is_frozen() {
+                volume.fail_frozen(&mut self.cx);
+            }
             volume.role = Role::Secondary;
             volume.fail_waiting(crate::contract::RequestError::NotPrimary, &mut self.cx);
             self.cx.out.push(Action::CloseClients {

@@ -83,6 +83,11 @@ impl<B: Clone> Resource<B> {
         else {
             return;
         };
+        match (handler, peer) {
+            (Handler::FencePeer, Some(node)) => return self.fence_done(node, id, result),
+            (Handler::UnfencePeer, Some(node)) => return self.unfence_done(node, id, result),
+            _ => {}
+        }
         let name = handler.name();
         match result {
             HandlerResult::Exited(0) => {}

@@ -12,7 +12,7 @@ use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::Resource;
-use crate::connection::Phase;
+use crate::connection::{Fence, Phase};
 use crate::contract::{Level, LinkLoss};
 use crate::decide::{Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
@@ -137,6 +137,7 @@ impl<B: Clone> Resource<B> {
         let id = link.id;
         connection.peer_role = theirs.role;
         connection.discard_my_data = false;
+        connection.fence = Fence::Idle;
         connection.enter(ConnectionState::Connected, "", self.cx.now);
         let disks = sent
             .volumes
@@ -165,6 +166,9 @@ impl<B: Clone> Resource<B> {
                 peer.link = Some(id);
                 peer.handshaking = false;
                 peer.peer_disk = peer_disk;
+            }
+            if let Some(local) = &mut volume.local {
+                local.note_peer_outdated(node, false); // from here on it can become UpToDate
             }
             apply(volume, node, verdict, peer_current, &mut self.cx);
         }

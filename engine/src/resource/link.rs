@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{ConnectionState, DiskState, Role};
+use rbd_protocol::state::{ConnectionState, Role};
 
 use super::Resource;
 use crate::connection::{Connection, Link, Phase, describe};
@@ -120,13 +120,13 @@ impl<B: Clone> Resource<B> {
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
         connection.told = None;
+        if was_connected {
+            self.freeze_for_loss(node, loss);
+        }
         for volume in self.volumes.values_mut() {
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = None;
-                let remembered = match peer.peer_disk {
-                    disk @ (DiskState::Inconsistent | DiskState::Outdated) => disk,
-                    _ => DiskState::DUnknown,
-                };
+                let remembered = Self::remembered(peer);
                 volume.lose_peer(node, remembered, &mut self.cx);
             }
         }
@@ -271,7 +271,10 @@ impl<B: Clone> Resource<B> {
     pub(super) fn schedule(&mut self) {
         self.note_seen();
         self.tell_state();
-        let mut next: Option<Time> = self.promotion_deadline();
+        let mut next = [self.promotion_deadline(), self.next_fencing()]
+            .into_iter()
+            .flatten()
+            .min();
         let mut earlier = |time: Time| {
             if next.is_none_or(|next| time < next) {
                 next = Some(time);

@@ -3,8 +3,10 @@
 //! | Part | Decides |
 //! |---|---|
 //! | [`link`] | what a link's coming, going and silence mean |
+//! | [`fencing`] | what must be known of a lost peer before this node goes on alone |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
+//! | [`suspension`] | commands that stop and start I/O, or declare data behind |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
 //! | [`promotion`] | promotion, which takes several steps |
@@ -12,16 +14,18 @@
 
 mod command;
 mod demotion;
+mod fencing;
 mod handlers;
 mod handshake;
 mod link;
 mod packets;
 mod promotion;
+mod suspension;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus};
+use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus, Suspended};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
@@ -73,6 +77,10 @@ pub struct Resource<B> {
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
     clearing: Option<(CallId, VolumeNumber)>,
+    /// An `outdate` that waits for durability.
+    outdating: Option<CallId>,
+    /// What was last told of frozen I/O.
+    reported_suspension: Suspended,
     /// Handlers that have not ended.
     handlers: BTreeMap<OperationId, Wanted>,
     last_tick: Time,
@@ -86,14 +94,14 @@ impl<B: Clone> Resource<B> {
         let mut random = Random::new(seed.random);
         let incarnation = random.generation().0;
         let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
+        let without_data = config.options.suspend_without_data;
         let volumes = config
             .volumes
             .iter()
-            .map(|volume| {
-                (
-                    volume.number,
-                    Volume::new(volume.clone(), nodes.iter().copied()),
-                )
+            .map(|config| {
+                let mut volume = Volume::new(config.clone(), nodes.iter().copied());
+                volume.frozen.without_data = without_data;
+                (config.number, volume)
             })
             .collect();
         let connections = config
@@ -114,6 +122,8 @@ impl<B: Clone> Resource<B> {
             demotion: None,
             stop: Stop::No,
             clearing: None,
+            outdating: None,
+            reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
             last_tick: Time(0),
             last_full_checkpoint: Time(0),
@@ -198,7 +208,9 @@ impl<B: Clone> Resource<B> {
                 volume.settle(&mut self.cx);
             }
             self.renegotiate_where_needed();
+            self.advance_outdate();
             self.advance_handshakes();
+            self.advance_fencing();
             self.advance_promotion();
             self.advance_demotion();
             self.advance_stop();
@@ -300,6 +312,7 @@ impl<B: Clone> Resource<B> {
             name: self.config.name.clone(),
             node_id: self.config.node_id,
             role: self.role,
+            suspended: self.suspended(),
             devices: devices.collect(),
             connections: self
                 .connections

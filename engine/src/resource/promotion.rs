@@ -5,14 +5,15 @@
 //! that it is Primary, so that a crash will be known as a crashed Primary's.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, RefusalCode};
+use rbd_protocol::control::{Fencing, Refusal, RefusalCode};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
-use crate::connection::Connection;
+use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
 
@@ -35,6 +36,8 @@ pub(super) struct Promotion {
     recording: bool,
     /// Data was declared good by force: the peers must decide anew.
     forced: bool,
+    /// Nothing else is in the way: peers out of reach are being fenced, or have been.
+    fencing: bool,
 }
 
 impl<B: Clone> Resource<B> {
@@ -52,6 +55,7 @@ impl<B: Clone> Resource<B> {
             missing_consents: BTreeSet::new(),
             recording: false,
             forced: false,
+            fencing: false,
         });
         Ok(())
     }
@@ -59,12 +63,15 @@ impl<B: Clone> Resource<B> {
     pub(super) fn promotion_deadline(&self) -> Option<Time> {
         self.promotion
             .as_ref()
-            .filter(|step| !step.recording)
+            .filter(|step| !step.recording && !self.is_fence_running())
             .map(|step| step.deadline)
     }
 
     pub(super) fn check_promotion_deadline(&mut self) {
         let now = self.cx.now;
+        if self.is_fence_running() {
+            return; // it has a deadline of its own
+        }
         let late = |step: &mut Promotion| !step.recording && step.deadline <= now;
         if let Some(step) = self.promotion.take_if(late) {
             let reason = "the peer has not answered, or a handshake is still under way";
@@ -102,7 +109,7 @@ impl<B: Clone> Resource<B> {
             }
             return;
         }
-        if !self.has_all_consents() {
+        if !self.is_fenced_for_promotion() || !self.has_all_consents() {
             return;
         }
         if self
@@ -113,6 +120,74 @@ impl<B: Clone> Resource<B> {
             return;
         }
         self.record_promotion();
+    }
+
+    /// Whether a promotion has come so far that peers out of reach are to be fenced.
+    pub(super) fn promotion_awaits_fencing(&self) -> bool {
+        self.promotion.as_ref().is_some_and(|step| step.fencing)
+    }
+
+    fn is_fence_running(&self) -> bool {
+        let running = |peer: &Connection| matches!(peer.fence, Fence::Running(_));
+        self.connections.values().any(running)
+    }
+
+    /// Whether every peer out of reach is out of use, as far as the policy minds. Sees to it.
+    fn is_fenced_for_promotion(&mut self) -> bool {
+        if let Some(step) = &mut self.promotion
+            && !step.fencing
+        {
+            step.fencing = true;
+            self.advance_fencing();
+        }
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        let unfenced = |node: &NodeId| self.is_unfenced(*node);
+        let Some(node) = nodes.into_iter().find(unfenced) else {
+            return true;
+        };
+        let now = self.cx.now;
+        let Some(step) = &mut self.promotion else {
+            return false;
+        };
+        step.deadline = now.plus_ms(PROMOTION_MS);
+        let force = step.force;
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return true;
+        };
+        match connection.fence {
+            Fence::Overridden => true,
+            Fence::Unclear(_) if force => {
+                connection.fence = Fence::Overridden;
+                let text = "forced: promoted although the peer has not been fenced";
+                self.cx.report(Level::Warn, Some(node), None, text);
+                self.is_fenced_for_promotion()
+            }
+            Fence::Unclear(_) => {
+                let name = &self.config.name;
+                let reason = alloc::format!(
+                    "{} is not connected and could not be fenced",
+                    connection.config.name
+                );
+                let help = alloc::format!(
+                    "connect the peer, see in the log what its fence-peer handler did, or, if it \
+                     is known to be off: rbdadm primary --force {name}"
+                );
+                let refusal = Refusal::new(RefusalCode::StatePeerNotOutdated, reason, help);
+                if let Some(step) = self.promotion.take() {
+                    self.cx.reply(step.call, Err(refusal));
+                }
+                false
+            }
+            Fence::Idle | Fence::Wanted(_) | Fence::Running(_) | Fence::Recording => false,
+        }
+    }
+
+    /// Whether every peer is out of reach, and fenced before this node goes on without it: then
+    /// consistent data is the newest there is to be had.
+    fn may_lift_consistent(&self) -> bool {
+        self.connections
+            .values()
+            .all(|peer| peer.config.net.fencing != Fencing::DontCare && !peer.has_open_link())
     }
 
     fn promotion_refusal(&self) -> Option<Refusal> {
@@ -138,10 +213,10 @@ impl<B: Clone> Resource<B> {
         if force {
             return None;
         }
-        let volume = self
-            .volumes
-            .values()
-            .find(|volume| volume.disk != DiskState::UpToDate)?;
+        let lift = self.may_lift_consistent();
+        let volume = self.volumes.values().find(|volume| {
+            volume.disk != DiskState::UpToDate && !(lift && volume.disk == DiskState::Consistent)
+        })?;
         let reason = alloc::format!(
             "{name}/{} is {}: {}",
             volume.number,
@@ -232,7 +307,26 @@ impl<B: Clone> Resource<B> {
 
     fn record_promotion(&mut self) {
         let mut forced = false;
+        let force = self.promotion.as_ref().is_some_and(|step| step.force);
+        let fenced: Vec<NodeId> = self
+            .connections
+            .values()
+            .filter(|peer| {
+                peer.config.net.fencing != Fencing::DontCare && peer.connected_link().is_none()
+            })
+            .map(Connection::node)
+            .collect();
         for volume in self.volumes.values_mut() {
+            if volume.disk == DiskState::Consistent && !force {
+                let note = "every peer has been fenced";
+                volume.set_disk_state(DiskState::UpToDate, note, &mut self.cx);
+            }
+            for node in &fenced {
+                let disk = volume.peers.get(node).map(|peer| peer.peer_disk);
+                if disk == Some(DiskState::Outdated) {
+                    volume.leave_fenced_behind(*node, &mut self.cx);
+                }
+            }
             if volume.disk == DiskState::UpToDate {
                 // What clients are about to read may differ from an absent peer's copy by writes
                 // of the last Primary that nobody acknowledged: from here on it is this copy that
@@ -282,6 +376,7 @@ impl<B: Clone> Resource<B> {
         self.role = role;
         for volume in self.volumes.values_mut() {
             volume.role = role;
+            volume.frozen.failing = false;
             volume.unsettled = true;
         }
         self.cx

@@ -43,6 +43,10 @@ impl<B: Clone> Volume<B> {
             cx.complete(request, Err(error));
             return;
         }
+        if self.is_frozen() {
+            self.keep_flush(request);
+            return;
+        }
         self.start_barrier(BarrierPurpose::Client(request), cx);
     }
 
@@ -149,7 +153,11 @@ impl<B: Clone> Volume<B> {
             .iter()
             .all(|(node, leg, _)| *leg != Leg::Lost || self.loss_is_recorded(*node));
         let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
-        if is_client && !recorded && self.local.is_some() {
+        if is_client && self.is_frozen() {
+            return;
+        }
+        let failing = self.frozen.failing;
+        if is_client && !recorded && !failing && self.local.is_some() {
             self.leave_absent_peers_behind(cx);
             return;
         }
@@ -159,7 +167,9 @@ impl<B: Clone> Volume<B> {
         let local_failed = barrier.local == Leg::Lost || self.local.is_none();
         match barrier.purpose {
             BarrierPurpose::Client(request) => {
-                let result = if local_failed {
+                let result = if failing {
+                    Err(RequestError::NotPrimary)
+                } else if local_failed {
                     Err(RequestError::Io)
                 } else {
                     Ok(None)

@@ -55,7 +55,7 @@ impl<B: Clone> Volume<B> {
 
     /// Begins a new generation if some peer that does not get writes is not yet recorded as behind.
     pub(crate) fn leave_absent_peers_behind(&mut self, cx: &mut Context<B>) {
-        if self.peers.values().any(|peer| peer.handshaking) {
+        if self.frozen.fencing || self.peers.values().any(|peer| peer.handshaking) {
             return;
         }
         let Some(local) = &self.local else { return };
@@ -67,6 +67,23 @@ impl<B: Clone> Volume<B> {
         if needed {
             self.begin_generation(|peer| !peer.is_mirrored(), cx);
         }
+    }
+
+    /// The peer has been fenced: that it is out of use, and what tells its data from what is
+    /// written from here on, are recorded in one step. The one without the other would let the
+    /// peer come back as identical while a restart of this node still took it to be out of use.
+    pub(crate) fn leave_fenced_behind(
+        &mut self,
+        node: rbd_protocol::ids::NodeId,
+        cx: &mut Context<B>,
+    ) {
+        let Some(local) = &mut self.local else { return };
+        local.note_peer_outdated(node, true);
+        let known = !local.bitmap_generation(node).is_none() && !local.may_have_current(node);
+        if !known {
+            self.begin_generation(|peer| !peer.is_mirrored(), cx);
+        }
+        self.unsettled = true;
     }
 
     /// Begins a new generation; the chosen peers count as behind since the old one.

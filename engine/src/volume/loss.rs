@@ -35,7 +35,11 @@ impl<B: Clone> Volume<B> {
         peer.source = Source::default();
         peer.target = None;
         if any_pending || any_written_unstable {
-            self.leave_absent_peers_behind(cx);
+            if self.frozen.fencing {
+                self.owe_generation();
+            } else {
+                self.leave_absent_peers_behind(cx);
+            }
         }
         self.unsettled = true;
     }

@@ -10,12 +10,14 @@
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
+//! | [`freeze`] | what waits while clients must not be answered |
 //! | [`loss`] | what is marked when a peer goes out of reach |
 //!
 //! [`state`] decides nothing: it is the snapshot for `status`.
 
 mod barrier;
 mod checkpoint;
+mod freeze;
 mod generation;
 mod loss;
 mod peer_write;
@@ -34,6 +36,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 pub(crate) use barrier::{Barrier, BarrierPurpose};
 pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
+pub(crate) use freeze::Frozen;
 pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
 pub(crate) use state::Counters;
@@ -64,6 +67,7 @@ pub(crate) struct Volume<B> {
     pub(crate) peer_writes: BTreeMap<u64, PeerWrite<B>>,
     pub(crate) waiting_peer_writes: BTreeSet<u64>,
     pub(crate) barriers: BTreeMap<u64, Barrier>,
+    pub(crate) frozen: Frozen<B>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) counters: Counters,
     /// A full checkpoint is worth making at once: a resync has ended, and what is on disk still
@@ -93,6 +97,7 @@ impl<B: Clone> Volume<B> {
             peer_writes: BTreeMap::new(),
             waiting_peer_writes: BTreeSet::new(),
             barriers: BTreeMap::new(),
+            frozen: Frozen::default(),
             checkpoint: Checkpoint::Idle,
             counters: Counters::default(),
             checkpoint_wanted: false,
@@ -124,6 +129,7 @@ impl<B: Clone> Volume<B> {
     /// Lets waiting work go on as far as it can, then starts the metadata writes it asked for.
     pub(crate) fn settle(&mut self, cx: &mut Context<B>) {
         while core::mem::take(&mut self.unsettled) {
+            self.thaw(cx);
             // Reads first: a write also waits for an earlier read that still waits.
             self.start_reads(cx);
             self.start_writes(cx);
@@ -158,7 +164,9 @@ impl<B: Clone> Volume<B> {
         self.disk_note = alloc::format!("detached after an error: {why}");
         self.checkpoint = Checkpoint::Idle;
         self.renegotiate = true;
-        self.fail_waiting(RequestError::Io, cx);
+        if !self.is_frozen() {
+            self.fail_waiting(RequestError::Io, cx);
+        }
         cx.out.push(Action::ReleaseDisk {
             volume: self.number,
         });
@@ -173,7 +181,10 @@ impl<B: Clone> Volume<B> {
 
     /// Whether nothing a client asked for is in flight.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.writes.is_empty() && self.reads.is_empty() && self.barriers.is_empty()
+        self.writes.is_empty()
+            && self.reads.is_empty()
+            && self.barriers.is_empty()
+            && self.frozen.is_empty()
     }
 }
 

@@ -8,7 +8,7 @@ use rbd_protocol::ids::ByteRange;
 
 use super::{Volume, as_request_error, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, RequestId};
+use crate::contract::{DiskError, DiskRequest, RequestError, RequestId};
 
 /// A client's read, from its arrival to its completion.
 #[derive(Debug)]
@@ -54,6 +54,9 @@ impl<B: Clone> Volume<B> {
         let Some(read) = self.reads.get(&id) else {
             return true;
         };
+        if self.is_frozen() {
+            return false;
+        }
         let range = read.range;
         let in_the_way = self
             .writes
@@ -82,21 +85,35 @@ impl<B: Clone> Volume<B> {
         result: Result<Option<B>, DiskError>,
         cx: &mut Context<B>,
     ) {
+        let failed = result.as_ref().err().copied();
+        if let Some(error) = failed {
+            self.fail_disk(describe(error), cx);
+        }
+        match result.map_err(as_request_error) {
+            // It is done again when there is data again.
+            Err(_) if self.is_frozen() => {
+                self.waiting_reads.insert(id);
+            }
+            result if self.is_frozen() => self.keep_read(id, result),
+            result => self.answer_read(id, result, cx),
+        }
+    }
+
+    /// Answers a read that has been done.
+    pub(super) fn answer_read(
+        &mut self,
+        id: u64,
+        result: Result<Option<B>, RequestError>,
+        cx: &mut Context<B>,
+    ) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
         self.unsettled |= !self.waiting_writes.is_empty();
         cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
-        self.unsettled |= !self.waiting_writes.is_empty();
-        match result {
-            Ok(data) => {
-                self.counters.read_bytes += u64::from(read.range.length);
-                cx.complete(read.request, Ok(data));
-            }
-            Err(error) => {
-                cx.complete(read.request, Err(as_request_error(error)));
-                self.fail_disk(describe(error), cx);
-            }
+        if result.is_ok() {
+            self.counters.read_bytes += u64::from(read.range.length);
         }
+        cx.complete(read.request, result);
     }
 }

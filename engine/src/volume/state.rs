@@ -25,7 +25,8 @@ fn count(length: usize) -> u64 {
 
 impl<B: Clone> Volume<B> {
     pub(crate) fn device_status(&self, lower_pending: usize) -> DeviceStatus {
-        let upper = self.writes.len() + self.reads.len() + self.barriers.len();
+        let upper =
+            self.writes.len() + self.reads.len() + self.barriers.len() + self.frozen.count();
         let local = self.local.as_ref();
         DeviceStatus {
             volume: self.number,

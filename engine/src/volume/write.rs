@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::Role;
 
 use super::{Volume, as_request_error, describe};
 use crate::context::{Context, Operation};
@@ -86,11 +86,14 @@ impl<B: Clone> Volume<B> {
         if self.role != Role::Primary {
             return Err(RequestError::NotPrimary);
         }
-        if self.local.is_none() || self.disk != DiskState::UpToDate {
+        if !self.has_data() && !self.is_frozen() {
             return Err(RequestError::Io);
         }
         match range {
-            Some(range) if !self.accepts(range) => Err(RequestError::Invalid),
+            // Without a disk it is judged when there is one again.
+            Some(range) if self.local.is_some() && !self.accepts(range) => {
+                Err(RequestError::Invalid)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -112,6 +115,9 @@ impl<B: Clone> Volume<B> {
         let Some(write) = self.writes.get(&id) else {
             return true;
         };
+        if self.is_frozen() {
+            return false;
+        }
         let range = write.range;
         let earlier_overlaps = self
             .writes
@@ -256,7 +262,10 @@ impl<B: Clone> Volume<B> {
             .writes
             .iter()
             .filter(|(_, write)| {
-                write.started && write.legs.iter().any(|(_, leg)| *leg == Leg::Lost)
+                let of_peers = || write.legs.iter().map(|(_, leg)| *leg);
+                write.started
+                    && write.local != Leg::Pending
+                    && of_peers().all(|leg| leg != Leg::Pending)
             })
             .map(|(id, _)| *id)
             .collect();
@@ -271,14 +280,15 @@ impl<B: Clone> Volume<B> {
         };
         let pending =
             write.local == Leg::Pending || write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
-        if !write.started || pending {
+        if !write.started || pending || self.is_frozen() {
             return;
         }
         let recorded = write
             .legs
             .iter()
             .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
-        let error = match (write.error, &self.local) {
+        let given_up = self.frozen.failing.then_some(RequestError::NotPrimary);
+        let error = match (write.error.or(given_up), &self.local) {
             (Some(error), _) => Some(error),
             (None, None) if !recorded => Some(RequestError::Io),
             (None, _) if !recorded => return,

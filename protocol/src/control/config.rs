@@ -59,10 +59,23 @@ pub struct NetOptions {
     pub ping_interval_ms: u32,
     /// How long it may take to give one.
     pub ping_timeout_ms: u32,
+    /// What happens before this node goes on alone.
+    pub fencing: Fencing,
     /// Size of the socket's send buffer; 0 leaves it to the kernel.
     pub send_buffer_bytes: u32,
     /// Size of the socket's receive buffer; 0 leaves it to the kernel.
     pub receive_buffer_bytes: u32,
+}
+
+/// What a node does about a peer out of reach before it uses the data without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Fencing {
+    /// Nothing.
+    DontCare,
+    /// The `fence-peer` handler is called; clients go on meanwhile.
+    ResourceOnly,
+    /// The `fence-peer` handler is called; I/O is frozen until its verdict.
+    ResourceAndStonith,
 }
 
 /// One volume on this node.
@@ -113,6 +126,8 @@ pub struct ResourceOptions {
     /// How many regions the write-intent log may keep marked before it clears the coldest
     /// (`al-extents`). A soft limit: it never makes a write wait.
     pub hot_region_limit: u32,
+    /// Without usable data requests wait instead of failing (`on-no-data-accessible suspend-io`).
+    pub suspend_without_data: bool,
 }
 
 impl Default for NetOptions {
@@ -124,6 +139,7 @@ impl Default for NetOptions {
             connect_interval_ms: 10_000,
             ping_interval_ms: 1_000,
             ping_timeout_ms: 2_000,
+            fencing: Fencing::DontCare,
             send_buffer_bytes: 0,
             receive_buffer_bytes: 0,
         }
@@ -134,6 +150,7 @@ impl Default for ResourceOptions {
     fn default() -> Self {
         Self {
             hot_region_limit: 6_433,
+            suspend_without_data: false,
         }
     }
 }

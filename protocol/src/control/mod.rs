@@ -14,11 +14,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use config::{
-    MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
+    Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
+    VolumeConfig,
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
-    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress,
+    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress, Suspended,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -64,6 +65,21 @@ pub enum Request {
         resource: String,
         /// Fail in-flight and new client I/O instead of refusing because of clients.
         force: bool,
+    },
+    /// Record durably that this node's data is behind. Idempotent.
+    Outdate {
+        /// Name of the resource.
+        resource: String,
+    },
+    /// Let requests wait until `ResumeIo`. Idempotent.
+    SuspendIo {
+        /// Name of the resource.
+        resource: String,
+    },
+    /// Let requests go on, whatever they wait for. Idempotent.
+    ResumeIo {
+        /// Name of the resource.
+        resource: String,
     },
     /// The state of one resource, or of all when `None`. Answered by [`Reply::Status`].
     Status {

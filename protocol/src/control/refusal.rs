@@ -22,6 +22,10 @@ pub enum RefusalCode {
     StateTwoPrimaries,
     /// (-2) No UpToDate data.
     StateNoUpToDateData,
+    /// (-6) A connected disk is not declared behind.
+    StateOutdatedWhileConnected,
+    /// (-7) The peer may use its data.
+    StatePeerNotOutdated,
     /// (-10) The peer said no.
     StateRefusedByPeer,
     /// (-11) Needs a disk.
@@ -30,6 +34,8 @@ pub enum RefusalCode {
     StateHeldOpen,
     /// (-15) Needs a connection.
     StateNeedsConnection,
+    /// (-16) The disk is not whole, which is less than behind.
+    StateLowerThanOutdated,
     /// (-18) A handshake is under way.
     StateTransient,
     /// (-19) Two state changes at once.
@@ -103,6 +109,8 @@ impl RefusalCode {
         match self {
             Self::StateTwoPrimaries => (-1, "Multiple primaries not allowed by config"),
             Self::StateNoUpToDateData => (-2, "Need access to UpToDate data"),
+            Self::StateOutdatedWhileConnected => (-6, "Refusing to be Outdated while Connected"),
+            Self::StatePeerNotOutdated => (-7, "Refusing to be Primary while peer is not outdated"),
             Self::StateRefusedByPeer => (-10, "State change was refused by peer node"),
             Self::StateDiskless => (
                 -11,
@@ -110,6 +118,7 @@ impl RefusalCode {
             ),
             Self::StateHeldOpen => (-12, "Device is held open by someone"),
             Self::StateNeedsConnection => (-15, "State change requires a connection"),
+            Self::StateLowerThanOutdated => (-16, "Disk state is lower than outdated"),
             Self::StateTransient => (-18, "In transient state, retry after next state change"),
             Self::StateConcurrent => (-19, "Concurrent state changes detected and aborted"),
             Self::StateTimeout => (-23, "Timeout in operation"),

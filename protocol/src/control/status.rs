@@ -15,10 +15,23 @@ pub struct ResourceStatus {
     pub node_id: NodeId,
     /// This node's role.
     pub role: Role,
+    /// Why its I/O is frozen, if it is.
+    pub suspended: Suspended,
     /// Its volumes.
     pub devices: Vec<DeviceStatus>,
     /// Its connections, one per peer.
     pub connections: Vec<ConnectionStatus>,
+}
+
+/// Why a resource's I/O is frozen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Suspended {
+    /// By `suspend-io`.
+    pub user: bool,
+    /// There is no usable data, and requests are to wait for it.
+    pub no_data: bool,
+    /// Until it is clear that the peer cannot use its data.
+    pub fencing: bool,
 }
 
 /// One volume on this node. Byte counts are since the resource came up.

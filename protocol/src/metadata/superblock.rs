@@ -108,6 +108,9 @@ pub struct PeerFlags {
     pub may_have_current: bool,
     /// The peer's disk took part at least once.
     pub seen: bool,
+    /// The fence handler has been called about the peer, and what it may have done has not been
+    /// taken back.
+    pub fenced: bool,
 }
 
 /// What a new superblock cannot take from its layout.

@@ -280,7 +280,8 @@ fn peer_bytes(peer: &PeerSlot) -> PeerBytes {
     bytes.flags = u8::from(flags.full_sync)
         | u8::from(flags.peer_outdated) << 1
         | u8::from(flags.may_have_current) << 2
-        | u8::from(flags.seen) << 3;
+        | u8::from(flags.seen) << 3
+        | u8::from(flags.fenced) << 4;
     bytes
 }
 
@@ -305,6 +306,7 @@ fn decode_peer(bytes: &PeerBytes) -> Result<PeerSlot, BlockError> {
             peer_outdated: bytes.flags & 1 << 1 != 0,
             may_have_current: bytes.flags & 1 << 2 != 0,
             seen: bytes.flags & 1 << 3 != 0,
+            fenced: bytes.flags & 1 << 4 != 0,
         },
     })
 }

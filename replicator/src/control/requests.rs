@@ -55,6 +55,18 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             let service = daemon.running(&resource)?;
             noted(service.command(Command::Demote { force }).await)
         }
+        Request::Outdate { resource } => {
+            let service = daemon.running(&resource)?;
+            noted(service.command(Command::Outdate).await)
+        }
+        Request::SuspendIo { resource } => {
+            let service = daemon.running(&resource)?;
+            noted(service.command(Command::SuspendIo).await)
+        }
+        Request::ResumeIo { resource } => {
+            let service = daemon.running(&resource)?;
+            noted(service.command(Command::ResumeIo).await)
+        }
         Request::Status { resource } => status(daemon, resource).await,
         Request::NewGeneration {
             resource,
@@ -81,6 +93,9 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::Disconnect { resource, .. }
         | Request::Promote { resource, .. }
         | Request::Demote { resource, .. }
+        | Request::Outdate { resource }
+        | Request::SuspendIo { resource }
+        | Request::ResumeIo { resource }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }

@@ -65,9 +65,13 @@ async fn converse(daemon: Rc<Daemon>, mut stream: UnixStream) {
 /// What was begun goes on when the caller is told that it takes too long: half an `up` helps
 /// nobody.
 async fn perform(daemon: &Rc<Daemon>, request: Request) -> Reply {
+    let mut deadline = COMMAND_DEADLINE;
+    if matches!(request, Request::Promote { .. }) {
+        deadline += daemon.surroundings.deadline; // it may have to wait for a handler
+    }
     let daemon = Rc::clone(daemon);
     let task = tokio::task::spawn_local(async move { requests::answer(&daemon, request).await });
-    match timeout(COMMAND_DEADLINE, task).await {
+    match timeout(deadline, task).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => Reply::Refused(Refusal::new(
             RefusalCode::Environment,
@@ -78,7 +82,7 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Reply {
             RefusalCode::StateTimeout,
             format!(
                 "not done after {} s; the daemon goes on with it",
-                COMMAND_DEADLINE.as_secs()
+                deadline.as_secs()
             ),
             "rbdadm status",
         )),

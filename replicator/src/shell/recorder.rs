@@ -150,6 +150,9 @@ fn name(command: &Command) -> &'static str {
         Command::Promote { .. } => "promote",
         Command::Demote { .. } => "demote",
         Command::NewGeneration { .. } => "new generation",
+        Command::Outdate => "outdate",
+        Command::SuspendIo => "suspend I/O",
+        Command::ResumeIo => "resume I/O",
         Command::Stop => "stop",
     }
 }

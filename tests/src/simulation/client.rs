@@ -48,7 +48,13 @@ impl World {
                     .as_ref()
                     .is_some_and(|engine| engine.room().requests > 0)
         };
-        let Some(node) = self.nodes.iter().position(ready) else {
+        let both = self.nodes.iter().all(ready);
+        let chosen = if both {
+            Some(usize::from(self.random.percent(50))) // two Primaries, one of which is frozen
+        } else {
+            self.nodes.iter().position(ready)
+        };
+        let Some(node) = chosen else {
             let pause = self.options.think_us.max(20_000);
             self.after_us(pause, Happening::Client { client });
             return;

@@ -1,8 +1,43 @@
-//! The administrator's handlers as the simulation has them.
+//! The administrator's handlers, and the cluster behind them.
+//!
+//! A fence handler bars the peer in the cluster: a barred node is not promoted until the handler
+//! of the node that barred it takes that back; whoever is barred cannot bar the other. If the peer
+//! is Primary it is powered off. A handler may be slow, fail, or do what it should and lose its
+//! answer; one that claims to have done what it has not is only there to see the checks fail.
+//! There is no operator who knows everything: the cluster promotes any node that is not barred,
+//! also while the other is Primary.
 
 use rbd_engine::{Event, Handler, HandlerResult, OperationId};
+use rbd_protocol::control::Fencing;
+use rbd_protocol::state::ConnectionState;
 
 use super::world::{Happening, World};
+
+/// How handlers behave in a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Model {
+    /// The configured policy.
+    pub(super) policy: Fencing,
+    /// How often a handler fails before it has done anything.
+    pub(super) fails_percent: u64,
+    /// How often its answer is lost.
+    pub(super) mute_percent: u64,
+    /// How often it claims what it has not done.
+    pub(super) lies_percent: u64,
+    /// How often the peer is powered off even if it is no Primary.
+    pub(super) stonith_percent: u64,
+    /// How often the cluster promotes a node although the other is Primary.
+    pub(super) rivals_percent: u64,
+    /// How long a handler takes at most, in microseconds.
+    pub(super) most_us: u64,
+}
+
+/// What the cluster knows.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    /// The node that must not be promoted.
+    barred: Option<usize>,
+}
 
 /// The end of a handler.
 #[derive(Clone, Copy, Debug)]
@@ -10,28 +45,163 @@ pub(super) struct HandlerEnd {
     node: usize,
     life: u64,
     id: OperationId,
-    result: HandlerResult,
+    handler: Handler,
 }
 
 impl World {
-    /// A handler is to be run: it takes its time, and is of no use.
+    /// A handler is to be run: it takes its time.
     pub(super) fn run_handler(&mut self, node: usize, id: OperationId, handler: Handler) {
-        self.note(|| format!("node {node}: handler {}", handler.name()));
+        self.note(|| format!("node {node}: handler {} starts", handler.name()));
+        let most = self
+            .options
+            .fencing
+            .map_or(1_000_000, |model| model.most_us);
         let end = HandlerEnd {
             node,
             life: self.nodes[node].life,
             id,
-            result: HandlerResult::Failed,
+            handler,
         };
-        let delay = self.random.magnitude(100, 1_000_000);
+        let delay = self.random.magnitude(100, most);
         self.after_us(delay, Happening::HandlerDone(end));
     }
 
-    /// A handler has ended; if its process is not there any more, nobody is told.
+    /// A handler does its work and ends. It may have outlived the process that called it; then
+    /// nobody is told.
     pub(super) fn handler_ended(&mut self, end: &HandlerEnd) {
-        if self.lives(end.node, end.life) {
-            let (id, result) = (end.id, end.result);
-            self.tell(end.node, Event::HandlerDone { id, result });
+        let HandlerEnd {
+            node,
+            life,
+            id,
+            handler,
+        } = *end;
+        if !self.lives(node, life) && self.random.percent(50) {
+            return; // it died with its process
         }
+        let result = match handler {
+            Handler::FencePeer => self.fence(node),
+            Handler::UnfencePeer => self.unfence(node),
+            _ => HandlerResult::Exited(0),
+        };
+        let name = handler.name();
+        self.note(|| format!("node {node}: handler {name} ends: {result:?}"));
+        if self.lives(node, life) {
+            self.tell(node, Event::HandlerDone { id, result });
+        }
+    }
+
+    fn fence(&mut self, node: usize) -> HandlerResult {
+        self.report.fences += 1;
+        let Some(model) = self.options.fencing else {
+            return HandlerResult::Failed;
+        };
+        let calm = !self.faults_allowed;
+        if !calm && self.random.percent(model.lies_percent) {
+            return HandlerResult::Exited(4);
+        }
+        if !calm && self.random.percent(model.fails_percent) {
+            return self.no_answer();
+        }
+        let peer = 1 - node;
+        if self.cluster.barred == Some(node) {
+            return HandlerResult::Exited(1);
+        }
+        self.cluster.barred = Some(peer);
+        let mut code = 4;
+        if self.nodes[peer].is_primary() || self.random.percent(model.stonith_percent) {
+            self.note(|| format!("node {peer} is powered off"));
+            self.lose_power(peer);
+            code = 7;
+        }
+        if !calm && self.random.percent(model.mute_percent) {
+            return self.no_answer();
+        }
+        HandlerResult::Exited(code)
+    }
+
+    fn unfence(&mut self, node: usize) -> HandlerResult {
+        let model = self.options.fencing;
+        let fails = model.map_or(0, |model| model.fails_percent);
+        let calm = !self.faults_allowed;
+        if !calm && self.random.percent(fails) {
+            return self.no_answer();
+        }
+        if self.cluster.barred == Some(1 - node) {
+            self.cluster.barred = None;
+        }
+        if !calm && self.random.percent(fails) {
+            return self.no_answer();
+        }
+        HandlerResult::Exited(0)
+    }
+
+    fn no_answer(&mut self) -> HandlerResult {
+        if self.random.percent(50) {
+            return HandlerResult::Failed;
+        }
+        let codes = [0, 1, 2, 8, 20, 127, 255];
+        HandlerResult::Exited(self.random.pick(&codes).unwrap_or(1))
+    }
+
+    /// Whether the cluster may promote the node; it does not look at its data.
+    pub(super) fn is_barred(&self, node: usize) -> bool {
+        self.cluster.barred == Some(node)
+    }
+
+    /// Whether the cluster tries to have a second Primary now, as a partitioned one would.
+    pub(super) fn rivals(&mut self) -> bool {
+        let percent = self.options.fencing.map_or(0, |model| model.rivals_percent);
+        percent > 0 && self.faults_allowed && self.random.percent(percent)
+    }
+
+    /// Whether the node is a Primary that answers its clients.
+    pub(super) fn is_answering(&self, node: usize) -> bool {
+        let now = self.time();
+        self.nodes[node].is_primary()
+            && self.nodes[node].status(now).is_some_and(|status| {
+                let why = status.suspended;
+                !why.user && !why.no_data && !why.fencing
+            })
+    }
+
+    /// A client's request has been answered with success: nobody else may be doing that (G1), and
+    /// if the peer is not there it must be out of use (A2, iii).
+    pub(super) fn check_alone(&mut self, node: usize) {
+        let Some(model) = self.options.fencing else {
+            return;
+        };
+        if model.policy != Fencing::ResourceAndStonith || !self.set_up {
+            return;
+        }
+        let peer = 1 - node;
+        if self.is_answering(peer) {
+            self.violation(format!(
+                "G1: node {node} answers a client, and node {peer} is a Primary that does too"
+            ));
+        }
+        let now = self.time();
+        let connected = self.nodes[node].status(now).is_some_and(|status| {
+            status
+                .connections
+                .iter()
+                .all(|link| link.connection_state == ConnectionState::Connected)
+        });
+        let unusable = !self.nodes[peer].consistent || self.is_outdated(peer);
+        if !connected && !self.is_barred(peer) && !unusable {
+            self.violation(format!(
+                "A2 (iii): node {node} answers a client without its peer, which nothing keeps from \
+                 using its data"
+            ));
+        }
+    }
+
+    fn is_outdated(&self, node: usize) -> bool {
+        let durable = self.nodes[node].open();
+        durable.is_ok_and(|image| image.superblock.flags.outdated)
+    }
+
+    /// After everything has healed nothing is left behind in the cluster (L1, G6).
+    pub(super) fn is_unbarred(&self) -> bool {
+        self.cluster.barred.is_none()
     }
 }

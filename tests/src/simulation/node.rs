@@ -2,7 +2,8 @@
 
 use rbd_engine::{AttachedDisk, Resource, Seed};
 use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus, VolumeConfig,
+    Fencing, MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus,
+    VolumeConfig,
 };
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
@@ -186,6 +187,9 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                 connect_interval_ms: options.connect_ms,
                 ping_interval_ms: options.ping_ms.0,
                 ping_timeout_ms: options.ping_ms.1,
+                fencing: options
+                    .fencing
+                    .map_or(Fencing::DontCare, |model| model.policy),
                 ..NetOptions::default()
             },
         }],
@@ -203,7 +207,13 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
         }],
         options: ResourceOptions {
             hot_region_limit: options.hot_region_limit,
+            suspend_without_data: false,
         },
-        handlers: Vec::new(),
+        handlers: if options.fencing.is_some() {
+            let handler = |name: &str| (name.to_owned(), "simulated".to_owned());
+            vec![handler("fence-peer"), handler("unfence-peer")]
+        } else {
+            Vec::new()
+        },
     }
 }

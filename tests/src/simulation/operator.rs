@@ -161,7 +161,8 @@ impl World {
                 self.reconnect(node);
             }
         }
-        if self.nodes.iter().any(super::node::Node::is_primary) {
+        let rivals = self.rivals();
+        if self.nodes.iter().any(super::node::Node::is_primary) && !rivals {
             return;
         }
         let first = usize::from(self.random.percent(50));
@@ -200,6 +201,9 @@ impl World {
         };
         if status.role == Role::Primary {
             return false;
+        }
+        if self.options.fencing.is_some() {
+            return !self.is_barred(node);
         }
         let up_to_date = status
             .devices
@@ -307,7 +311,7 @@ impl World {
         self.come_back(node, 1_000_000);
     }
 
-    fn lose_power(&mut self, node: usize) {
+    pub(super) fn lose_power(&mut self, node: usize) {
         self.note(|| format!("node {node}: power fails"));
         self.report.power_losses += 1;
         let ran = self.nodes[node].engine.is_some();

@@ -1,6 +1,8 @@
 //! What may happen in a run: drawn from the seed, within the limits of a named profile.
 
+use super::fencing::Model;
 use super::random::Random;
+use rbd_protocol::control::Fencing;
 
 /// Which faults and commands a run consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,10 @@ pub enum Profile {
     Network,
     /// Crashes and power losses only.
     Power,
+    /// Everything, with fencing instead of an operator who knows everything.
+    Fencing,
+    /// The same with a fence handler that lies now and then: something must be found.
+    FencingLies,
 }
 
 impl Profile {
@@ -24,6 +30,8 @@ impl Profile {
             "swarm" => Self::Swarm,
             "network" => Self::Network,
             "power" => Self::Power,
+            "fencing" => Self::Fencing,
+            "fencing-lies" => Self::FencingLies,
             _ => return None,
         })
     }
@@ -57,6 +65,7 @@ pub(super) struct Options {
     pub(super) disconnect: u64,
     pub(super) switch_over: u64,
     pub(super) stop: u64,
+    pub(super) fencing: Option<Model>,
 }
 
 impl Options {
@@ -69,17 +78,19 @@ impl Options {
                 0
             }
         };
-        let network = matches!(profile, Profile::Swarm | Profile::Network);
-        let power = matches!(profile, Profile::Swarm | Profile::Power);
+        let fencing = matches!(profile, Profile::Fencing | Profile::FencingLies);
+        let swarm = profile == Profile::Swarm || fencing;
+        let network = swarm || profile == Profile::Network;
+        let power = swarm || profile == Profile::Power;
         let mut options = Self {
             cut: weight(network),
             partition: weight(network),
             kill: weight(power),
             power: weight(power),
             power_both: weight(power),
-            disconnect: weight(profile == Profile::Swarm),
+            disconnect: weight(swarm),
             switch_over: weight(true),
-            stop: weight(profile == Profile::Swarm),
+            stop: weight(swarm),
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
             skip_initial_sync: random.percent(70),
             clients: random.between(1, 8),
@@ -97,7 +108,12 @@ impl Options {
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
+            fencing: None,
         };
+        if fencing {
+            options.fencing = Some(draw_fencing(profile == Profile::FencingLies, random));
+            options.duration_ms = options.duration_ms.max(10_000);
+        }
         // About as many events whatever the pace.
         let busy =
             options.clients * options.duration_ms * 1_000 / (options.think_us + options.disk_us.1);
@@ -105,5 +121,17 @@ impl Options {
             options.duration_ms = (options.duration_ms * 5_000 / busy).max(1_000);
         }
         options
+    }
+}
+
+fn draw_fencing(lies: bool, random: &mut Random) -> Model {
+    Model {
+        policy: Fencing::ResourceAndStonith,
+        fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
+        mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
+        lies_percent: if lies { 50 } else { 0 },
+        stonith_percent: random.pick(&[0, 50, 100]).unwrap_or(0),
+        rivals_percent: random.pick(&[0, 5, 30]).unwrap_or(0),
+        most_us: random.magnitude(1_000, 10_000_000),
     }
 }

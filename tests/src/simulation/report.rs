@@ -25,6 +25,8 @@ pub struct Report {
     pub kills: u64,
     /// Machines that lost power.
     pub power_losses: u64,
+    /// Fence handlers that did their work.
+    pub fences: u64,
     /// Promotions that succeeded.
     pub promotions: u64,
     /// Times both replicas were compared and found identical.
@@ -63,6 +65,7 @@ impl Report {
         self.cuts += other.cuts;
         self.kills += other.kills;
         self.power_losses += other.power_losses;
+        self.fences += other.fences;
         self.promotions += other.promotions;
         self.comparisons += other.comparisons;
         self.most_differing = self.most_differing.max(other.most_differing);
@@ -75,7 +78,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
-             promotions, {} links, {} packets, {} cuts, {} kills, {} power losses, {} comparisons, \
+             promotions, {} fences, {} links, {} packets, {} cuts, {} kills, {} power losses, {} comparisons, \
              at most {} blocks differing; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
@@ -84,6 +87,7 @@ impl std::fmt::Display for Report {
             self.failed_operations,
             self.commands,
             self.promotions,
+            self.fences,
             self.links,
             self.packets,
             self.cuts,

@@ -71,7 +71,10 @@ impl World {
 
     /// Now and then: roles, and whether what claims to be identical is.
     pub(super) fn check_at_leisure(&mut self) {
-        if self.nodes.iter().all(super::node::Node::is_primary) {
+        let fencing = self.options.fencing.is_some();
+        let answers =
+            |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
+        if answers(0) && answers(1) {
             self.violation("G1: both nodes are Primary");
         }
         let in_sync = self.is_in_sync();
@@ -230,7 +233,9 @@ impl World {
     }
 
     fn is_healed(&self) -> bool {
-        self.is_in_sync() && self.nodes.iter().any(super::node::Node::is_primary)
+        self.is_in_sync()
+            && self.is_unbarred()
+            && self.nodes.iter().any(super::node::Node::is_primary)
     }
 
     fn describe_illness(&self) -> String {

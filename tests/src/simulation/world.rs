@@ -14,7 +14,7 @@ use rbd_protocol::control::Refusal;
 
 use super::client::Operation;
 use super::disk::Payload;
-use super::fencing::HandlerEnd;
+use super::fencing::{Cluster, HandlerEnd};
 use super::network::Link;
 use super::node::{Node, VOLUME, node_id};
 use super::operator::Wish;
@@ -96,6 +96,7 @@ pub(super) struct World {
     pub(super) registers: Registers,
     pub(super) pair: PairCheck,
     pub(super) operations: BTreeMap<u64, Operation>,
+    pub(super) cluster: Cluster,
     pub(super) calls: BTreeMap<u64, (usize, Wish)>,
     pub(super) set_up: bool,
     pub(super) faults_allowed: bool,
@@ -127,6 +128,7 @@ impl World {
             registers: Registers::default(),
             pair,
             operations: BTreeMap::new(),
+            cluster: Cluster::default(),
             calls: BTreeMap::new(),
             set_up: false,
             faults_allowed: false,
@@ -419,6 +421,9 @@ impl World {
         id: RequestId,
         result: Result<Option<Payload>, RequestError>,
     ) {
+        if result.is_ok() {
+            self.check_alone(node);
+        }
         match self.operations.remove(&id.0) {
             Some(operation) => self.operation_ended(node, operation, result),
             None => self.violation(format!("node {node}: {id:?} is completed twice")),

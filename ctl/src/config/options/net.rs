@@ -90,10 +90,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         &[Section::Net, Section::Disk],
         Kind::Choice(&["dont-care", "resource-only", "resource-and-stonith"]),
         "dont-care",
-        refused_unless(
-            &["dont-care"],
-            "no fence handler is called yet, so a lost peer would not be fenced",
-        ),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "data-integrity-alg",

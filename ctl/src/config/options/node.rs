@@ -59,10 +59,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         &[Section::Options, Section::Disk, Section::Syncer],
         Kind::Choice(&["io-error", "suspend-io"]),
         "io-error",
-        warned_unless(
-            &["io-error"],
-            "clients get an error when no disk can be reached; nothing acknowledged is lost by it",
-        ),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "auto-promote",
@@ -299,8 +296,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     handler("pri-on-incon-degr"),
     handler("pri-lost-after-sb"),
     handler("pri-lost"),
-    handler("fence-peer"),
-    handler("unfence-peer").nine(),
+    handler("fence-peer").runs(),
+    handler("unfence-peer").runs().nine(),
     handler("local-io-error").runs(),
     handler("initial-split-brain"),
     handler("split-brain"),

@@ -1,0 +1,160 @@
+//! Freezing: clients are neither served nor turned away until a reason to wait is gone (G4).
+//!
+//! While a volume is frozen, what clients ask is taken in and not started, and what has been
+//! started is not answered, not even a read: after a fail-over its data could be old. Nothing that
+//! serves the replicas themselves waits: peers' writes, resync and housekeeping go on.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use rbd_protocol::state::{DiskState, Role};
+
+use super::{BarrierPurpose, Volume};
+use crate::context::Context;
+use crate::contract::{RequestError, RequestId};
+
+/// Why clients' requests wait, and which do.
+#[derive(Debug)]
+pub(crate) struct Frozen<B> {
+    /// By command.
+    pub(crate) user: bool,
+    /// Until a peer out of reach cannot use its data.
+    pub(crate) fencing: bool,
+    /// Without usable data requests wait; else they fail.
+    pub(crate) without_data: bool,
+    /// By command, not for want of data this time.
+    pub(crate) data_given_up: bool,
+    /// Everything that waits is to fail: this node is being demoted by force.
+    pub(crate) failing: bool,
+    /// Reads that have their answer.
+    reads: BTreeMap<u64, Result<Option<B>, RequestError>>,
+    /// Flushes that have not been started.
+    flushes: Vec<RequestId>,
+    /// A peer was lost that had acknowledged or been sent writes; what must be recorded of it must
+    /// be recorded before anything goes on, and not before that.
+    owes_generation: bool,
+}
+
+impl<B> Default for Frozen<B> {
+    fn default() -> Self {
+        Self {
+            user: false,
+            fencing: false,
+            without_data: false,
+            data_given_up: false,
+            failing: false,
+            reads: BTreeMap::new(),
+            flushes: Vec::new(),
+            owes_generation: false,
+        }
+    }
+}
+
+impl<B> Frozen<B> {
+    /// Whether nothing a client asked for is kept here alone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flushes.is_empty()
+    }
+
+    /// How many requests are kept here alone.
+    pub(crate) fn count(&self) -> usize {
+        self.flushes.len()
+    }
+}
+
+impl<B: Clone> Volume<B> {
+    /// Whether clients' requests wait.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let frozen = &self.frozen;
+        !frozen.failing && (frozen.user || frozen.fencing || self.waits_for_data())
+    }
+
+    /// Whether clients' requests wait because there is no usable data.
+    pub(crate) fn waits_for_data(&self) -> bool {
+        self.frozen.without_data
+            && !self.frozen.data_given_up
+            && self.role == Role::Primary
+            && !self.has_data()
+    }
+
+    /// Whether clients can be served by the local disk.
+    pub(crate) fn has_data(&self) -> bool {
+        self.local.is_some() && self.disk == DiskState::UpToDate
+    }
+
+    /// A flush that comes while the volume is frozen.
+    pub(crate) fn keep_flush(&mut self, request: RequestId) {
+        self.frozen.flushes.push(request);
+    }
+
+    /// The answer to a read that must not be given yet.
+    pub(crate) fn keep_read(&mut self, id: u64, result: Result<Option<B>, RequestError>) {
+        self.frozen.reads.insert(id, result);
+    }
+
+    /// The loss of a peer is to be recorded when clients go on, and not before: were the verdict
+    /// that it is this node that must not go on, a generation begun here would make a split brain
+    /// of writes nobody was told of.
+    pub(crate) fn owe_generation(&mut self) {
+        self.frozen.owes_generation = true;
+    }
+
+    /// Everything that waits for the end of a freeze goes on, if it has ended.
+    pub(crate) fn thaw(&mut self, cx: &mut Context<B>) {
+        if self.has_data() {
+            self.frozen.data_given_up = false;
+        }
+        if self.is_frozen() {
+            return;
+        }
+        if core::mem::take(&mut self.frozen.owes_generation) && !self.frozen.failing {
+            self.leave_absent_peers_behind(cx);
+        }
+        for (id, result) in core::mem::take(&mut self.frozen.reads) {
+            let failing = self.frozen.failing;
+            let result = if failing {
+                Err(RequestError::NotPrimary)
+            } else {
+                result
+            };
+            self.answer_read(id, result, cx);
+        }
+        let flushes = core::mem::take(&mut self.frozen.flushes);
+        for request in flushes {
+            match self.check_client(None) {
+                Ok(()) => {
+                    self.start_barrier(BarrierPurpose::Client(request), cx);
+                }
+                Err(error) => cx.complete(request, Err(error)),
+            }
+        }
+        if !self.has_data() {
+            self.fail_waiting(RequestError::Io, cx);
+        } else if self.frozen.without_data {
+            self.fail_impossible(cx);
+        }
+    }
+
+    /// Turns away what was taken in while there was no disk to judge it by, and does not fit.
+    fn fail_impossible(&mut self, cx: &mut Context<B>) {
+        let fits = |id: &u64| {
+            let write = self.writes.get(id).map(|write| write.range);
+            let read = self.reads.get(id).map(|read| read.range);
+            write.or(read).is_none_or(|range| self.accepts(range))
+        };
+        let waiting = self.waiting_writes.iter().chain(&self.waiting_reads);
+        if waiting.copied().all(|id| fits(&id)) {
+            return;
+        }
+        self.fail_waiting(RequestError::Invalid, cx);
+    }
+
+    /// Ends every wait with an error: clients are told that this node serves them no more.
+    pub(crate) fn fail_frozen(&mut self, cx: &mut Context<B>) {
+        self.frozen.failing = true;
+        for request in core::mem::take(&mut self.frozen.flushes) {
+            cx.complete(request, Err(RequestError::NotPrimary));
+        }
+        self.unsettled = true;
+    }
+}
