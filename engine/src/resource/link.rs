@@ -117,6 +117,7 @@ impl<B: Clone> Resource<B> {
         connection.enter(state, why, now);
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
+        connection.asked_for_consent = None;
         connection.told = None;
         for volume in self.volumes.values_mut() {
             if let Some(peer) = volume.peers.get_mut(&node) {

@@ -191,6 +191,7 @@ impl<B: Clone> Resource<B> {
             }
             self.renegotiate_where_needed();
             self.advance_handshakes();
+            self.answer_requests();
             self.advance_promotion();
             self.advance_demotion();
             self.advance_stop();
