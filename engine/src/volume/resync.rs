@@ -22,6 +22,7 @@ use super::{Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId};
+use crate::handler::Handler;
 use crate::peer_device::{Origin, Source, SourceRead, Target};
 
 impl<B: Clone> Volume<B> {
@@ -39,6 +40,7 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        cx.call_handler(Handler::BeforeResyncSource, Some(node), Some(self.number));
         peer.replication = ReplicationState::WFBitMapS;
         peer.peer_disk = DiskState::Inconsistent;
         peer.source = Source::default();
