@@ -25,6 +25,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Secondary(options) => lifecycle::secondary(session, &options),
         Command::NewCurrentUuid(options) => lifecycle::new_generation(session, &options),
         Command::Status(options) => states::status(session, &options),
+        Command::Explain(options) => states::explain(session, &options.targets),
         Command::Role(options) => states::role(session, &options.targets),
         Command::Cstate(options) => states::cstate(session, &options.targets),
         Command::Dstate(options) => states::dstate(session, &options.targets),

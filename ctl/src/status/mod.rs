@@ -2,6 +2,7 @@
 //! nobody, prints nothing.
 
 mod advice;
+mod explain;
 mod json;
 mod measure;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod text;
 mod wrap;
 
+pub(crate) use explain::{explain, wrapped};
 pub(crate) use json::document;
 pub(crate) use measure::{percent, size};
 pub(crate) use text::{Layout, render};

@@ -3,6 +3,7 @@
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::advice;
+use super::explain::{explain, wrapped};
 use super::measure::{duration, percent, size};
 use super::sample::{device, healthy, lost_link, peer, resource, resyncing};
 use super::{Layout, document, render};
@@ -283,6 +284,40 @@ fn the_reason_the_daemon_gives_wins_over_the_general_one() {
         lines[0].starts_with("volume 0 Diskless: read error at 4096 since 12:00; next: "),
         "{lines:?}"
     );
+}
+
+#[test]
+fn a_healthy_resource_is_explained_in_one_paragraph() {
+    let expected = "r0: this node is Secondary: it receives what the Primary writes and serves no \
+                    clients. Its data is the newest there is and every peer has the same. Nothing \
+                    needs to be done.";
+    assert_eq!(explain(&healthy()), [expected]);
+}
+
+#[test]
+fn each_trouble_is_explained_with_its_meaning_reason_age_and_remedy() {
+    let mut status = lost_link();
+    status.devices[0].disk_state = DiskState::Consistent;
+    let paragraphs = explain(&status);
+    assert_eq!(paragraphs.len(), 3, "{paragraphs:?}");
+    assert!(paragraphs[0].ends_with("2 things are not as they should be."));
+    let disk = "This node's disk of volume 0 is Consistent: its content is whole, but ";
+    assert!(paragraphs[1].starts_with(disk), "{paragraphs:?}");
+    let expected = "The connection to beta is Connecting and has been for 2 min: nothing is \
+                    replicated until the two nodes have found each other. The reason: connection \
+                    refused. What to do: see that rbdd runs on beta, that rbdadm up r0 was done \
+                    there and that [fd00::2]:7790 can be reached.";
+    assert_eq!(paragraphs[2], expected);
+}
+
+#[test]
+fn a_wrapped_paragraph_has_the_same_words() {
+    let paragraph = explain(&healthy()).remove(0);
+    for width in [1, 20, 80] {
+        let text = wrapped(&paragraph, width);
+        assert_eq!(text.replace('\n', " "), paragraph);
+        assert!(width == 1 || text.lines().all(|line| line.len() <= width));
+    }
 }
 
 #[test]
