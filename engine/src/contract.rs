@@ -249,6 +249,14 @@ pub enum Command {
         /// In a split brain, give up this node's changes.
         discard_my_data: bool,
     },
+    /// End a split brain with this peer: one of the two nodes gives up its changes. Done when the
+    /// order has been taken down; the next handshake carries it out.
+    Resolve {
+        /// The peer.
+        peer: NodeId,
+        /// This node's data is kept and the peer's changes are given up; else the other way round.
+        keep_own: bool,
+    },
     /// Stop talking to the peer, or to all. Done when the link is gone.
     Disconnect {
         /// The peer, or all.
@@ -333,10 +341,8 @@ pub enum Action<B> {
     SeekLink {
         /// The peer.
         peer: NodeId,
-        /// Start or stop.
-        seek: bool,
-        /// Try at once instead of after the configured pause.
-        at_once: bool,
+        /// How.
+        seek: Seek,
     },
     /// Answer the client. A successful read carries its data.
     Complete {
@@ -366,6 +372,19 @@ pub enum Action<B> {
     },
     /// Something changed that people or programs may want to know.
     Report(Change),
+}
+
+/// How a link is sought. Whatever the pause before dialling, a call of the peer is accepted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// Not at all: neither dial nor accept.
+    Stop,
+    /// Dial at once.
+    AtOnce,
+    /// Dial after a short pause.
+    Soon,
+    /// Dial after several times the configured interval: nothing is expected to have changed.
+    Patiently,
 }
 
 /// A change worth a line in the log.

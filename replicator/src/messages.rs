@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rbd_engine::{AttachedDisk, Change, Command, VolumeFacts};
+use rbd_engine::{AttachedDisk, Change, Command, Seek, VolumeFacts};
 use rbd_protocol::control::{Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::nbd::Session;
@@ -102,10 +102,8 @@ pub enum FromResource {
     SeekLink {
         /// The peer.
         peer: NodeId,
-        /// Start or stop.
-        seek: bool,
-        /// At once instead of after the configured pause.
-        at_once: bool,
+        /// How.
+        seek: Seek,
     },
     /// Something changed that belongs in the log.
     Report(Change),

@@ -3,6 +3,7 @@
 mod disks;
 mod lifecycle;
 mod queries;
+mod resolve;
 mod states;
 mod wait;
 mod watch;
@@ -21,6 +22,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Down(options) => lifecycle::down(session, &options.targets),
         Command::Connect(options) => lifecycle::connect(session, &options),
         Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
+        Command::Resolve(options) => resolve::run(session, &options),
         Command::Primary(options) => lifecycle::primary(session, &options),
         Command::Secondary(options) => lifecycle::secondary(session, &options),
         Command::NewCurrentUuid(options) => lifecycle::new_generation(session, &options),

@@ -4,13 +4,16 @@
 //! advised that destroys data without saying so. Here each trouble becomes one line; `explain`
 //! makes a paragraph of it (see [`super::explain`]).
 
-use rbd_protocol::control::{ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus};
+use rbd_protocol::control::{
+    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, ResourceStatus,
+};
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::measure::{
     duration, is_intentionally_diskless, mib_per_second, percent, seconds_left, size,
 };
+use super::split::sentences;
 
 /// One thing that is not as it should be.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Trouble {
     pub(super) since_ms: Option<u64>,
     /// Why.
     pub(super) reason: String,
+    /// What else is known, in sentences; for `explain` only.
+    pub(super) facts: String,
     /// What helps; empty when it passes by itself.
     pub(super) next: String,
 }
@@ -122,6 +127,7 @@ fn disk_trouble(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Trou
         subject: Subject::Disk(device.volume, state),
         since_ms: None,
         reason,
+        facts: String::new(),
         next,
     })
 }
@@ -166,6 +172,19 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
     let peer = &connection.name;
     let (reason, next) = match state {
         ConnectionState::Connected => return None,
+        ConnectionState::StandAlone if is_split_brain(connection) => (
+            "both nodes have changes the other lacks",
+            format!(
+                "rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, without \
+                 --dry-run it ends the split brain"
+            ),
+        ),
+        ConnectionState::StandAlone if connection.refused.is_some() => (
+            "the data must not be joined",
+            format!(
+                "mend what the reason names; it is tried again by itself, and at once with rbdadm connect {resource}:{peer}"
+            ),
+        ),
         ConnectionState::StandAlone => (
             "not trying to reach the peer",
             format!("rbdadm connect {resource}:{peer}"),
@@ -209,7 +228,19 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
         subject: Subject::Connection(peer.clone(), state),
         since_ms: Some(connection.since_ms),
         reason: reason.to_owned(),
+        facts: connection
+            .refused
+            .as_ref()
+            .map_or_else(String::new, |refused| sentences(connection, refused)),
         next,
+    })
+}
+
+fn is_split_brain(connection: &ConnectionStatus) -> bool {
+    let refused = connection.refused.as_ref();
+    refused.is_some_and(|refused| match refused.divergence {
+        Divergence::Both | Divergence::Own | Divergence::Peer => true,
+        Divergence::Unknown | Divergence::Neither => false,
     })
 }
 
@@ -240,6 +271,7 @@ fn peer_trouble(
         subject: Subject::Replication(connection.name.clone(), peer_device.volume, state),
         since_ms: None,
         reason,
+        facts: String::new(),
         next: String::new(),
     })
 }
@@ -257,6 +289,7 @@ fn peer_disk_trouble(
                 subject: Subject::OutOfSync(peer.clone(), peer_device.volume),
                 since_ms: None,
                 reason: format!("{} differ", size(peer_device.out_of_sync_bytes)),
+                facts: String::new(),
                 next: format!("rbdadm disconnect {name}:{peer}, then rbdadm connect {name}:{peer}"),
             });
         }
@@ -275,6 +308,7 @@ fn peer_disk_trouble(
         subject: Subject::PeerDisk(peer.clone(), peer_device.volume, disk),
         since_ms: None,
         reason: reason.to_owned(),
+        facts: String::new(),
         next: format!("rbdadm status {name} on {peer}"),
     })
 }

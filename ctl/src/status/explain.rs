@@ -86,7 +86,13 @@ fn paragraph(trouble: &Trouble) -> String {
     let since = trouble.since_ms.map_or_else(String::new, |since_ms| {
         format!(" and has been for {}", duration(since_ms / 1000))
     });
-    let mut text = format!("{what}{since}: {meaning}. The reason: {}.", trouble.reason);
+    let mut text = format!(
+        "{what}{since}: {meaning}. The reason: {}.",
+        trouble.reason.trim_end_matches(['.', '!'])
+    );
+    if !trouble.facts.is_empty() {
+        text.push_str(&format!(" {}", trouble.facts));
+    }
     if trouble.next.is_empty() {
         text.push_str(" It passes by itself.");
     } else {

@@ -7,6 +7,7 @@ mod json;
 mod measure;
 #[cfg(test)]
 pub(crate) mod sample;
+mod split;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -15,4 +16,5 @@ mod wrap;
 pub(crate) use explain::{explain, wrapped};
 pub(crate) use json::document;
 pub(crate) use measure::{percent, size};
+pub(crate) use split::losses;
 pub(crate) use text::{Layout, render};

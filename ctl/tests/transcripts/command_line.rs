@@ -43,7 +43,6 @@ fn commands_still_to_come_say_so() {
         "get-gi",
         "show-gi",
         "top",
-        "resolve",
         "top",
         "completions",
     ] {

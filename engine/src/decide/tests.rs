@@ -26,6 +26,7 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
             crashed_primary: false,
             was_resync_target: disk == DiskState::Inconsistent,
             kept_power: false,
+            condemned: GenerationId::NONE,
         }],
     }
 }

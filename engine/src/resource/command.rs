@@ -3,21 +3,29 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
+use rbd_protocol::control::{Divergence, Refusal, RefusalCode, ResourceConfig};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
-use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss};
+use crate::connection::Order;
+use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
+
+/// How long an order to the peer to give up its changes waits for a handshake. Long enough for a
+/// lost packet or two; short enough that it is never carried out by surprise.
+const ORDER_MS: u64 = 30_000;
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
         let begins = matches!(
             command,
-            Command::Attach { .. } | Command::Connect { .. } | Command::NewGeneration { .. }
+            Command::Attach { .. }
+                | Command::Connect { .. }
+                | Command::Resolve { .. }
+                | Command::NewGeneration { .. }
         );
         if begins && self.stop != Stop::No {
             let refusal = Refusal::new(RefusalCode::StateTransient, "it is being stopped", "");
@@ -34,6 +42,9 @@ impl<B: Clone> Resource<B> {
                 peer,
                 discard_my_data,
             } => self.connect(peer, discard_my_data).map(|()| Some(None)),
+            Command::Resolve { peer, keep_own } => {
+                self.resolve(peer, keep_own).map(|()| Some(None))
+            }
             Command::Disconnect { peer } => {
                 self.disconnect(call, peer);
                 Ok(None)
@@ -119,6 +130,7 @@ impl<B: Clone> Resource<B> {
             if connection.config != *peer {
                 connection.config = peer.clone();
                 self.drop_link(peer.node_id, LinkLoss::Renegotiate);
+                self.reconsider(peer.node_id);
             }
         }
         let listen_changed = self.config.listen != config.listen;
@@ -152,19 +164,69 @@ impl<B: Clone> Resource<B> {
             if connection.state == ConnectionState::Connected {
                 continue;
             }
+            connection.order = None;
             connection.discard_my_data = discard_my_data;
-            if connection.state == ConnectionState::StandAlone {
-                let note = "trying to reach the peer";
-                connection.enter(ConnectionState::Connecting, note, self.cx.now);
-                if connection.link.is_none() {
-                    self.cx.out.push(Action::SeekLink {
-                        peer: node,
-                        seek: true,
-                        at_once: true,
-                    });
-                }
+            self.start_connecting(node);
+        }
+        Ok(())
+    }
+
+    fn start_connecting(&mut self, node: NodeId) {
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        // A handshake under way has said what it has said.
+        connection.reconsider = connection.link.is_some();
+        if connection.state == ConnectionState::StandAlone {
+            let note = "trying to reach the peer";
+            connection.enter(ConnectionState::Connecting, note, self.cx.now);
+            connection.refused = None;
+            if connection.link.is_none() {
+                let seek = Seek::AtOnce;
+                self.cx.out.push(Action::SeekLink { peer: node, seek });
             }
         }
+    }
+
+    /// One node is to give up its changes. This node can only order what it has seen: the peer's
+    /// generations as they were when it was refused.
+    fn resolve(&mut self, node: NodeId, keep_own: bool) -> Result<(), Refusal> {
+        self.selected(Some(node))?;
+        let refuse = |code, reason: String, help: String| Err(Refusal::new(code, reason, help));
+        let name = self.config.name.clone();
+        let until = self.cx.now.plus_ms(ORDER_MS);
+        let primary = self.role == Role::Primary;
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return Ok(());
+        };
+        let peer = connection.config.name.clone();
+        let Some(refused) = connection.refused.as_ref() else {
+            let reason = alloc::format!("no split brain with {peer} is known here");
+            let help =
+                alloc::format!("rbdadm connect {name}:{peer}, which finds it if there is one");
+            return refuse(RefusalCode::InvalidRequest, reason, help);
+        };
+        let fits = match refused.divergence {
+            Divergence::Both => true,
+            Divergence::Own => keep_own,
+            Divergence::Peer => !keep_own,
+            Divergence::Unknown | Divergence::Neither => false,
+        };
+        if !fits {
+            let reason = alloc::format!("this is no split brain with {peer}: {}", connection.note);
+            return refuse(RefusalCode::InvalidRequest, reason, String::new());
+        }
+        if primary && !keep_own {
+            let reason = String::from("a Primary's data is in use");
+            let help = alloc::format!("rbdadm secondary {name}");
+            return refuse(RefusalCode::DiscardWhilePrimary, reason, help);
+        }
+        let volumes = refused.theirs.volumes.iter();
+        let condemned = volumes.map(|volume| (volume.number, volume.current));
+        let condemned = condemned.collect();
+        connection.order = keep_own.then_some(Order { condemned, until });
+        connection.discard_my_data = !keep_own;
+        self.start_connecting(node);
         Ok(())
     }
 
@@ -197,21 +259,21 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
-        if connection.state == ConnectionState::StandAlone {
+        if connection.state == ConnectionState::StandAlone && !connection.is_refused() {
             return;
         }
+        connection.forget_orders();
+        connection.reconsider = false;
         if let Some(link) = connection.link.as_ref().map(|link| link.id) {
             if connection.connected_link().is_some() {
                 self.cx.send(node, link, Packet::Goodbye, None);
             }
             self.drop_link(node, LinkLoss::Commanded);
         }
-        self.cx.out.push(Action::SeekLink {
-            peer: node,
-            seek: false,
-            at_once: false,
-        });
+        let seek = Seek::Stop;
+        self.cx.out.push(Action::SeekLink { peer: node, seek });
         if let Some(connection) = self.connections.get_mut(&node) {
+            connection.refused = None;
             let note = "disconnected by command";
             connection.enter(ConnectionState::StandAlone, note, self.cx.now);
         }

@@ -325,6 +325,11 @@ impl<B: Clone> Resource<B> {
             peer_devices: volumes
                 .filter_map(|volume| volume.peer_device_status(node, now))
                 .collect(),
+            refused: connection
+                .refused
+                .as_ref()
+                .filter(|_| connection.is_refused())
+                .map(|refused| refused.status(now)),
         }
     }
 

@@ -6,6 +6,8 @@
 
 use alloc::collections::BTreeSet;
 
+use alloc::vec::Vec;
+
 use rbd_protocol::control::{Refusal, RefusalCode};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
@@ -286,6 +288,15 @@ impl<B: Clone> Resource<B> {
         }
         self.cx
             .report(Level::Info, None, None, alloc::format!("role {role}"));
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
+            // A consent to lose this node's data was given for what it had then, not for what a
+            // Primary writes.
+            if let (Role::Primary, Some(connection)) = (role, self.connections.get_mut(&node)) {
+                connection.discard_my_data = false;
+            }
+            self.reconsider(node);
+        }
     }
 }
 

@@ -56,6 +56,9 @@ pub struct HelloVolume {
     pub crashed_primary: bool,
     /// It was a resync target when it was last interrupted or still is.
     pub was_resync_target: bool,
+    /// The generation of the *receiver's* data that an administrator of the sender's node has
+    /// ordered to be given up if both sides have changes; none without such an order.
+    pub condemned: GenerationId,
     /// Its host has not been booted since its disk was last in sync: what it had acknowledged, it
     /// still has, even if its daemon was restarted.
     pub kept_power: bool,
@@ -121,6 +124,7 @@ impl HelloVolume {
         out.u64(self.dirty_blocks);
         out.u64(self.current.0);
         out.u64(self.bitmap.0);
+        out.u64(self.condemned.0);
         let history = self.history.get(..HISTORY_LIMIT).unwrap_or(&self.history);
         out.u8(u8::try_from(history.len()).unwrap_or(u8::MAX));
         for generation in history {
@@ -140,6 +144,7 @@ impl HelloVolume {
         let dirty_blocks = reader.u64()?;
         let current = GenerationId(reader.u64()?);
         let bitmap = GenerationId(reader.u64()?);
+        let condemned = GenerationId(reader.u64()?);
         let count = usize::from(reader.u8()?);
         if count > HISTORY_LIMIT {
             return Err(reader.malformed("history too long"));
@@ -155,6 +160,7 @@ impl HelloVolume {
             disk,
             current,
             bitmap,
+            condemned,
             history,
             dirty_blocks,
             crashed_primary,

@@ -22,6 +22,7 @@ fn hello() -> Hello {
             disk: DiskState::Consistent,
             current: GenerationId(1),
             bitmap: GenerationId(2),
+            condemned: GenerationId(6),
             history: vec![GenerationId(3), GenerationId(4)],
             dirty_blocks: 5,
             crashed_primary: true,
@@ -194,7 +195,7 @@ fn a_flush_has_these_bytes() {
 fn a_greeting_has_these_bytes() {
     let mut bytes = Vec::new();
     Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
-    let fields: [&[u8]; 18] = [
+    let fields: [&[u8]; 19] = [
         &[1],                       // Primary
         &[1],                       // gives up its changes
         &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
@@ -211,11 +212,12 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 5],  // dirty blocks
         &[0, 0, 0, 0, 0, 0, 0, 1],  // current generation
         &[0, 0, 0, 0, 0, 0, 0, 2],  // bitmap generation
+        &[0, 0, 0, 0, 0, 0, 0, 6],  // the receiver's generation to be given up
         &[2],                       // older generations
         &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
     ];
     assert_eq!(bytes[HEADER_BYTES..], fields.concat());
-    assert_eq!(bytes.len(), HEADER_BYTES + 36 + 43 + 2 * 8);
+    assert_eq!(bytes.len(), HEADER_BYTES + 36 + 51 + 2 * 8);
 }
 
 #[test]
