@@ -29,6 +29,7 @@ pub(crate) fn request_line(request: &Request) -> String {
             resource,
             peer,
             keep_own,
+            shown: _,
         } => {
             let discarded = if *keep_own { "peer" } else { "own" };
             format!("rbdd resolve {resource}:{peer} discard:{discarded}")

@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Divergence, PeerConfig, RefusedPeer, RefusedVolume};
-use rbd_protocol::ids::{BLOCK_SIZE, GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::control::{Divergence, PeerConfig, RefusedPeer, RefusedVolume, Shown};
+use rbd_protocol::ids::{BLOCK_SIZE, NodeId, VolumeNumber};
 use rbd_protocol::peer::Hello;
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
@@ -42,11 +42,11 @@ pub(crate) struct Connection {
 }
 
 /// An order to the peer to give up its changes. It names the generations it was given for, and
-/// lapses with the first handshake that knows of it, or after a short time: what the peer writes
-/// later is not meant.
+/// lapses with the first handshake that knows of it, or after a short time, or when the peer's role
+/// changes: what the peer writes later is not meant.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) condemned: Vec<(VolumeNumber, GenerationId)>,
+    pub(crate) condemned: Shown,
     pub(crate) until: Time,
 }
 
@@ -129,13 +129,10 @@ impl Connection {
         self.order = None;
     }
 
-    /// The peer's generation of this volume that is to be given up.
-    pub(crate) fn condemned(&self, number: VolumeNumber, now: Time) -> GenerationId {
-        let order = self.order.as_ref().filter(|order| now < order.until);
-        let mut condemned = order.iter().flat_map(|order| &order.condemned);
-        condemned
-            .find(|(volume, _)| *volume == number)
-            .map_or(GenerationId::NONE, |(_, generation)| *generation)
+    /// The peer's state that is to be given up, if there is such an order that still holds.
+    pub(crate) fn condemned(&self, now: Time) -> Option<&Shown> {
+        let order = self.order.as_ref().filter(|order| now < order.until)?;
+        Some(&order.condemned)
     }
 
     /// The link, if it is this one and not being closed.
@@ -174,6 +171,7 @@ impl Refused {
         RefusedPeer {
             told_ms_ago: now.ms_since(self.at),
             role: self.theirs.role,
+            tenure: self.theirs.tenure,
             divergence: self.divergence,
             was_ordered: self.was_ordered,
             volumes: volumes.collect(),

@@ -16,7 +16,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use rbd_protocol::control::{Refusal, ResourceConfig};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
@@ -256,6 +256,8 @@ pub enum Command {
         peer: NodeId,
         /// This node's data is kept and the peer's changes are given up; else the other way round.
         keep_own: bool,
+        /// What was shown of the peer: refused if it has changed since.
+        shown: Shown,
     },
     /// Stop talking to the peer, or to all. Done when the link is gone.
     Disconnect {
@@ -374,7 +376,8 @@ pub enum Action<B> {
     Report(Change),
 }
 
-/// How a link is sought. Whatever the pause before dialling, a call of the peer is accepted at once.
+/// How a link is sought. Whatever the pause before dialling, a call of the peer is accepted at
+/// once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seek {
     /// Not at all: neither dial nor accept.

@@ -1,13 +1,13 @@
 //! `resolve`: ends a split brain from either node, in one command.
 //!
-//! Nothing is ordered before it has been said what it destroys. The daemon orders only what it has
-//! seen (the peer's generations), so when it has not seen the peer yet, it is connected first. Then
-//! this waits until the two nodes have met and decided.
+//! Nothing is ordered before it has been said what it destroys, and the order holds only for that:
+//! so the two nodes are first made to meet, which shows the peer as it is now. Then this waits
+//! until they have met once more and decided.
 
 use std::time::{Duration, Instant};
 
 use rbd_protocol::control::{
-    ConnectionStatus, Divergence, Refusal, RefusalCode, RefusedPeer, Request, ResourceStatus,
+    ConnectionStatus, Divergence, Refusal, RefusalCode, RefusedPeer, Request, ResourceStatus, Shown,
 };
 use rbd_protocol::state::{ConnectionState, Role};
 
@@ -64,43 +64,66 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(&self, session: &mut Session) {
-        let Some(status) = self.acquaint(session) else {
+        let Some(mut status) = self.acquaint(session) else {
             return;
         };
-        let Some(connection) = self.connection(&status) else {
+        if self.split_brain(session, &status).is_none() {
             return;
-        };
-        let Some(refused) = &connection.refused else {
-            let (name, peer) = (self.resource, self.peer);
-            return match connection.connection_state {
-                ConnectionState::Connected => session
-                    .console
-                    .line(format!("{name}: connected to {peer}: no split brain")),
-                state => session.console.line(format!(
-                    "{name}: {peer} is {state}: whether there is a split brain is not known until \
-                     the nodes have met; without --dry-run they are connected first"
-                )),
-            };
-        };
-        if let Err(failure) = self.check(connection, refused) {
-            return session.fail(&failure);
         }
+        if !self.keep_own && status.role == Role::Primary {
+            let Some(demoted) = self.demote(session) else {
+                return;
+            };
+            status = demoted;
+        }
+        let Some((connection, refused)) = self.split_brain(session, &status) else {
+            return;
+        };
         for line in losses(&status, connection, refused, self.keep_own) {
             session.console.line(format!("{}: {line}", self.resource));
         }
-        self.order(session, &status);
+        if self.keep_own && refused.role == Role::Primary {
+            let failure = self.not_enough(&session.node, connection, refused);
+            return session.fail(&failure);
+        }
+        self.order(session, refused.shown());
     }
 
-    /// The state, once the two nodes have met; in a dry run whatever it is.
+    /// What is known of the split brain; says so when there is none, or none that fits.
+    fn split_brain<'s>(
+        &self,
+        session: &mut Session,
+        status: &'s ResourceStatus,
+    ) -> Option<(&'s ConnectionStatus, &'s RefusedPeer)> {
+        let connection = self.connection(status)?;
+        if let Some(refused) = &connection.refused {
+            let checked = self.check(connection, refused);
+            return session.settle(checked).map(|()| (connection, refused));
+        }
+        let (name, peer) = (self.resource, self.peer);
+        session.console.line(match connection.connection_state {
+            ConnectionState::Connected => format!("{name}: connected to {peer}: no split brain"),
+            state => format!(
+                "{name}: {peer} is {state}: whether there is a split brain is not known until the \
+                 nodes have met; without --dry-run they are connected first"
+            ),
+        });
+        None
+    }
+
+    /// The state, once the two nodes have met anew; in a dry run as it is known.
     fn acquaint(&self, session: &mut Session) -> Option<ResourceStatus> {
         let begun = Instant::now();
         let mut asked = false;
         loop {
             let status = look(session, self.resource)?;
             let connection = self.connection(&status)?;
-            let known = connection.refused.is_some()
-                || connection.connection_state == ConnectionState::Connected;
-            if known || session.options.dry_run {
+            let told = connection.refused.as_ref().map(|one| one.told_ms_ago);
+            let is_new = told.is_some_and(|ago| Duration::from_millis(ago) < begun.elapsed());
+            if connection.connection_state == ConnectionState::Connected
+                || session.options.dry_run
+                || (asked && is_new)
+            {
                 return Some(status);
             }
             if !asked {
@@ -143,20 +166,22 @@ impl Job<'_> {
         Err(self.refused(RefusalCode::InvalidRequest, reason, help))
     }
 
-    fn order(&self, session: &mut Session, status: &ResourceStatus) {
+    /// A Primary that gives up its changes goes on making them until it is demoted: what is lost is
+    /// known, and can be shown, only then.
+    fn demote(&self, session: &mut Session) -> Option<ResourceStatus> {
         let failures = session.failures();
-        if !self.keep_own && status.role == Role::Primary {
-            session.perform(
-                self.resource,
-                &Request::Demote {
-                    resource: self.resource.to_owned(),
-                    force: self.force,
-                },
-            );
-        }
-        if session.failures() > failures {
-            return;
-        }
+        session.perform(
+            self.resource,
+            &Request::Demote {
+                resource: self.resource.to_owned(),
+                force: self.force,
+            },
+        );
+        (session.failures() == failures).then(|| look(session, self.resource))?
+    }
+
+    fn order(&self, session: &mut Session, shown: Shown) {
+        let failures = session.failures();
         let begun = Instant::now();
         session.perform(
             self.resource,
@@ -164,6 +189,7 @@ impl Job<'_> {
                 resource: self.resource.to_owned(),
                 peer: self.peer.to_owned(),
                 keep_own: self.keep_own,
+                shown,
             },
         );
         if session.options.dry_run || session.failures() > failures {

@@ -182,7 +182,8 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
         ConnectionState::StandAlone if connection.refused.is_some() => (
             "the data must not be joined",
             format!(
-                "mend what the reason names; it is tried again by itself, and at once with rbdadm connect {resource}:{peer}"
+                "mend what the reason names; it is tried again by itself, and at once with rbdadm \
+                 connect {resource}:{peer}"
             ),
         ),
         ConnectionState::StandAlone => (

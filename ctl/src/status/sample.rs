@@ -118,6 +118,7 @@ pub(crate) fn split_brain() -> ResourceStatus {
     connection.refused = Some(RefusedPeer {
         told_ms_ago: 30_000,
         role: Role::Secondary,
+        tenure: 5,
         divergence: Divergence::Both,
         was_ordered: false,
         volumes: vec![RefusedVolume {

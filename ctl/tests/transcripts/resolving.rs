@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use rbd_protocol::control::{Divergence, RefusedPeer, RefusedVolume, Request, ResourceStatus};
+use rbd_protocol::control::{
+    Divergence, RefusedPeer, RefusedVolume, Request, ResourceStatus, Shown,
+};
 use rbd_protocol::ids::{GenerationId, VolumeNumber};
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
@@ -23,7 +25,8 @@ fn split(divergence: Divergence) -> ResourceStatus {
     connection.peer_devices[0].out_of_sync_bytes = 4096;
     connection.refused = Some(RefusedPeer {
         told_ms_ago: 60_000,
-        role: Role::Primary,
+        role: Role::Secondary,
+        tenure: 5,
         divergence,
         was_ordered: false,
         volumes: vec![RefusedVolume {
@@ -43,17 +46,29 @@ fn daemon(stage: &Stage, first: ResourceStatus, outcome: Outcome) -> StandIn {
     stage.daemon(move |request| {
         let mut state = state.lock().unwrap();
         match (request, outcome) {
-            (Request::Connect { .. }, _) => *state = split(Divergence::Both),
+            (Request::Connect { .. }, _) => {
+                if state.connections[0].refused.is_none() {
+                    let role = state.role;
+                    *state = split(Divergence::Both);
+                    state.role = role;
+                }
+                told_now(&mut state);
+            }
+            (Request::Demote { .. }, _) => state.role = Role::Secondary,
             (Request::Resolve { .. }, Outcome::Heals) => *state = healthy("r0"),
             (Request::Resolve { .. }, Outcome::Refuses) => {
-                let refused = state.connections[0].refused.as_mut().unwrap();
-                refused.told_ms_ago = 0;
-                refused.was_ordered = true;
+                told_now(&mut state).was_ordered = true;
             }
             _ => {}
         }
         status_of(&[state.clone()], request)
     })
+}
+
+fn told_now(status: &mut ResourceStatus) -> &mut RefusedPeer {
+    let refused = status.connections[0].refused.as_mut().unwrap();
+    refused.told_ms_ago = 0;
+    refused
 }
 
 fn orders(daemon: &StandIn) -> Vec<Request> {
@@ -62,11 +77,23 @@ fn orders(daemon: &StandIn) -> Vec<Request> {
     asked
 }
 
+fn connect() -> Request {
+    Request::Connect {
+        resource: "r0".to_owned(),
+        peer: Some("beta".to_owned()),
+        discard_my_data: false,
+    }
+}
+
 fn resolve(keep_own: bool) -> Request {
     Request::Resolve {
         resource: "r0".to_owned(),
         peer: "beta".to_owned(),
         keep_own,
+        shown: Shown {
+            tenure: 5,
+            generations: vec![(VolumeNumber(0), GenerationId(7))],
+        },
     }
 }
 
@@ -91,7 +118,7 @@ fn the_winner_orders_and_waits_until_it_is_done() {
     let daemon = daemon(&stage, split(Divergence::Both), Outcome::Heals);
     let outcome = stage.run("resolve r0 --keep alpha").expect_code(0);
     assert!(outcome.out.contains("the split brain with beta has ended"));
-    assert_eq!(orders(&daemon), [resolve(true)]);
+    assert_eq!(orders(&daemon), [connect(), resolve(true)]);
 }
 
 #[test]
@@ -105,7 +132,7 @@ fn a_loser_that_is_primary_is_demoted_first() {
         resource: "r0".to_owned(),
         force: true,
     };
-    assert_eq!(orders(&daemon), [demote, resolve(false)]);
+    assert_eq!(orders(&daemon), [connect(), demote, resolve(false)]);
 }
 
 #[test]
@@ -127,24 +154,32 @@ fn a_split_brain_that_is_not_known_yet_is_looked_for_first() {
             .out
             .contains("what this node changed is lost, 4 KiB")
     );
-    let connect = Request::Connect {
-        resource: "r0".to_owned(),
-        peer: Some("beta".to_owned()),
-        discard_my_data: false,
-    };
-    assert_eq!(orders(&daemon), [connect, resolve(false)]);
+    assert_eq!(orders(&daemon), [connect(), resolve(false)]);
 }
 
 #[test]
-fn a_peer_that_stays_primary_ends_the_wait_with_what_to_do_there() {
+fn a_peer_that_is_primary_is_not_ordered_anything() {
     let stage = Stage::new();
-    let _daemon = daemon(&stage, split(Divergence::Both), Outcome::Refuses);
+    let mut status = split(Divergence::Both);
+    status.connections[0].refused.as_mut().unwrap().role = Role::Primary;
+    let daemon = daemon(&stage, status, Outcome::Heals);
     let outcome = stage.run("resolve r0 --keep alpha").expect_code(11);
     let expected = "\
 r0: State change failed: (-10) State change was refused by peer node
   beta is Primary: its data is in use; on beta: rbdadm resolve r0 --keep alpha
 ";
     assert_eq!(outcome.err, expected);
+    assert!(outcome.out.contains("what beta changed is lost"));
+    assert_eq!(orders(&daemon), [connect()]);
+}
+
+#[test]
+fn an_order_that_was_not_enough_ends_the_wait() {
+    let stage = Stage::new();
+    let daemon = daemon(&stage, split(Divergence::Both), Outcome::Refuses);
+    let outcome = stage.run("resolve r0 --keep alpha").expect_code(11);
+    assert!(outcome.err.contains("Split-Brain detected"), "{outcome:?}");
+    assert_eq!(orders(&daemon), [connect(), resolve(true)]);
 }
 
 #[test]
@@ -160,7 +195,7 @@ fn what_is_no_split_brain_is_not_resolved() {
         let words = format!("resolve r0 --keep {keep}");
         let outcome = stage.run(&words).expect_code(10);
         assert!(outcome.err.contains("rbdadm explain r0"), "{outcome:?}");
-        assert_eq!(orders(&daemon), []);
+        assert_eq!(orders(&daemon), [connect()]);
     }
     let _daemon = daemon(&stage, healthy("r0"), Outcome::Heals);
     let outcome = stage.run("resolve r0 --keep beta").expect_code(0);

@@ -98,9 +98,12 @@ pub(crate) fn divergence(own: Side<'_>, peer: Side<'_>) -> Divergence {
     }
 }
 
-/// Whether an order given on `judge`'s node says to give up the data `victim` has now.
+/// Whether an order given on `judge`'s node says to give up the data `victim` has now. It was given
+/// for what was shown then, and a generation may have grown in a later tenure as Primary.
 fn is_condemned(victim: Side<'_>, judge: Side<'_>) -> bool {
-    !judge.volume.condemned.is_none() && judge.volume.condemned == victim.volume.current
+    !judge.volume.condemned.is_none()
+        && judge.volume.condemned == victim.volume.current
+        && judge.hello.condemned_tenure == victim.hello.tenure
 }
 
 fn has_disk(side: Side<'_>) -> bool {

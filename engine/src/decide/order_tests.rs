@@ -7,6 +7,7 @@ use rbd_protocol::ids::VolumeNumber;
 
 use super::*;
 
+const TENURE: u64 = 100;
 const OLD: GenerationId = GenerationId(0x50);
 const MINE: GenerationId = GenerationId(0x60);
 const YOURS: GenerationId = GenerationId(0x70);
@@ -17,8 +18,18 @@ fn hello(role: Role) -> Hello {
         incarnation: 1,
         boot: 1,
         seen_incarnation: 0,
+        tenure: TENURE,
+        condemned_tenure: 0,
         discard_my_data: false,
         volumes: Vec::new(),
+    }
+}
+
+/// A greeting whose orders are for the other node as it is.
+fn ordering() -> Hello {
+    Hello {
+        condemned_tenure: TENURE,
+        ..hello(Role::Secondary)
     }
 }
 
@@ -90,6 +101,7 @@ fn greetings() -> Vec<(Hello, GenerationId)> {
             for condemned in [GenerationId::NONE, MINE, YOURS] {
                 let hello = Hello {
                     discard_my_data,
+                    condemned_tenure: TENURE,
                     ..hello(role)
                 };
                 all.push((hello, condemned));
@@ -154,22 +166,32 @@ fn a_split_brain_ends_only_by_an_order() {
 
 #[test]
 fn an_order_from_the_other_node_holds_for_the_generation_it_names() {
-    let secondary = hello(Role::Secondary);
+    let (orders, secondary) = (ordering(), hello(Role::Secondary));
     let (mut ours, theirs) = split();
     ours.condemned = YOURS;
-    let verdict = both_ways((&secondary, &ours), (&secondary, &theirs));
+    let verdict = both_ways((&orders, &ours), (&secondary, &theirs));
     assert_eq!(verdict, Verdict::Source { full: false });
     ours.condemned = OLD;
-    let verdict = both_ways((&secondary, &ours), (&secondary, &theirs));
+    let verdict = both_ways((&orders, &ours), (&secondary, &theirs));
+    assert_eq!(verdict, Verdict::Refuse(Conflict::SplitBrain));
+}
+
+#[test]
+fn an_order_does_not_outlive_the_tenure_it_was_given_for() {
+    let mut promoted_since = hello(Role::Secondary);
+    promoted_since.tenure += 1;
+    let (mut ours, theirs) = split();
+    ours.condemned = YOURS;
+    let verdict = both_ways((&ordering(), &ours), (&promoted_since, &theirs));
     assert_eq!(verdict, Verdict::Refuse(Conflict::SplitBrain));
 }
 
 #[test]
 fn an_order_never_takes_a_primary_s_data() {
-    let (secondary, primary) = (hello(Role::Secondary), hello(Role::Primary));
+    let (orders, primary) = (ordering(), hello(Role::Primary));
     let (mut ours, theirs) = split();
     ours.condemned = YOURS;
-    let verdict = both_ways((&secondary, &ours), (&primary, &theirs));
+    let verdict = both_ways((&orders, &ours), (&primary, &theirs));
     assert_eq!(verdict, Verdict::Refuse(Conflict::PrimaryWouldBeTarget));
 }
 
@@ -181,7 +203,7 @@ fn an_order_against_the_only_newer_data_is_refused() {
         ..volume(OLD, GenerationId::NONE, 0)
     };
     let theirs = volume(YOURS, OLD, 2);
-    let verdict = both_ways((&secondary, &ours), (&secondary, &theirs));
+    let verdict = both_ways((&ordering(), &ours), (&secondary, &theirs));
     assert_eq!(verdict, Verdict::Refuse(Conflict::AgainstOrder));
 }
 

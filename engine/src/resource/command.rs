@@ -3,20 +3,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Divergence, Refusal, RefusalCode, ResourceConfig};
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
-use crate::connection::Order;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
-
-/// How long an order to the peer to give up its changes waits for a handshake. Long enough for a
-/// lost packet or two; short enough that it is never carried out by surprise.
-const ORDER_MS: u64 = 30_000;
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
@@ -42,9 +37,11 @@ impl<B: Clone> Resource<B> {
                 peer,
                 discard_my_data,
             } => self.connect(peer, discard_my_data).map(|()| Some(None)),
-            Command::Resolve { peer, keep_own } => {
-                self.resolve(peer, keep_own).map(|()| Some(None))
-            }
+            Command::Resolve {
+                peer,
+                keep_own,
+                shown,
+            } => self.resolve(peer, keep_own, shown).map(|()| Some(None)),
             Command::Disconnect { peer } => {
                 self.disconnect(call, peer);
                 Ok(None)
@@ -140,7 +137,7 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
+    pub(super) fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
         match peer {
             None => Ok(self.connections.keys().copied().collect()),
             Some(node) if self.connections.contains_key(&node) => Ok(alloc::vec![node]),
@@ -171,7 +168,7 @@ impl<B: Clone> Resource<B> {
         Ok(())
     }
 
-    fn start_connecting(&mut self, node: NodeId) {
+    pub(super) fn start_connecting(&mut self, node: NodeId) {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -186,48 +183,6 @@ impl<B: Clone> Resource<B> {
                 self.cx.out.push(Action::SeekLink { peer: node, seek });
             }
         }
-    }
-
-    /// One node is to give up its changes. This node can only order what it has seen: the peer's
-    /// generations as they were when it was refused.
-    fn resolve(&mut self, node: NodeId, keep_own: bool) -> Result<(), Refusal> {
-        self.selected(Some(node))?;
-        let refuse = |code, reason: String, help: String| Err(Refusal::new(code, reason, help));
-        let name = self.config.name.clone();
-        let until = self.cx.now.plus_ms(ORDER_MS);
-        let primary = self.role == Role::Primary;
-        let Some(connection) = self.connections.get_mut(&node) else {
-            return Ok(());
-        };
-        let peer = connection.config.name.clone();
-        let Some(refused) = connection.refused.as_ref() else {
-            let reason = alloc::format!("no split brain with {peer} is known here");
-            let help =
-                alloc::format!("rbdadm connect {name}:{peer}, which finds it if there is one");
-            return refuse(RefusalCode::InvalidRequest, reason, help);
-        };
-        let fits = match refused.divergence {
-            Divergence::Both => true,
-            Divergence::Own => keep_own,
-            Divergence::Peer => !keep_own,
-            Divergence::Unknown | Divergence::Neither => false,
-        };
-        if !fits {
-            let reason = alloc::format!("this is no split brain with {peer}: {}", connection.note);
-            return refuse(RefusalCode::InvalidRequest, reason, String::new());
-        }
-        if primary && !keep_own {
-            let reason = String::from("a Primary's data is in use");
-            let help = alloc::format!("rbdadm secondary {name}");
-            return refuse(RefusalCode::DiscardWhilePrimary, reason, help);
-        }
-        let volumes = refused.theirs.volumes.iter();
-        let condemned = volumes.map(|volume| (volume.number, volume.current));
-        let condemned = condemned.collect();
-        connection.order = keep_own.then_some(Order { condemned, until });
-        connection.discard_my_data = !keep_own;
-        self.start_connecting(node);
-        Ok(())
     }
 
     fn disconnect(&mut self, call: CallId, peer: Option<NodeId>) {

@@ -67,17 +67,22 @@ impl<B: Clone> Resource<B> {
         if connection.link.is_none() {
             return;
         }
+        let condemned = connection.condemned(self.cx.now);
         let hello = Hello {
             role: self.role,
             incarnation: self.incarnation,
             boot: self.boot,
             seen_incarnation: connection.seen_incarnation,
+            tenure: self.tenure,
+            condemned_tenure: condemned.map_or(0, |shown| shown.tenure),
             discard_my_data: connection.discard_my_data,
             volumes: self
                 .volumes
                 .values()
                 .map(|volume| HelloVolume {
-                    condemned: connection.condemned(volume.number, self.cx.now),
+                    condemned: condemned.map_or(GenerationId::NONE, |shown| {
+                        shown.generation_of(volume.number)
+                    }),
                     ..describe(volume, node)
                 })
                 .collect(),
@@ -277,7 +282,7 @@ impl<B: Clone> Resource<B> {
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.enter(ConnectionState::StandAlone, text, now);
             if ordered(sent) {
-                connection.order = None;
+                connection.forget_orders();
             }
             connection.refused = Some(Refused {
                 at: now,

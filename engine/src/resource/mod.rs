@@ -6,6 +6,7 @@
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`resolve`] | the order to end a split brain |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -15,6 +16,7 @@ mod handshake;
 mod link;
 mod packets;
 mod promotion;
+mod resolve;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -60,6 +62,8 @@ pub struct Resource<B> {
     config: ResourceConfig,
     boot: u128,
     incarnation: u64,
+    /// Drawn anew with every change of role, and shown to the peers.
+    tenure: u64,
     role: Role,
     volumes: BTreeMap<VolumeNumber, Volume<B>>,
     connections: BTreeMap<NodeId, Connection>,
@@ -80,6 +84,7 @@ impl<B: Clone> Resource<B> {
     pub fn new(config: ResourceConfig, seed: Seed) -> Self {
         let mut random = Random::new(seed.random);
         let incarnation = random.generation().0;
+        let tenure = random.generation().0;
         let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
         let volumes = config
             .volumes
@@ -100,6 +105,7 @@ impl<B: Clone> Resource<B> {
             config,
             boot: seed.boot,
             incarnation,
+            tenure,
             role: Role::Secondary,
             volumes,
             connections,

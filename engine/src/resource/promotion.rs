@@ -282,6 +282,7 @@ impl<B: Clone> Resource<B> {
 
     pub(super) fn set_role(&mut self, role: Role) {
         self.role = role;
+        self.tenure = self.cx.random.generation().0;
         for volume in self.volumes.values_mut() {
             volume.role = role;
             volume.unsettled = true;

@@ -19,7 +19,7 @@ pub use config::{
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress,
+    ResourceStatus, ResyncProgress, Shown,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -60,6 +60,8 @@ pub enum Request {
         peer: String,
         /// This node's data is kept and the peer gives up its own; else the other way round.
         keep_own: bool,
+        /// What was shown of the peer: refused if it has changed since.
+        shown: Shown,
     },
     /// Become Primary.
     Promote {

@@ -96,12 +96,49 @@ pub struct RefusedPeer {
     pub told_ms_ago: u64,
     /// Its role then.
     pub role: Role,
+    /// Its tenure then.
+    pub tenure: u64,
     /// Who has changes the other lacks.
     pub divergence: Divergence,
     /// An order to give up one side's changes was known to this node, and was not enough.
     pub was_ordered: bool,
     /// Its volumes.
     pub volumes: Vec<RefusedVolume>,
+}
+
+/// Which state of a refused peer somebody was shown, so that an order holds for that and for
+/// nothing that came after it.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Shown {
+    /// The peer's tenure.
+    pub tenure: u64,
+    /// The peer's current generations.
+    pub generations: Vec<(VolumeNumber, GenerationId)>,
+}
+
+impl Shown {
+    /// The peer's generation of this volume, none if it has no such volume.
+    #[must_use]
+    pub fn generation_of(&self, number: VolumeNumber) -> GenerationId {
+        let mut generations = self.generations.iter();
+        generations
+            .find(|(volume, _)| *volume == number)
+            .map_or(GenerationId::NONE, |(_, generation)| *generation)
+    }
+}
+
+impl RefusedPeer {
+    /// Names the state in which the peer is shown here.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let volumes = self.volumes.iter();
+        Shown {
+            tenure: self.tenure,
+            generations: volumes
+                .map(|volume| (volume.volume, volume.generation))
+                .collect(),
+        }
+    }
 }
 
 /// One volume of a refused peer.

@@ -46,10 +46,16 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             resource,
             peer,
             keep_own,
+            shown,
         } => {
             let service = daemon.running(&resource)?;
             let peer = service.peer_named(&peer)?;
-            noted(service.command(Command::Resolve { peer, keep_own }).await)
+            let command = Command::Resolve {
+                peer,
+                keep_own,
+                shown,
+            };
+            noted(service.command(command).await)
         }
         Request::Disconnect { resource, peer } => {
             let service = daemon.running(&resource)?;

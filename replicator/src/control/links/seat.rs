@@ -208,7 +208,8 @@ fn drop_half(shared: &Rc<Shared>, peer: NodeId, session: u128) {
     }
 }
 
-/// How many times `connect-int` passes before a peer whose data must not be joined is dialled again.
+/// How many times `connect-int` passes before a peer whose data must not be joined is dialled
+/// again.
 const PATIENCE: u64 = 6;
 
 /// How long a data connection waits for its control connection.
