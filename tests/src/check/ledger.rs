@@ -12,6 +12,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
+use super::history::Recorder;
+use super::ledger_log::Log;
 use super::stamp::{Found, SECTOR, fill, look_at};
 
 /// All sectors of a volume, in shards that can be written to side by side.
@@ -29,6 +31,7 @@ pub struct Shard {
     registers: Vec<Register>,
     /// Versions that are zeroes, of sectors that have such.
     zeroes: BTreeMap<u64, Vec<u32>>,
+    log: Option<Log>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,10 +75,18 @@ impl Ledger {
                     sectors,
                     registers: vec![Register::default(); count],
                     zeroes: BTreeMap::new(),
+                    log: None,
                 }
             })
             .collect();
         Self { run, shards }
+    }
+
+    /// From now on writes down what is asked and answered.
+    pub fn record(&mut self, recorder: &Recorder) {
+        for shard in &mut self.shards {
+            shard.log = Some(Log::new(recorder.clone()));
+        }
     }
 
     /// The shards.
@@ -164,11 +175,13 @@ impl Shard {
     /// Notes that a request is about to be sent, and returns its payload (empty unless data).
     pub fn issue(&mut self, first: u64, count: u64, kind: Kind) -> Vec<u8> {
         let mut payload = Vec::new();
+        let mut versions = Vec::new();
         for sector in first..first + count {
             let run = self.run;
             let register = self.register(sector);
             register.hi += 1;
             let version = register.hi;
+            versions.push(version);
             if kind == Kind::Data {
                 let start = payload.len();
                 payload.resize(start + SECTOR, 0);
@@ -177,11 +190,17 @@ impl Shard {
                 self.zeroes.entry(sector).or_default().push(version);
             }
         }
+        if let Some(log) = &mut self.log {
+            log.issued(first, &versions, kind);
+        }
         payload
     }
 
     /// Notes that the request on these sectors was answered without an error.
     pub fn acknowledge(&mut self, first: u64, count: u64, kind: Kind) {
+        if let Some(log) = &mut self.log {
+            log.acknowledged(first);
+        }
         if kind == Kind::Trim {
             return;
         }
@@ -210,6 +229,9 @@ impl Shard {
     }
 
     fn judge(&mut self, first: u64, bytes: &[u8], settles: bool) -> Result<(), String> {
+        if let Some(log) = &self.log {
+            log.seen(self.run, first, bytes);
+        }
         for (sector, content) in (first..).zip(bytes.chunks_exact(SECTOR)) {
             let run = self.run;
             let allowed = *self.register(sector);

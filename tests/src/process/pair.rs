@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use super::setup::NAMES;
 use super::{Chance, Load, LoadOptions, Meta, Node, Proxy, Setup};
-use crate::check::{Ledger, Marks, Replica, check_marks, first_difference};
+use crate::check::{Ledger, Marks, Recorder, Replica, check_marks, first_difference};
 
 /// Two nodes on addresses of their own, in a temporary directory.
 #[derive(Debug)]
@@ -126,12 +126,26 @@ impl Pair {
     pub fn size_ledger(&mut self) {
         let size = self.alpha.status().size();
         assert!(size > 0, "the volume has no size");
-        self.ledger = Ledger::new(self.ledger.run(), size / 512, WRITERS);
+        self.new_ledger(size / 512, WRITERS);
     }
 
     /// Gives so many clients a part of volume 0 each. Nothing may have been written yet.
     pub fn share_ledger_among(&mut self, writers: u64) {
-        self.ledger = Ledger::new(self.ledger.run(), self.ledger.sectors(), writers);
+        self.new_ledger(self.ledger.sectors(), writers);
+    }
+
+    /// A ledger of a volume nothing has been written to; recorded where `RBD_HISTORY` says.
+    fn new_ledger(&mut self, sectors: u64, writers: u64) {
+        let run = self.ledger.run();
+        self.ledger = Ledger::new(run, sectors, writers);
+        let Some(directory) = std::env::var_os("RBD_HISTORY") else {
+            return;
+        };
+        let path = Path::new(&directory).join(format!("{run:016x}-{sectors}-{writers}.history"));
+        match Recorder::create(&path) {
+            Ok(recorder) => self.ledger.record(&recorder),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
     }
 
     /// Both nodes.
@@ -216,14 +230,8 @@ impl Pair {
         for node in [&self.alpha, &self.beta] {
             wait_for_last_writes(&node.disk(0));
         }
-        let (alpha, beta) = (self.alpha.disk(0), self.beta.disk(0));
-        let replica = |disk, node_id: u8| Replica {
-            disk,
-            node: NAMES[usize::from(node_id)],
-            node_id,
-        };
-        let replicas = [replica(&*alpha, 0), replica(&*beta, 1)];
-        match check_marks(self.setup.resource, replicas) {
+        let replicas = [&self.alpha, &self.beta].map(|node| Replica::internal(node.disk(0)));
+        match check_marks(replicas.each_ref()) {
             Ok(marks) => marks,
             Err(error) => panic!("{error}"),
         }

@@ -230,7 +230,7 @@ impl Torture {
         let both_are_dead = !self.pair.alpha.is_started() && !self.pair.beta.is_started();
         if both_are_dead && harm.kills() {
             self.tally.mark_checks += 1;
-            self.tally.differing += self.pair.check_marks().differing as u64;
+            self.tally.differing += self.pair.check_marks().differing;
         }
         if harm.kills() && is_peer_current && !both_are_dead && !self.chance.one_in(3) {
             return Some(self.fail_over());
