@@ -82,9 +82,8 @@ fn hunt_in(program: &Path, profile: &str, seeds: u64) -> Outcome {
         let to = (from + CHUNK).min(seeds);
         let mut command = Command::new(program);
         command.args(["--profile", profile, "--seeds", &format!("{from}..{to}")]);
-        let answer = match process::capture(&mut command, CHUNK_DEADLINE) {
-            Ok(answer) => answer,
-            Err(_) => return found(to, "the simulation does not end"),
+        let Ok(answer) = process::capture(&mut command, CHUNK_DEADLINE) else {
+            return found(to, "the simulation does not end");
         };
         match answer.status.code() {
             Some(0) => from = to,
