@@ -20,6 +20,7 @@ use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::wire::Parcel;
 use crate::check::{PairCheck, Registers};
 
 /// Something that is going to happen.
@@ -56,7 +57,7 @@ pub(super) enum Happening {
         to: usize,
         lane: usize,
         number: u64,
-        bytes: Vec<u8>,
+        parcel: Parcel,
     },
     /// A client does something.
     Client { client: u64 },
@@ -98,6 +99,9 @@ pub(super) struct World {
     pub(super) clients_allowed: bool,
     pub(super) report: Report,
     pub(super) failure: Option<String>,
+    /// Room for the list of blocks an event has changed.
+    pub(super) changed: Vec<u64>,
+    actions: Vec<Action<Payload>>,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     trace: Option<VecDeque<String>>,
@@ -129,6 +133,8 @@ impl World {
                 ..Report::default()
             },
             failure: None,
+            changed: Vec::new(),
+            actions: Vec::new(),
             queue: BinaryHeap::new(),
             queued: 0,
             trace: traced.then(VecDeque::new),
@@ -271,8 +277,8 @@ impl World {
                 to,
                 lane,
                 number,
-                bytes,
-            } => self.arrive(link, to, lane, number, &bytes),
+                parcel,
+            } => self.arrive(link, to, lane, number, parcel),
             Happening::Client { client } => self.client_step(client),
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
@@ -298,7 +304,7 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time();
         self.note(|| format!("  {node} <- {}", shorten(&event)));
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
@@ -310,7 +316,7 @@ impl World {
         } else {
             u64::MAX
         };
-        for (index, action) in (0_u64..).zip(actions) {
+        for (index, action) in (0_u64..).zip(actions.drain(..)) {
             if index >= keep {
                 break;
             }
@@ -319,6 +325,7 @@ impl World {
             }
             self.perform(node, action);
         }
+        self.actions = actions;
         if dies {
             self.kill(node);
         }
@@ -334,10 +341,13 @@ impl World {
                 data,
                 ..
             } => {
-                let result =
-                    self.nodes[node]
-                        .disk
-                        .submit(id, request, range, data, &mut self.random);
+                let result = self.nodes[node].disk.submit(
+                    id,
+                    request,
+                    range,
+                    data.as_ref(),
+                    &mut self.random,
+                );
                 if let Err(text) = result {
                     self.violation(format!("node {node}: {text}"));
                 }
