@@ -7,6 +7,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::{Refusal, RefusalCode};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
