@@ -9,6 +9,7 @@
 //! | [`suspension`] | commands that stop and start I/O, or declare data behind |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`resolve`] | the order to end a split brain |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -20,6 +21,7 @@ mod handshake;
 mod link;
 mod packets;
 mod promotion;
+mod resolve;
 mod suspension;
 
 use alloc::collections::BTreeMap;
@@ -67,6 +69,8 @@ pub struct Resource<B> {
     config: ResourceConfig,
     boot: u128,
     incarnation: u64,
+    /// Drawn anew with every change of role, and shown to the peers.
+    tenure: u64,
     role: Role,
     volumes: BTreeMap<VolumeNumber, Volume<B>>,
     connections: BTreeMap<NodeId, Connection>,
@@ -93,6 +97,7 @@ impl<B: Clone> Resource<B> {
     pub fn new(config: ResourceConfig, seed: Seed) -> Self {
         let mut random = Random::new(seed.random);
         let incarnation = random.generation().0;
+        let tenure = random.generation().0;
         let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
         let without_data = config.options.suspend_without_data;
         let volumes = config
@@ -113,6 +118,7 @@ impl<B: Clone> Resource<B> {
             config,
             boot: seed.boot,
             incarnation,
+            tenure,
             role: Role::Secondary,
             volumes,
             connections,
@@ -210,6 +216,7 @@ impl<B: Clone> Resource<B> {
             self.renegotiate_where_needed();
             self.advance_outdate();
             self.advance_handshakes();
+            self.answer_requests();
             self.advance_fencing();
             self.advance_promotion();
             self.advance_demotion();
@@ -347,6 +354,11 @@ impl<B: Clone> Resource<B> {
             peer_devices: volumes
                 .filter_map(|volume| volume.peer_device_status(node, now))
                 .collect(),
+            refused: connection
+                .refused
+                .as_ref()
+                .filter(|_| connection.is_refused())
+                .map(|refused| refused.status(now)),
         }
     }
 

@@ -294,7 +294,7 @@ fn decode_peer(bytes: &PeerBytes) -> Result<PeerSlot, BlockError> {
             Some(NodeId(number))
         }
     };
-    if bytes.flags >= 1 << 4 {
+    if bytes.flags >= 1 << 5 {
         return Err(field("peer flags", bytes.flags));
     }
     Ok(PeerSlot {
