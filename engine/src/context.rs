@@ -262,11 +262,11 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::ResyncAck { .. }
         | Packet::ResyncNegativeAck { .. }
         | Packet::ResyncDone { .. }
-        | Packet::PromoteRequest { .. }
         | Packet::Ping { .. }
         | Packet::PingAck { .. } => Channel::Control,
         Packet::Hello(_)
         | Packet::State { .. }
+        | Packet::PromoteRequest { .. }
         | Packet::PromoteReply { .. }
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
