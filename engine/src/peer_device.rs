@@ -18,6 +18,9 @@ pub(crate) struct PeerDevice {
     pub(crate) handshaking: bool,
     pub(crate) replication: ReplicationState,
     pub(crate) peer_disk: DiskState,
+    /// The peer was the target of a resync when it went out of reach: it may have finished without
+    /// this node's having heard of it, whatever is remembered of its disk.
+    pub(crate) may_be_whole: bool,
     /// Blocks the peer may lack or have otherwise.
     pub(crate) bitmap: Bitmap,
     /// Writes the peer has acknowledged and not yet made durable, oldest first (B5).
@@ -110,6 +113,7 @@ impl PeerDevice {
             handshaking: false,
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,
+            may_be_whole: false,
             bitmap: Bitmap::new(0),
             unstable: VecDeque::new(),
             next_unstable: 0,

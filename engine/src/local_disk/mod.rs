@@ -7,6 +7,7 @@
 //! way. Nothing here decides when to change what.
 
 mod attach;
+mod peers;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -14,8 +15,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    BlockAddress, Image, Layout, PeerBitmap, PeerSlot, Superblock, encode_bitmap_block,
-    encode_intent_block,
+    BlockAddress, Image, Layout, PeerBitmap, Superblock, encode_bitmap_block, encode_intent_block,
 };
 use rbd_protocol::state::DiskState;
 
@@ -47,6 +47,7 @@ pub(crate) struct LocalDisk {
     crashed_primary: bool,
     boot: u128,
     kept_power: bool,
+    was_clean: bool,
     /// What to write first over a copy of the superblock that a crash has left torn: the state as
     /// it was found, under the sequence before it. Were the next write torn as well, it would
     /// otherwise leave a mix of two writes under one sequence, which proves nothing.
@@ -106,6 +107,7 @@ impl LocalDisk {
             .filter_map(|region| u32::try_from(region).ok());
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
+        let was_clean = superblock.flags.clean_shutdown;
         superblock.flags.clean_shutdown = false;
         let kept_power = superblock.boot_id == boot;
         let torn = damage
@@ -139,6 +141,7 @@ impl LocalDisk {
             crashed_primary,
             boot,
             kept_power,
+            was_clean,
             mend,
         };
         local.intent.rewrite_all();
@@ -186,17 +189,16 @@ impl LocalDisk {
         self.kept_power
     }
 
+    /// Nothing this disk had when it was last in sync can have been lost with a cache.
+    pub(crate) fn holds_what_it_had(&self) -> bool {
+        self.kept_power || self.was_clean
+    }
+
     /// This disk is in sync with a peer in this boot of the host.
     pub(crate) fn note_boot(&mut self) {
         self.kept_power = true;
         let boot = self.boot;
         self.change(|superblock| superblock.boot_id = boot);
-    }
-
-    /// The generation since which the bitmap towards this peer counts.
-    pub(crate) fn bitmap_generation(&self, peer: NodeId) -> GenerationId {
-        self.entry(peer)
-            .map_or(GenerationId::NONE, |entry| entry.bitmap_generation)
     }
 
     /// The state the disk is in when no peer has been seen.
@@ -257,84 +259,10 @@ impl LocalDisk {
         });
     }
 
-    /// From now on the bitmap towards this peer counts since this generation.
-    pub(crate) fn set_bitmap_generation(&mut self, peer: NodeId, generation: GenerationId) {
-        self.change_peer(peer, |entry| entry.bitmap_generation = generation);
-    }
-
-    /// The peer has everything: its bitmap generation becomes history.
-    pub(crate) fn forget_bitmap_generation(&mut self, peer: NodeId) {
-        let old = self.bitmap_generation(peer);
-        self.change_peer(peer, |entry| {
-            entry.flags.seen = true;
-            entry.bitmap_generation = GenerationId::NONE;
-        });
-        self.change(|superblock| push_history(superblock, old));
-    }
-
-    /// Records whether the peer, synchronising from here, may have adopted the current generation
-    /// without this node's knowing.
-    pub(crate) fn note_may_have_current(&mut self, peer: NodeId, may: bool) {
-        self.change_peer(peer, |entry| entry.flags.may_have_current = may);
-    }
-
-    /// Whether the peer may have adopted the current generation: then it does not tell the peer's
-    /// data from what is written here without it.
-    pub(crate) fn may_have_current(&self, peer: NodeId) -> bool {
-        self.entry(peer)
-            .is_some_and(|entry| entry.flags.may_have_current)
-    }
-
-    /// Records whether this peer's data is durably known to be behind or out of use.
-    pub(crate) fn note_peer_outdated(&mut self, peer: NodeId, outdated: bool) {
-        self.change_peer(peer, |entry| entry.flags.peer_outdated = outdated);
-    }
-
-    /// Whether this peer is remembered as Outdated.
-    pub(crate) fn is_peer_outdated(&self, peer: NodeId) -> bool {
-        self.entry(peer)
-            .is_some_and(|entry| entry.flags.peer_outdated)
-    }
-
-    /// Records whether the fence handler may have done something to this peer that has not been
-    /// taken back.
-    pub(crate) fn note_fenced(&mut self, peer: NodeId, fenced: bool) {
-        self.change_peer(peer, |entry| entry.flags.fenced = fenced);
-    }
-
-    /// Whether the fence handler may have done something to this peer.
-    pub(crate) fn is_fenced(&self, peer: NodeId) -> bool {
-        self.entry(peer).is_some_and(|entry| entry.flags.fenced)
-    }
-
     /// Whatever a crash left undecided has been decided with the peer.
     pub(crate) fn note_interruption_settled(&mut self, is_primary: bool) {
         self.crashed_primary = false;
         self.record_primary(is_primary);
-    }
-
-    /// The bitmap on disk towards this peer does not count: everything is out of sync.
-    pub(crate) fn set_full_sync(&mut self, peer: NodeId, full: bool) {
-        self.change_peer(peer, |entry| entry.flags.full_sync = full);
-    }
-
-    /// Whether the bitmap on disk towards this peer does not count.
-    pub(crate) fn is_full_sync(&self, peer: NodeId) -> bool {
-        self.entry(peer).is_some_and(|entry| entry.flags.full_sync)
-    }
-
-    fn entry(&self, peer: NodeId) -> Option<&PeerSlot> {
-        let slot = self.superblock.peer_slot_of(peer)?;
-        self.superblock.peers.get(usize::from(slot))
-    }
-
-    fn change_peer(&mut self, peer: NodeId, change: impl FnOnce(&mut PeerSlot)) {
-        let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                change(entry);
-            }
-        });
     }
 
     /// Records what of the disk's state outlives a restart.

@@ -183,7 +183,16 @@ impl<B: Clone> Resource<B> {
                 }
                 let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
                 for node in nodes {
-                    self.disconnect_peer(node);
+                    if self
+                        .connections
+                        .get(&node)
+                        .is_some_and(|peer| !peer.leaving)
+                    {
+                        self.leave_peer(node);
+                    }
+                }
+                if self.connections.values().any(|peer| peer.leaving) {
+                    return;
                 }
                 let idle = self.volumes.values().all(|volume| {
                     volume.is_quiet()

@@ -61,19 +61,18 @@ impl<B: Clone> Resource<B> {
         self.volumes.values().all(|volume| {
             let peer = volume.peers.get(&node);
             peer.is_none_or(|peer| {
-                matches!(
+                let unusable = matches!(
                     peer.peer_disk,
                     DiskState::Outdated | DiskState::Inconsistent
-                )
+                );
+                unusable && !peer.may_be_whole
             })
         })
     }
 
-    /// What is remembered of a peer's disk when the peer goes out of reach. A target may have
-    /// finished its resync without this node's having heard of it.
+    /// What is remembered of a peer's disk when the peer goes out of reach.
     pub(super) fn remembered(peer: &crate::peer_device::PeerDevice) -> DiskState {
         match peer.peer_disk {
-            DiskState::Inconsistent if peer.is_resync_source() => DiskState::DUnknown,
             disk @ (DiskState::Inconsistent | DiskState::Outdated) => disk,
             _ => DiskState::DUnknown,
         }
@@ -83,7 +82,9 @@ impl<B: Clone> Resource<B> {
     pub(super) fn freeze_for_loss(&mut self, node: NodeId, loss: LinkLoss) {
         let stays_harmless = self.volumes.values().all(|volume| {
             let peer = volume.peers.get(&node);
-            peer.is_none_or(|peer| Self::remembered(peer) != DiskState::DUnknown)
+            peer.is_none_or(|peer| {
+                Self::remembered(peer) != DiskState::DUnknown && !peer.is_resync_source()
+            })
         });
         let policy = self.fencing_policy(node);
         let now = self.cx.now;
@@ -243,10 +244,11 @@ impl<B: Clone> Resource<B> {
     fn peer_is_fenced(&mut self, node: NodeId, disk: DiskState) {
         let is_primary = self.role == Role::Primary;
         for volume in self.volumes.values_mut() {
-            if let Some(peer) = volume.peers.get_mut(&node)
-                && peer.peer_disk != DiskState::Inconsistent
-            {
-                peer.peer_disk = disk;
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                if peer.peer_disk != DiskState::Inconsistent || peer.may_be_whole {
+                    peer.peer_disk = disk;
+                }
+                peer.may_be_whole = false;
             }
             if is_primary {
                 volume.leave_fenced_behind(node, &mut self.cx);

@@ -180,6 +180,7 @@ impl<B: Clone> Resource<B> {
                 peer.link = Some(id);
                 peer.handshaking = false;
                 peer.peer_disk = peer_disk;
+                peer.may_be_whole = false;
             }
             if let Some(local) = &mut volume.local {
                 local.note_peer_outdated(node, false); // from here on it can become UpToDate

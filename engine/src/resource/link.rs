@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{ConnectionState, Role};
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::Resource;
 use crate::connection::{Connection, Link, Phase, describe};
@@ -183,6 +183,17 @@ impl<B: Clone> Resource<B> {
 
     /// Tells connected peers of changes of the own role and disks.
     pub(super) fn tell_state(&mut self) {
+        // That a disk is behind is told when it is durable, and not before (G3).
+        let behind = |volume: &crate::volume::Volume<B>| {
+            let unsettled = volume
+                .local
+                .as_ref()
+                .is_some_and(|local| !local.is_settled());
+            volume.disk == DiskState::Outdated && unsettled
+        };
+        if self.volumes.values().any(behind) {
+            return;
+        }
         for connection in self.connections.values_mut() {
             let Some(link) = connection.connected_link() else {
                 continue;

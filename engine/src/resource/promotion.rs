@@ -184,7 +184,8 @@ impl<B: Clone> Resource<B> {
     }
 
     /// Whether every peer is out of reach, and fenced before this node goes on without it: then
-    /// consistent data is the newest there is to be had.
+    /// consistent data is the newest there is to be had, unless this machine has lost its power
+    /// and with it what its disk had acknowledged and a peer may still have (B7).
     fn may_lift_consistent(&self) -> bool {
         self.connections
             .values()
@@ -216,7 +217,12 @@ impl<B: Clone> Resource<B> {
         }
         let lift = self.may_lift_consistent();
         let volume = self.volumes.values().find(|volume| {
-            volume.disk != DiskState::UpToDate && !(lift && volume.disk == DiskState::Consistent)
+            let holds = volume
+                .local
+                .as_ref()
+                .is_some_and(LocalDisk::holds_what_it_had);
+            let lifted = lift && holds && volume.disk == DiskState::Consistent;
+            volume.disk != DiskState::UpToDate && !lifted
         })?;
         let reason = alloc::format!(
             "{name}/{} is {}: {}",

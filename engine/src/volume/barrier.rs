@@ -36,6 +36,14 @@ pub(crate) struct Barrier {
     pub(crate) since: Time,
 }
 
+impl Barrier {
+    /// Whether this peer has not said that it has flushed.
+    pub(super) fn waits_for(&self, node: NodeId) -> bool {
+        let mut legs = self.legs.iter();
+        legs.any(|(peer, leg, _)| *peer == node && *leg == Leg::Pending)
+    }
+}
+
 impl<B: Clone> Volume<B> {
     /// A client wants everything completed so far to be durable.
     pub(crate) fn accept_flush(&mut self, request: RequestId, cx: &mut Context<B>) {

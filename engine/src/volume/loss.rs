@@ -29,6 +29,7 @@ impl<B: Clone> Volume<B> {
             return;
         };
         let any_written_unstable = peer.mark_unstable_dirty();
+        peer.may_be_whole |= peer.is_resync_source();
         peer.replication = ReplicationState::Off;
         peer.peer_disk = peer_disk;
         peer.handshaking = false;

@@ -151,6 +151,7 @@ impl<B: Clone> Volume<B> {
         };
         let range = write.range;
         write.started = true;
+        write.since = cx.now;
         for peer in self.peers.values_mut() {
             let Some(link) = peer.link.filter(|_| peer.is_mirrored()) else {
                 peer.bitmap.set_touched(range);
@@ -307,12 +308,17 @@ impl<B: Clone> Volume<B> {
         self.unsettled |= self.has_waiting();
     }
 
-    /// Since when the oldest write sent to the peer has waited for its answer.
+    /// Since when the oldest write or flush sent to the peer has waited for its answer.
     pub(crate) fn oldest_unanswered(&self, node: NodeId) -> Option<Time> {
-        self.writes
-            .values()
-            .find(|write| write.legs.contains(&(node, Leg::Pending)))
-            .map(|write| write.since)
+        let writes = self.writes.values();
+        let writes = writes
+            .filter(|write| write.legs.contains(&(node, Leg::Pending)))
+            .map(|write| write.since);
+        let barriers = self.barriers.values();
+        let barriers = barriers
+            .filter(|barrier| barrier.waits_for(node))
+            .map(|barrier| barrier.since);
+        writes.chain(barriers).min()
     }
 
     fn has_waiting(&self) -> bool {

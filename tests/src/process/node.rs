@@ -24,6 +24,7 @@ pub struct Node {
     home: PathBuf,
     daemon: Option<Child>,
     is_paused: bool,
+    handler_timeout: Option<u32>,
 }
 
 impl Node {
@@ -43,7 +44,21 @@ impl Node {
             home,
             daemon: None,
             is_paused: false,
+            handler_timeout: None,
         }
+    }
+
+    /// From its next start on, its handlers have so many seconds.
+    pub fn set_handler_timeout(&mut self, seconds: u32) {
+        self.handler_timeout = Some(seconds);
+    }
+
+    /// Makes this shell script what a handler configured as `sh $RBD_RUN_DIR/NAME` does.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn set_script(&self, name: &str, script: &str) {
+        fs::write(self.run_directory().join(name), script).expect("it can be written");
     }
 
     /// Its name.
@@ -158,6 +173,9 @@ impl Node {
             .args(["--node", self.name]);
         command.arg("--run-dir").arg(self.run_directory());
         command.arg("--state-dir").arg(self.home.join("state"));
+        if let Some(seconds) = self.handler_timeout {
+            command.args(["--handler-timeout", &seconds.to_string()]);
+        }
         command
             .stdin(Stdio::null())
             .env_remove("JOURNAL_STREAM")

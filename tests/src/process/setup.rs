@@ -70,6 +70,17 @@ impl Setup {
         self
     }
 
+    /// Fences with this policy, by the scripts `fence` and `unfence` in each node's run directory.
+    #[must_use]
+    pub fn fencing(mut self, policy: &str) -> Self {
+        self.net.push_str(&format!("    fencing {policy};\n"));
+        self.more.push_str(
+            "  handlers {\n    fence-peer \"exec sh $RBD_RUN_DIR/fence\";\n    \
+             unfence-peer \"exec sh $RBD_RUN_DIR/unfence\";\n  }\n",
+        );
+        self
+    }
+
     /// Puts a wire between the nodes that the test can damage.
     #[must_use]
     pub fn proxied(mut self) -> Self {

@@ -98,6 +98,24 @@ impl Status {
             .unwrap_or(u64::MAX)
     }
 
+    /// Whether I/O is frozen until a peer is fenced.
+    #[must_use]
+    pub fn awaits_fencing(&self) -> bool {
+        self.0["suspended-fencing"] == true
+    }
+
+    /// Whether I/O is frozen, for whatever reason.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.0["suspended"] == true
+    }
+
+    /// Requests of clients that have not been answered.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.device()["upper-pending"].as_u64().unwrap_or(0)
+    }
+
     /// Whether the peer is connected.
     #[must_use]
     pub fn is_connected(&self) -> bool {

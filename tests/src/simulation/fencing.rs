@@ -46,48 +46,62 @@ pub(super) struct HandlerEnd {
     life: u64,
     id: OperationId,
     handler: Handler,
+    /// What it will answer, once it has done its work.
+    result: Option<HandlerResult>,
 }
 
 impl World {
-    /// A handler is to be run: it takes its time.
+    /// A handler is to be run: it takes its time before its work is done, and after.
     pub(super) fn run_handler(&mut self, node: usize, id: OperationId, handler: Handler) {
         self.note(|| format!("node {node}: handler {} starts", handler.name()));
-        let most = self
-            .options
-            .fencing
-            .map_or(1_000_000, |model| model.most_us);
         let end = HandlerEnd {
             node,
             life: self.nodes[node].life,
             id,
             handler,
+            result: None,
         };
+        self.handler_goes_on(end);
+    }
+
+    fn handler_goes_on(&mut self, end: HandlerEnd) {
+        let most = self
+            .options
+            .fencing
+            .map_or(1_000_000, |model| model.most_us);
         let delay = self.random.magnitude(100, most);
         self.after_us(delay, Happening::HandlerDone(end));
     }
 
-    /// A handler does its work and ends. It may have outlived the process that called it; then
-    /// nobody is told.
+    /// A handler does its work, and later ends. It dies with the process that called it, be it
+    /// before its work or before its answer.
     pub(super) fn handler_ended(&mut self, end: &HandlerEnd) {
         let HandlerEnd {
             node,
             life,
             id,
             handler,
+            ..
         } = *end;
-        if !self.lives(node, life) && self.random.percent(50) {
-            return; // it died with its process
+        if !self.lives(node, life) {
+            return;
+        }
+        let name = handler.name();
+        if let Some(result) = end.result {
+            self.note(|| format!("node {node}: handler {name} ends: {result:?}"));
+            self.tell(node, Event::HandlerDone { id, result });
+            return;
         }
         let result = match handler {
             Handler::FencePeer => self.fence(node),
             Handler::UnfencePeer => self.unfence(node),
             _ => HandlerResult::Exited(0),
         };
-        let name = handler.name();
-        self.note(|| format!("node {node}: handler {name} ends: {result:?}"));
-        if self.lives(node, life) {
-            self.tell(node, Event::HandlerDone { id, result });
-        }
+        self.note(|| format!("node {node}: handler {name} has worked, will end: {result:?}"));
+        self.handler_goes_on(HandlerEnd {
+            result: Some(result),
+            ..*end
+        });
     }
 
     fn fence(&mut self, node: usize) -> HandlerResult {

@@ -524,4 +524,4 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
 /// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
 const MOST_EVENTS: u64 = 500_000;
 
-const TRACE_LENGTH: usize = 20_000;
+const TRACE_LENGTH: usize = 400_000;
