@@ -13,7 +13,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 use crate::contract::{CallId, LinkId, LinkLoss, Time};
 
 /// The connection to one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) config: PeerConfig,
     pub(crate) state: ConnectionState,
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
 }
 
 /// A link that stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) phase: Phase,
@@ -45,7 +45,7 @@ pub(crate) struct Link {
 }
 
 /// How far the handshake is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// The own greeting waits until what it would say is durable and nothing of an older link is
     /// in flight. The peer's may have come already.

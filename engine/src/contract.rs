@@ -278,7 +278,7 @@ pub enum Command {
 }
 
 /// What is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action<B> {
     /// Do this on the volume's disk. Answered by [`Event::DiskDone`].
     Disk {

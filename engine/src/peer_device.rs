@@ -9,7 +9,7 @@ use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
 
 /// One volume on one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeerDevice {
     pub(crate) node: NodeId,
     /// The link over which this volume is replicated; `None` before the handshake is done.
@@ -56,7 +56,7 @@ pub(crate) enum Origin {
 }
 
 /// This node's part when it is the source of a resync.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     /// Own bitmap has been sent.
     pub(crate) bitmap_sent: bool,
@@ -75,7 +75,7 @@ pub(crate) struct SourceRead {
 }
 
 /// This node's part when it is the target of a resync.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// That this disk is inconsistent is durable from this superblock version on (E1).
     pub(crate) inconsistent_version: u64,

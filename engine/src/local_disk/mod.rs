@@ -25,7 +25,7 @@ use crate::intent::IntentLog;
 use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot};
 
 /// One attached disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalDisk {
     layout: Layout,
     block_bytes: u32,

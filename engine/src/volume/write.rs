@@ -29,7 +29,7 @@ pub(crate) enum Leg {
 }
 
 /// A client's write, from its arrival to its completion.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Write<B> {
     pub(crate) request: RequestId,
     pub(crate) range: ByteRange,
