@@ -5,9 +5,12 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use rbd_tests::exhaustive::{Manner, Plan, retell, search};
+use rbd_tests::exhaustive::{Manner, Plan, explore_pairs, retell, search};
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--pairs") {
+        return pairs();
+    }
     let plan = match read(std::env::args().skip(1)) {
         Ok(plan) => plan,
         Err(text) => {
@@ -31,6 +34,28 @@ fn main() -> ExitCode {
             }
             println!("{:?}\n{}", wrong.case, wrong.text);
             println!("found after {}, {seconds:.1} s", wrong.tally);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn pairs() -> ExitCode {
+    std::panic::set_hook(Box::new(|_| {}));
+    let count = std::env::args().nth(2).and_then(|text| text.parse().ok());
+    let began = Instant::now();
+    match explore_pairs(count.unwrap_or(u64::MAX)) {
+        Ok(tally) => {
+            println!("{tally:?}, {:.1} s", began.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            for line in &wrong.story {
+                println!("{line}");
+            }
+            println!(
+                "{:?}\n{}\nfound after {:?}",
+                wrong.moves, wrong.text, wrong.tally
+            );
             ExitCode::from(2)
         }
     }

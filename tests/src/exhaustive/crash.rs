@@ -145,17 +145,7 @@ impl<'a> Crashes<'a> {
                 Fate::Dies => false,
                 Fate::LosesPower => true,
             };
-            let held = world.holds_everything(node);
-            let disk = self.disk(node, crash);
-            world.stop(node, disk, power);
-            let other = 1 - node;
-            let survives = !world.nodes[other].lost_power
-                && world.nodes[other].is_a_copy(world.time())
-                && !world.is_newer(node, other)
-                && world.holds_everything(other);
-            if power && held && !survives {
-                world.sectors.caches_lost();
-            }
+            world.lose(node, self.disk(node, crash), power);
         }
         world
     }

@@ -100,6 +100,15 @@ impl Disk {
         std::array::from_fn(|sector| self.content(sector))
     }
 
+    pub(super) fn preset(&mut self, data: Data) {
+        self.stable = data;
+    }
+
+    /// What is left of the cache after a power loss that takes all of it.
+    pub(super) fn durable_contents(&self) -> Data {
+        self.stable
+    }
+
     pub(super) fn read_metadata(&self, offset: u64, into: &mut [u8]) -> Result<(), ReadError> {
         for (block, chunk) in (index(offset)..).zip(into.chunks_mut(4096)) {
             let found = self.metadata.get(block).ok_or(ReadError { code: 5 })?;

@@ -33,6 +33,7 @@ pub(super) struct Durable {
     pub(super) generations: Vec<u64>,
     /// The data is one generation's.
     pub(super) consistent: bool,
+    pub(super) superblock: Superblock,
 }
 
 /// One node.
@@ -90,9 +91,13 @@ impl Node {
         self.life += 1;
         let seed = Seed {
             random: 1_000 * self.life + self.index as u64,
-            boot: u128::from(self.boot * 2 + self.index as u64),
+            boot: self.boot_id(),
         };
         self.engine = Some(Box::new(Resource::new(config(self.index), seed)));
+    }
+
+    pub(super) fn boot_id(&self) -> u128 {
+        u128::from(self.boot * 2 + self.index as u64)
     }
 
     /// The process is gone.
@@ -124,6 +129,15 @@ impl Node {
 
     pub(super) fn disk_state(&self, now: Time) -> Option<DiskState> {
         Some(self.status(now)?.devices.first()?.disk_state)
+    }
+
+    pub(super) fn replication(&self, now: Time) -> ReplicationState {
+        let status = self.status(now);
+        let peer = status
+            .as_ref()
+            .and_then(|status| status.connections.first());
+        let device = peer.and_then(|peer| peer.peer_devices.first());
+        device.map_or(ReplicationState::Off, |device| device.replication_state)
     }
 
     pub(super) fn connection(&self, now: Time) -> Option<(ConnectionState, String)> {
@@ -185,6 +199,7 @@ pub(super) fn durable(index: usize, disk: &Disk) -> Result<Arc<Durable>, String>
             .filter(|generation| *generation != 0)
             .collect(),
         consistent: superblock.flags.consistent,
+        superblock: superblock.clone(),
     });
     KNOWN.with_borrow_mut(|known| {
         if known.len() > MOST_KNOWN {

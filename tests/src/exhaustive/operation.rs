@@ -3,8 +3,9 @@
 use rbd_engine::Event;
 use rbd_protocol::state::{ConnectionState, DiskState};
 
+use super::asking::Wish;
 use super::node::Node;
-use super::world::{Order, Wish, World};
+use super::world::{Order, World};
 
 /// One of the operations a sequence is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +48,15 @@ impl World {
         self.note(|| format!("== {operation:?}"));
         let primary = self.nodes.iter().position(Node::is_primary);
         match operation {
-            Operation::WriteA | Operation::WriteB | Operation::WriteC | Operation::Flush
-                if primary.is_none() =>
-            {
-                return false;
+            Operation::WriteA | Operation::WriteB | Operation::WriteC | Operation::Flush => {
+                let Some(primary) = primary else { return false };
+                match operation {
+                    Operation::WriteA => self.write(primary, 0, number, false),
+                    Operation::WriteB => self.write(primary, 1, number, false),
+                    Operation::WriteC => self.write(primary, 2, number, true),
+                    _ => self.flush(primary),
+                }
             }
-            Operation::WriteA => self.write(0, number, false),
-            Operation::WriteB => self.write(1, number, false),
-            Operation::WriteC => self.write(2, number, true),
-            Operation::Flush => self.flush(),
             Operation::Cut => {
                 if !self.network {
                     return false;
@@ -66,8 +67,7 @@ impl World {
             Operation::Join => return self.join(),
             Operation::Promote => return self.promote_the_other(primary),
             Operation::Rest => {
-                self.now += REST;
-                self.fire_timers();
+                self.rest();
             }
         }
         true
@@ -92,7 +92,7 @@ impl World {
         joined
     }
 
-    fn is_alone(&self, node: usize) -> bool {
+    pub(super) fn is_alone(&self, node: usize) -> bool {
         let connection = self.nodes[node].connection(self.time());
         connection.is_some_and(|(state, _)| state == ConnectionState::StandAlone)
     }
@@ -137,8 +137,15 @@ impl World {
                 self.nodes[node].wake = None;
                 self.tell(node, Event::Timer);
                 self.check();
+                self.look_at_verdicts();
             }
         }
+    }
+
+    /// Lets so much time pass that a full checkpoint is due.
+    pub(super) fn rest(&mut self) {
+        self.now += REST;
+        self.fire_timers();
     }
 
     /// Lets time pass until the next timer of any node; false if there is none.

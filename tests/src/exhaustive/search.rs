@@ -76,7 +76,7 @@ impl Manner {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let mut manners = Vec::new();
-        for overlap in [None, Some(0), Some(1), Some(3), Some(6)] {
+        for overlap in [None, Some(0), Some(2), Some(6), Some(16), Some(40)] {
             for order in [
                 Order::Oldest,
                 Order::Newest,

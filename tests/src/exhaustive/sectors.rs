@@ -43,6 +43,10 @@ impl Sectors {
         }
     }
 
+    pub(super) fn bounds(&self, sector: usize) -> (u8, u8) {
+        (self.lo[sector], self.floor[sector])
+    }
+
     /// Nobody holds everything any more: what was not flushed may be gone.
     pub(super) fn caches_lost(&mut self) {
         self.lo = self.floor;
@@ -62,6 +66,14 @@ impl Sectors {
             }
         }
         Ok(())
+    }
+
+    /// Somebody has decided that this content counts, whatever clients were told.
+    pub(super) fn adopt(&mut self, content: Data, durable: Data) {
+        for sector in 0..SECTORS {
+            self.lo[sector] = content[sector];
+            self.floor[sector] = content[sector].min(durable[sector]);
+        }
     }
 
     pub(super) fn hash(&self, hash: &mut Hash) {

@@ -3,19 +3,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rbd_engine::{
-    Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, RequestKind, Time,
-};
-use rbd_protocol::control::Refusal;
-use rbd_protocol::ids::ByteRange;
+use rbd_engine::{Action, DiskRequest, Event, LinkId, LinkLoss, OperationId, Time};
 use rbd_protocol::peer::{Channel, Packet};
 
+use super::asking::{Request, Wish};
 use super::disk::{Data, touched};
-use super::geometry::{BLOCK_OF, SECTORS, write_range};
+use super::geometry::{BLOCK_OF, SECTORS};
 use super::hash::Hash;
-use super::node::{Node, VOLUME, durable, node_id};
+use super::node::{Node, node_id};
 use super::sectors::Sectors;
+use super::watch::Watch;
 
 /// Something that has begun and not ended.
 #[derive(Clone, Debug)]
@@ -44,8 +41,8 @@ pub(super) enum Pending {
 /// A packet under way.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
-    to: usize,
-    link: u64,
+    pub(super) to: usize,
+    pub(super) link: u64,
     channel: Channel,
     packet: Packet,
     data: Option<Data>,
@@ -64,37 +61,6 @@ pub enum Order {
     WireLast,
 }
 
-/// A client's request.
-#[derive(Clone, Debug)]
-struct Request {
-    id: u64,
-    node: usize,
-    what: Asked,
-}
-
-#[derive(Clone, Debug)]
-enum Asked {
-    Write {
-        range: ByteRange,
-        value: u8,
-        fua: bool,
-    },
-    Flush {
-        covered: Data,
-    },
-}
-
-/// What a command is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Attach,
-    Connect,
-    Promote,
-    /// Demote this node, then promote the other node.
-    HandOver,
-    SkipSync,
-}
-
 /// All there is.
 #[derive(Clone, Debug)]
 pub(super) struct World {
@@ -105,12 +71,14 @@ pub(super) struct World {
     /// The link over which packets arrive.
     pub(super) wire: Option<u64>,
     pub(super) sectors: Sectors,
-    requests: Vec<Request>,
-    calls: Vec<(u64, usize, Wish)>,
+    pub(super) requests: Vec<Request>,
+    pub(super) calls: Vec<(u64, usize, Wish)>,
     names: u64,
     pub(super) steps: u64,
     pub(super) set_up: bool,
     pub(super) failure: Option<String>,
+    /// If wanted: what the nodes decide about each other; then nothing keeps both from being Primary.
+    pub(super) watch: Option<Box<Watch>>,
     /// If wanted: the moments between two actions of one event, and whose.
     pub(super) midway: Option<Vec<(Self, usize)>>,
     pub(super) log: Option<Vec<String>>,
@@ -131,6 +99,7 @@ impl World {
             steps: 0,
             set_up: false,
             failure: None,
+            watch: None,
             midway: None,
             log: None,
         }
@@ -150,7 +119,7 @@ impl World {
         }
     }
 
-    fn name(&mut self) -> u64 {
+    pub(super) fn name(&mut self) -> u64 {
         self.names += 1;
         self.names
     }
@@ -215,6 +184,7 @@ impl World {
             }
         }
         self.check();
+        self.look_at_verdicts();
         true
     }
 
@@ -343,6 +313,9 @@ impl World {
                 data,
                 ..
             } => {
+                if let (Packet::Hello(hello), Some(watch)) = (&packet, &mut self.watch) {
+                    watch.note_greeting(node, hello);
+                }
                 if self.wire == Some(link.0) {
                     let to = 1 - node;
                     let link = link.0;
@@ -368,238 +341,12 @@ impl World {
         }
     }
 
-    /// A node closes its end: what it has sent arrives, then the peer notices.
-    fn close(&mut self, node: usize, link: u64, loss: LinkLoss) {
-        self.pending.push(Pending::LinkDown { node, link, loss });
-        if self.wire == Some(link) {
-            self.wire = None;
-            let loss = LinkLoss::Closed;
-            self.pending.push(Pending::LinkDown {
-                node: 1 - node,
-                link,
-                loss,
-            });
-        }
-    }
-
-    pub(super) fn try_meet(&mut self) {
-        let waits = self
-            .pending
-            .iter()
-            .any(|what| matches!(what, Pending::Meet));
-        if !waits && self.can_meet() {
-            self.pending.push(Pending::Meet);
-        }
-    }
-
-    fn can_meet(&self) -> bool {
-        self.network && self.wire.is_none() && self.nodes.iter().all(|node| node.seeking)
-    }
-
-    fn meet(&mut self) {
-        if !self.can_meet() {
-            return;
-        }
-        let link = self.name();
-        self.wire = Some(link);
-        for node in 0..2 {
-            self.nodes[node].seeking = false;
-            self.pending.push(Pending::LinkUp { node, link });
-        }
-    }
-
-    /// The link breaks: nothing under way on it arrives.
-    pub(super) fn cut(&mut self) {
-        let Some(link) = self.wire.take() else { return };
-        self.pending
-            .retain(|what| !matches!(what, Pending::Packet(letter) if letter.link == link));
-        for node in 0..2 {
-            if self.nodes[node].engine.is_some() {
-                let loss = LinkLoss::Closed;
-                self.pending.push(Pending::LinkDown { node, link, loss });
-            }
-        }
-    }
-
-    /// The process of a node has ended, and its disk is this. Without power, what it has sent and
-    /// has not arrived is lost as well.
-    pub(super) fn stop(&mut self, node: usize, disk: super::disk::Disk, power: bool) {
-        self.note(|| format!("node {node} stops, power lost: {power}"));
-        if power {
-            self.nodes[node].boot += 1;
-            self.nodes[node].lost_power = true;
-        }
-        if let Some(link) = self.wire.take() {
-            let (peer, loss) = (1 - node, LinkLoss::Closed);
-            self.pending.push(Pending::LinkDown {
-                node: peer,
-                link,
-                loss,
-            });
-        }
-        self.pending.retain(|what| match what {
-            Pending::Disk { node: of, .. }
-            | Pending::Meta { node: of, .. }
-            | Pending::LinkUp { node: of, .. }
-            | Pending::LinkDown { node: of, .. } => *of != node,
-            Pending::Packet(letter) => letter.to != node && !power,
-            Pending::Meet => true,
-        });
-        self.nodes[node].end_process();
-        self.nodes[node].disk = disk;
-        self.read_metadata(node);
-        self.requests.retain(|request| request.node != node);
-        self.calls.retain(|(_, of, _)| *of != node);
-    }
-
-    fn read_metadata(&mut self, node: usize) {
-        match durable(node, &self.nodes[node].disk) {
-            Ok(found) => {
-                // A copy that becomes a target by the word of a peer that has just lost its power
-                // is a copy no more; the manual says so.
-                let gave_way = self.nodes[node].durable.consistent && !found.consistent;
-                if gave_way && self.nodes[1 - node].lost_power {
-                    self.sectors.caches_lost();
-                }
-                self.nodes[node].durable = found;
-            }
-            Err(text) => self.violation(text),
-        }
-    }
-
-    pub(super) fn command(&mut self, node: usize, wish: Wish) {
-        let command = match wish {
-            Wish::Attach => match self.nodes[node].attachable() {
-                Ok(disk) => Command::Attach {
-                    volume: VOLUME,
-                    disk,
-                },
-                Err(text) => return self.violation(text),
-            },
-            Wish::Connect => Command::Connect {
-                peer: None,
-                discard_my_data: false,
-            },
-            Wish::Promote => Command::Promote { force: false },
-            Wish::HandOver => Command::Demote { force: false },
-            Wish::SkipSync => Command::NewGeneration {
-                volume: VOLUME,
-                clear_bitmap: true,
-            },
-        };
-        let call = self.name();
-        self.calls.push((call, node, wish));
-        self.tell(
-            node,
-            Event::Command {
-                call: CallId(call),
-                command,
-            },
-        );
-        self.check();
-    }
-
-    fn replied(&mut self, node: usize, call: CallId, result: &Result<Option<String>, Refusal>) {
-        let Some(at) = self.calls.iter().position(|(id, ..)| *id == call.0) else {
-            return self.violation(format!("node {node}: {call:?} is answered twice"));
-        };
-        let (_, _, wish) = self.calls.remove(at);
-        match (wish, result) {
-            (Wish::HandOver, Ok(_)) => {
-                // The link may have been cut in the meantime.
-                if self.may_promote(1 - node) {
-                    self.command(1 - node, Wish::Promote);
-                }
-            }
-            (Wish::Attach, Err(refusal)) => {
-                self.violation(format!("node {node}: attach refused: {refusal:?}"));
-            }
-            _ => {}
-        }
-    }
-
-    /// A client of the Primary writes a block.
-    pub(super) fn write(&mut self, block: usize, value: u8, fua: bool) {
-        let range = write_range(block);
-        let mut data = Data::default();
-        for sector in touched(range) {
-            data[sector] = value;
-            self.sectors.issue(sector, value);
-        }
-        let kind = RequestKind::Write { fua };
-        self.request(Asked::Write { range, value, fua }, kind, range, Some(data));
-    }
-
-    /// A client of the Primary flushes.
-    pub(super) fn flush(&mut self) {
-        let covered = self.sectors.lo;
-        let range = ByteRange::new(0, 0);
-        self.request(Asked::Flush { covered }, RequestKind::Flush, range, None);
-    }
-
-    fn request(&mut self, what: Asked, kind: RequestKind, range: ByteRange, data: Option<Data>) {
-        let Some(node) = self.nodes.iter().position(Node::is_primary) else {
-            return;
-        };
-        let id = self.name();
-        self.requests.push(Request { id, node, what });
-        let (id, volume) = (RequestId(id), VOLUME);
-        self.tell(
-            node,
-            Event::Request {
-                id,
-                volume,
-                kind,
-                range,
-                data,
-            },
-        );
-        self.check();
-    }
-
-    fn completed(
-        &mut self,
-        node: usize,
-        id: RequestId,
-        result: &Result<Option<Data>, RequestError>,
-    ) {
-        let Some(at) = self.requests.iter().position(|request| request.id == id.0) else {
-            return self.violation(format!("node {node}: {id:?} is completed twice"));
-        };
-        let request = self.requests.remove(at);
-        match (result, request.what) {
-            (Ok(_), Asked::Write { range, value, fua }) => {
-                for sector in touched(range) {
-                    self.sectors.acknowledge(sector, value, fua);
-                }
-            }
-            (Ok(_), Asked::Flush { covered }) => self.sectors.flushed(covered),
-            (Err(RequestError::NotPrimary), _) => {}
-            (Err(error), what) => {
-                self.violation(format!("node {node}: {what:?} failed: {error:?}"));
-            }
-        }
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.requests.is_empty() && self.calls.is_empty()
-    }
-
-    pub(super) fn has_calls(&self) -> bool {
-        !self.calls.is_empty()
-    }
-
-    /// Names everything clients and operators still wait for.
-    pub(super) fn waiting(&self) -> String {
-        format!("{:?} {:?}", self.requests, self.calls)
-    }
-
     /// What must hold after every step, whatever crashes then: blocks that may differ are marked.
     pub(super) fn check(&mut self) {
         if !self.set_up {
             return;
         }
-        if self.nodes.iter().all(Node::is_primary) {
+        if self.watch.is_none() && self.nodes.iter().all(Node::is_primary) {
             self.violation("G1: both nodes are Primary");
         }
         let marks = self.nodes[0].durable.marks | self.nodes[1].durable.marks;
