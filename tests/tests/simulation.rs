@@ -3,10 +3,10 @@
 //! `RBD_SIM_SEEDS` sets how many fresh seeds each profile runs; `rbd-simulate` runs more of them,
 //! and shows what happened in one.
 
-use rbd_tests::simulation::{Profile, Report, run, run_traced};
+use rbd_tests::simulation::{Batch, Profile, Report, run, run_traced};
 
 /// Fresh seeds of each profile when nobody asks for more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
@@ -62,11 +62,15 @@ fn run_or_show(seed: u64, profile: Profile) -> Report {
 }
 
 fn run_seeds(profile: Profile, first: u64) {
-    let mut total = Report::default();
-    for seed in first..first + seeds() {
-        total.add(&run_or_show(seed, profile));
+    let outcome = Batch::new(profile, first..first + seeds()).run();
+    println!("{profile:?}: {outcome}");
+    if let Some(failure) = outcome.failures.first() {
+        run_or_show(failure.report.seed, profile);
+        panic!(
+            "profile {profile:?}, seed {}: {}",
+            failure.report.seed, failure.text
+        );
     }
-    println!("{profile:?}: {total}");
 }
 
 #[test]

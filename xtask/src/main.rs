@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check | test | demo | bench`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -13,6 +13,7 @@ mod nbd_client;
 mod process;
 mod suite;
 mod workspace;
+mod zoo;
 
 use std::env;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "test" => suite::run(&arguments),
         "demo" => demo::run(&arguments),
         "bench" => bench::run(&arguments),
+        "zoo" => zoo::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
@@ -55,4 +57,9 @@ usage: cargo xtask COMMAND
   demo             two nodes on this machine mirror a device, lose each other and fail over
       --verbose    print every command line in full
   bench [ARGS]     the end-to-end benchmark; ARGS are handed on to it
+  zoo [NAME…]      breaks the engine on purpose, in a copy, and sees that the simulation notices
+      --seeds N    how many seeds a mutant has (5000)
+      --profile P  use this profile of the simulation, not the one each mutant names
+      --list       name the mutants instead
+      --json FILE, --table FILE    write down what came of it
 ";

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::body::{Reader, Writer};
-use super::header::{Header, Kind, WireError, checksum};
+use super::header::{HEADER_BYTES, Header, Kind, WireError, checksum};
 use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::state::{DiskState, Role};
@@ -239,14 +239,28 @@ impl Packet {
     ///
     /// `bulk` is that payload for the kinds that have one, and empty for all others.
     pub fn encode(&self, bulk: &[u8], out: &mut Vec<u8>) {
-        let mut body = Vec::new();
-        self.write_body(&mut Writer(&mut body));
+        let length = u32::try_from(bulk.len()).unwrap_or(u32::MAX);
+        self.encode_head(length, checksum(bulk), out);
+    }
+
+    /// The same for a caller who has the bulk payload's length and checksum, and perhaps not the
+    /// payload in one piece. Both are ignored for the kinds that have none.
+    pub fn encode_head(&self, bulk_length: u32, bulk_checksum: u32, out: &mut Vec<u8>) {
         let mut header = self.header();
-        let payload = if header.kind.is_bulk() { bulk } else { &body };
-        header.payload_length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        header.payload_crc = checksum(payload);
-        out.extend_from_slice(&header.encode());
-        out.extend_from_slice(&body);
+        let start = out.len();
+        out.resize(start + HEADER_BYTES, 0);
+        if header.kind.is_bulk() {
+            header.payload_length = bulk_length;
+            header.payload_crc = bulk_checksum;
+        } else {
+            self.write_body(&mut Writer(out));
+            let body = out.get(start + HEADER_BYTES..).unwrap_or_default();
+            header.payload_length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+            header.payload_crc = checksum(body);
+        }
+        if let Some(head) = out.get_mut(start..start + HEADER_BYTES) {
+            head.copy_from_slice(&header.encode());
+        }
     }
 
     fn header(&self) -> Header {

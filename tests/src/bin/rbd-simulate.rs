@@ -1,11 +1,10 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
-//! `rbd-simulate [--profile NAME] [--trace] --seed N | --seeds A..B`
+//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] --seed N | --seeds A..B`
 
 use std::process::ExitCode;
-use std::time::Instant;
 
-use rbd_tests::simulation::{Failure, Profile, Report, run, run_traced};
+use rbd_tests::simulation::{Batch, Failure, Profile, Report, run_traced};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic of the engine is a failure like any other
@@ -13,7 +12,10 @@ fn main() -> ExitCode {
         Ok(options) => options.run(),
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
-            eprintln!("usage: rbd-simulate [--profile NAME] [--trace] --seed N | --seeds A..B");
+            eprintln!(
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] \
+                 --seed N | --seeds A..B"
+            );
             ExitCode::from(1)
         }
     }
@@ -24,6 +26,7 @@ struct Options {
     seeds: std::ops::Range<u64>,
     trace: bool,
     go_on: bool,
+    jobs: usize,
 }
 
 impl Options {
@@ -33,6 +36,7 @@ impl Options {
             seeds: 0..0,
             trace: false,
             go_on: false,
+            jobs: 0,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -40,6 +44,12 @@ impl Options {
             match argument.as_str() {
                 "--trace" => options.trace = true,
                 "--go-on" => options.go_on = true,
+                "--jobs" => {
+                    let text = value()?;
+                    options.jobs = text
+                        .parse()
+                        .map_err(|_| format!("{text:?} is no number of jobs"))?;
+                }
                 "--profile" => {
                     let name = value()?;
                     options.profile =
@@ -64,48 +74,44 @@ impl Options {
     }
 
     fn run(self) -> ExitCode {
-        let began = Instant::now();
-        let mut total = Report::default();
-        let mut failures = 0_u64;
-        let count = self.seeds.end - self.seeds.start;
-        for seed in self.seeds.clone() {
-            if self.trace {
-                let (result, trace) = run_traced(seed, self.profile);
-                let text = result
-                    .as_ref()
-                    .err()
-                    .map_or(trace, |failure| failure.trace.clone());
-                for line in text {
-                    println!("{line}");
-                }
-                println!("{}", summary(result));
-                continue;
+        if self.trace {
+            for seed in self.seeds {
+                show(seed, self.profile);
             }
-            match run(seed, self.profile) {
-                Ok(report) => total.add(&report),
-                Err(failure) => {
-                    failures += 1;
-                    total.add(&failure.report);
-                    println!("seed {seed}: {}", failure.text);
-                    if !self.go_on {
-                        let (_, trace) = retrace(seed, self.profile);
-                        for line in trace.iter().rev().take(50).rev() {
-                            println!("{line}");
-                        }
-                        return ExitCode::from(2);
-                    }
-                }
+            return ExitCode::SUCCESS;
+        }
+        let mut batch = Batch::new(self.profile, self.seeds);
+        batch.go_on = self.go_on;
+        batch.jobs = self.jobs;
+        let outcome = batch.run();
+        for failure in &outcome.failures {
+            println!("seed {}: {}", failure.report.seed, failure.text);
+        }
+        if let Some(first) = outcome.failures.first().filter(|_| !self.go_on) {
+            let (_, trace) = retrace(first.report.seed, self.profile);
+            for line in trace.iter().rev().take(50).rev() {
+                println!("{line}");
             }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        println!("{total}");
-        println!("{count} seeds, {failures} failed, {seconds:.1} s");
-        if failures == 0 {
+        println!("{outcome}");
+        if outcome.failures.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(2)
         }
     }
+}
+
+fn show(seed: u64, profile: Profile) {
+    let (result, trace) = run_traced(seed, profile);
+    let text = result
+        .as_ref()
+        .err()
+        .map_or(trace, |failure| failure.trace.clone());
+    for line in text {
+        println!("{line}");
+    }
+    println!("{}", summary(result));
 }
 
 fn retrace(seed: u64, profile: Profile) -> (String, Vec<String>) {

@@ -4,21 +4,31 @@
 //! sync by what is durable on one of the two disks: its dirty bitmap or its write-intent log (A2,
 //! B9, B10, C1).
 
-use std::collections::BTreeSet;
-
 use rbd_protocol::ids::BLOCK_SIZE;
 
 /// What a disk may hold after a crash at this instant.
 pub trait Possible {
     /// Calls `visit` with every value the sector may have then.
     fn possible(&self, sector: u64, visit: &mut dyn FnMut(u64));
+
+    /// The value the sector has then, if it can have but one.
+    fn only(&self, sector: u64) -> Option<u64> {
+        let mut only = None;
+        let mut differs = false;
+        self.possible(sector, &mut |value| {
+            differs |= *only.get_or_insert(value) != value;
+        });
+        only.filter(|_| !differs)
+    }
 }
 
-/// Keeps track of the blocks that may differ.
+/// Keeps track of the blocks that may differ, and of those among them that nobody has marked.
 #[derive(Clone, Debug)]
 pub struct PairCheck {
-    differing: BTreeSet<u64>,
+    differing: Vec<bool>,
+    differing_count: usize,
     dirty: [Vec<bool>; 2],
+    unmarked_count: usize,
 }
 
 impl PairCheck {
@@ -27,8 +37,10 @@ impl PairCheck {
     pub fn new(blocks: u64) -> Self {
         let clean = vec![false; usize::try_from(blocks).expect("a simulated volume is small")];
         Self {
-            differing: BTreeSet::new(),
+            differing: clean.clone(),
+            differing_count: 0,
             dirty: [clean.clone(), clean],
+            unmarked_count: 0,
         }
     }
 
@@ -37,23 +49,55 @@ impl PairCheck {
         if let Some(marks) = self.dirty.get_mut(node) {
             *marks = dirty;
         }
+        self.unmarked_count = (0..self.differing.len())
+            .filter(|block| self.is_unmarked(*block))
+            .count();
     }
 
     /// The content of these blocks has changed, or what is durable of it.
-    pub fn blocks_changed(&mut self, blocks: &BTreeSet<u64>, disks: [&dyn Possible; 2]) {
+    pub fn blocks_changed<P: Possible + ?Sized>(
+        &mut self,
+        blocks: impl IntoIterator<Item = u64>,
+        disks: [&P; 2],
+    ) {
         for block in blocks {
-            if may_differ(*block, disks) {
-                self.differing.insert(*block);
+            let differs = may_differ(block, disks);
+            let Some(at) = usize::try_from(block).ok() else {
+                continue;
+            };
+            let Some(known) = self.differing.get_mut(at) else {
+                continue;
+            };
+            if std::mem::replace(known, differs) == differs {
+                continue;
+            }
+            let unmarked = usize::from(!self.is_marked(at));
+            if differs {
+                self.differing_count += 1;
+                self.unmarked_count += unmarked;
             } else {
-                self.differing.remove(block);
+                self.differing_count -= 1;
+                self.unmarked_count -= unmarked;
             }
         }
     }
 
-    /// Blocks that may differ after a crash now.
+    /// How many blocks may differ after a crash now.
     #[must_use]
     pub fn differing(&self) -> usize {
-        self.differing.len()
+        self.differing_count
+    }
+
+    /// Which blocks may differ after a crash now.
+    pub fn differing_blocks(&self) -> impl Iterator<Item = u64> + '_ {
+        let most = if self.differing_count == 0 {
+            0
+        } else {
+            self.differing.len()
+        };
+        (0_u64..)
+            .zip(self.differing.iter().take(most))
+            .filter_map(|(block, differs)| differs.then_some(block))
     }
 
     /// Whether each of them is marked.
@@ -61,34 +105,31 @@ impl PairCheck {
     /// # Errors
     /// Names the first that is not.
     pub fn verify(&self) -> Result<(), String> {
-        let unmarked = |block: &&u64| {
-            let marked = |marks: &Vec<bool>| {
-                usize::try_from(**block)
-                    .ok()
-                    .and_then(|at| marks.get(at).copied())
-                    .unwrap_or(false)
-            };
-            !self.dirty.iter().any(marked)
-        };
-        match self.differing.iter().find(unmarked) {
-            Some(block) => Err(format!(
-                "pair-check: block {block} may differ after a crash now and neither disk says so"
-            )),
-            None => Ok(()),
+        if self.unmarked_count == 0 {
+            return Ok(());
         }
+        let block = (0..self.differing.len()).find(|block| self.is_unmarked(*block));
+        Err(format!(
+            "pair-check: block {} may differ after a crash now and neither disk says so",
+            block.unwrap_or_default()
+        ))
+    }
+
+    fn is_unmarked(&self, block: usize) -> bool {
+        self.differing.get(block).copied().unwrap_or(false) && !self.is_marked(block)
+    }
+
+    fn is_marked(&self, block: usize) -> bool {
+        self.dirty
+            .iter()
+            .any(|marks| marks.get(block).copied().unwrap_or(false))
     }
 }
 
-fn may_differ(block: u64, disks: [&dyn Possible; 2]) -> bool {
+fn may_differ<P: Possible + ?Sized>(block: u64, [one, other]: [&P; 2]) -> bool {
     (block * SECTORS..(block + 1) * SECTORS).any(|sector| {
-        let mut only = None;
-        let mut differs = false;
-        for disk in disks {
-            disk.possible(sector, &mut |value| {
-                differs |= *only.get_or_insert(value) != value;
-            });
-        }
-        differs
+        let only = one.only(sector);
+        only.is_none() || only != other.only(sector)
     })
 }
 

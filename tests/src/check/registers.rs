@@ -7,8 +7,6 @@
 //! cache may take back. Writes in flight at the same time are in no known order; then `lo` is only
 //! raised to the oldest of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 /// What write number `index` of the sector leaves in it.
 #[must_use]
 pub fn stamp(sector: u64, index: u32) -> u64 {
@@ -25,6 +23,9 @@ const GARBAGE: u32 = 1 << 31;
 
 #[derive(Clone, Debug, Default)]
 struct Register {
+    sector: u64,
+    /// Its place in the list of those with something unflushed, plus one; 0 when it is not in it.
+    listed: u32,
     issued: u32,
     lo: u32,
     floor: u32,
@@ -38,14 +39,18 @@ struct Register {
 /// All sectors of a volume, as clients know them.
 #[derive(Clone, Debug, Default)]
 pub struct Registers {
-    sectors: BTreeMap<u64, Register>,
-    unflushed: BTreeSet<u64>,
+    /// Per sector its place in `registers`, plus one; 0 for one nobody has touched.
+    places: Vec<u32>,
+    /// In the order in which they were touched first.
+    registers: Vec<Register>,
+    /// Places of those of which not everything that is sure has been flushed.
+    unflushed: Vec<u32>,
 }
 
 impl Registers {
     /// A client is about to write the sector, or to zero it. Returns the write's index.
     pub fn write_invoked(&mut self, sector: u64, zero: bool) -> u32 {
-        let register = self.sectors.entry(sector).or_default();
+        let register = self.touch(sector);
         register.issued += 1;
         let index = register.issued;
         register.outstanding.push(index);
@@ -60,14 +65,16 @@ impl Registers {
     /// Whether a write of the sector is outstanding.
     #[must_use]
     pub fn is_being_written(&self, sector: u64) -> bool {
-        self.sectors
-            .get(&sector)
+        self.look(sector)
             .is_some_and(|register| !register.outstanding.is_empty())
     }
 
     /// The write was acknowledged.
     pub fn write_acknowledged(&mut self, sector: u64, index: u32, fua: bool) {
-        let Some(register) = self.sectors.get_mut(&sector) else {
+        let Some(place) = self.place(sector) else {
+            return;
+        };
+        let Some(register) = self.registers.get_mut(place) else {
             return;
         };
         register.outstanding.retain(|other| *other != index);
@@ -76,12 +83,13 @@ impl Registers {
         if fua {
             register.floor = register.floor.max(sure);
         }
-        self.note(sector);
+        self.note(place);
     }
 
     /// The write failed, or its client will never hear of it: it may or may not have happened.
     pub fn write_abandoned(&mut self, sector: u64, index: u32) {
-        if let Some(register) = self.sectors.get_mut(&sector) {
+        let place = self.place(sector);
+        if let Some(register) = place.and_then(|place| self.registers.get_mut(place)) {
             register.outstanding.retain(|other| *other != index);
         }
     }
@@ -89,7 +97,7 @@ impl Registers {
     /// The oldest index a read invoked now may return.
     #[must_use]
     pub fn read_invoked(&self, sector: u64) -> u32 {
-        self.sectors.get(&sector).map_or(0, |register| register.lo)
+        self.look(sector).map_or(0, |register| register.lo)
     }
 
     /// The read returned `value`; `oldest` is what `read_invoked` said.
@@ -97,11 +105,15 @@ impl Registers {
     /// # Errors
     /// When no order of the writes explains it.
     pub fn read_returned(&mut self, sector: u64, oldest: u32, value: u64) -> Result<(), String> {
-        let register = self.sectors.entry(sector).or_default();
+        let register = self.touch(sector);
         let index = register.explain(sector, value, oldest)?;
         let sure = register.sure(index);
-        register.lo = register.lo.max(sure);
-        self.note(sector);
+        if sure > register.lo {
+            register.lo = sure;
+            if let Some(place) = self.place(sector) {
+                self.note(place);
+            }
+        }
         Ok(())
     }
 
@@ -110,26 +122,31 @@ impl Registers {
     pub fn flush_invoked(&self) -> Vec<(u64, u32)> {
         self.unflushed
             .iter()
-            .filter_map(|sector| Some((*sector, self.sectors.get(sector)?.lo)))
+            .filter_map(|place| self.registers.get(index(*place)))
+            .map(|register| (register.sector, register.lo))
             .collect()
     }
 
     /// The flush was acknowledged.
     pub fn flush_acknowledged(&mut self, covered: &[(u64, u32)]) {
         for (sector, index) in covered {
-            if let Some(register) = self.sectors.get_mut(sector) {
+            let Some(place) = self.place(*sector) else {
+                continue;
+            };
+            if let Some(register) = self.registers.get_mut(place) {
                 register.floor = register.floor.max(*index);
             }
-            self.note(*sector);
+            self.note(place);
         }
     }
 
     /// Every copy that had all acknowledged writes has lost its cache: what was not flushed may be
     /// gone.
     pub fn caches_lost(&mut self) {
-        for sector in std::mem::take(&mut self.unflushed) {
-            if let Some(register) = self.sectors.get_mut(&sector) {
+        for place in std::mem::take(&mut self.unflushed) {
+            if let Some(register) = self.registers.get_mut(index(place)) {
                 register.lo = register.floor;
+                register.listed = 0;
             }
         }
     }
@@ -139,8 +156,8 @@ impl Registers {
     /// # Errors
     /// Names the first sector that does not.
     pub fn is_current(&self, mut content: impl FnMut(u64) -> u64) -> Result<(), String> {
-        for (sector, register) in self.sectors.iter().filter(|(_, register)| register.lo > 0) {
-            register.explain(*sector, content(*sector), register.lo)?;
+        for register in self.registers.iter().filter(|register| register.lo > 0) {
+            register.explain(register.sector, content(register.sector), register.lo)?;
         }
         Ok(())
     }
@@ -148,22 +165,64 @@ impl Registers {
     /// Acknowledged and abandoned writes so far.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.sectors
-            .values()
+        self.registers
+            .iter()
             .map(|register| u64::from(register.issued))
             .sum()
     }
 
-    fn note(&mut self, sector: u64) {
-        let Some(register) = self.sectors.get(&sector) else {
+    fn place(&self, sector: u64) -> Option<usize> {
+        index(*self.places.get(usize::try_from(sector).ok()?)?).checked_sub(1)
+    }
+
+    fn look(&self, sector: u64) -> Option<&Register> {
+        self.registers.get(self.place(sector)?)
+    }
+
+    fn touch(&mut self, sector: u64) -> &mut Register {
+        let at = usize::try_from(sector).expect("a simulated volume is small");
+        if at >= self.places.len() {
+            self.places.resize((at + 1).next_power_of_two(), 0);
+        }
+        let place = self.places.get_mut(at).expect("there is room now");
+        if *place == 0 {
+            self.registers.push(Register {
+                sector,
+                ..Register::default()
+            });
+            *place = number(self.registers.len());
+        }
+        let place = index(*place) - 1;
+        self.registers.get_mut(place).expect("its place was noted")
+    }
+
+    /// Lists the register, or takes it off the list.
+    fn note(&mut self, place: usize) {
+        let Some(register) = self.registers.get_mut(place) else {
             return;
         };
-        if register.lo > register.floor {
-            self.unflushed.insert(sector);
-        } else {
-            self.unflushed.remove(&sector);
+        let wanted = register.lo > register.floor;
+        if wanted && register.listed == 0 {
+            self.unflushed.push(number(place));
+            register.listed = number(self.unflushed.len());
+        } else if !wanted && register.listed > 0 {
+            let at = std::mem::take(&mut register.listed);
+            self.unflushed.swap_remove(index(at) - 1);
+            if let Some(moved) = self.unflushed.get(index(at) - 1)
+                && let Some(register) = self.registers.get_mut(index(*moved))
+            {
+                register.listed = at;
+            }
         }
     }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("an index fits")
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a simulated volume is small")
 }
 
 impl Register {

@@ -1,6 +1,5 @@
 //! The checkers, each seen to accept what is right and to refuse what is wrong.
 use super::*;
-use std::collections::BTreeSet;
 
 #[test]
 fn a_read_may_return_any_write_between_the_acknowledged_and_the_issued() {
@@ -99,15 +98,15 @@ fn disk(special: &[u64]) -> Fixed {
 
 #[test]
 fn a_block_that_may_differ_must_be_marked_on_one_side() {
-    let blocks: BTreeSet<u64> = [0, 1].into();
+    let blocks = [0, 1];
     let mut check = PairCheck::new(2);
-    check.blocks_changed(&blocks, [&disk(&[0, 5]), &disk(&[5])]);
+    check.blocks_changed(blocks, [&disk(&[0, 5]), &disk(&[5])]);
     assert_eq!(check.differing(), 1);
     assert!(check.verify().is_err());
     check.marks_changed(1, vec![false, true]);
     assert!(check.verify().is_ok());
     check.marks_changed(1, vec![true, false]);
     assert!(check.verify().is_err());
-    check.blocks_changed(&blocks, [&disk(&[5]), &disk(&[5])]);
+    check.blocks_changed(blocks, [&disk(&[5]), &disk(&[5])]);
     assert!(check.verify().is_ok());
 }

@@ -6,6 +6,8 @@
 
 mod client;
 mod disk;
+mod fencing;
+mod many;
 mod network;
 mod node;
 mod operator;
@@ -16,6 +18,7 @@ mod verdict;
 mod wire;
 mod world;
 
+pub use many::{Batch, Outcome};
 pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use verdict::{run, run_traced};

@@ -8,7 +8,7 @@ use rbd_engine::{Event, LinkId, LinkLoss};
 use rbd_protocol::peer::{Channel, Packet};
 
 use super::disk::Payload;
-use super::wire;
+use super::wire::Parcel;
 use super::world::{Happening, World};
 
 /// A pair of connections.
@@ -139,7 +139,7 @@ impl World {
         end.arrival[lane] = (now + delay).max(end.arrival[lane] + 1);
         let at = end.arrival[lane];
         self.packets_under_way += 1;
-        let bytes = wire::encode(packet, data);
+        let parcel = Parcel::pack(packet, data);
         self.report.packets += 1;
         self.at(
             at,
@@ -148,12 +148,19 @@ impl World {
                 to,
                 lane,
                 number,
-                bytes,
+                parcel,
             },
         );
     }
 
-    pub(super) fn arrive(&mut self, link: u64, to: usize, lane: usize, number: u64, bytes: &[u8]) {
+    pub(super) fn arrive(
+        &mut self,
+        link: u64,
+        to: usize,
+        lane: usize,
+        number: u64,
+        parcel: Parcel,
+    ) {
         self.packets_under_way -= 1;
         let Some(found) = self.links.get(&link) else {
             return;
@@ -162,7 +169,7 @@ impl World {
         if !end.open || number > end.last[lane] {
             return;
         }
-        match wire::decode(bytes) {
+        match parcel.unpack() {
             Ok((packet, data)) => self.tell(
                 to,
                 Event::Packet {

@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rbd_engine::{
     Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Time,
+    RequestId, Seek, Time,
 };
 use rbd_protocol::control::Refusal;
 
 use super::client::Operation;
 use super::disk::Payload;
+use super::fencing::HandlerEnd;
 use super::network::Link;
 use super::node::{Node, VOLUME, node_id};
 use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::wire::Parcel;
 use crate::check::{PairCheck, Registers};
 
 /// Something that is going to happen.
@@ -56,7 +58,7 @@ pub(super) enum Happening {
         to: usize,
         lane: usize,
         number: u64,
-        bytes: Vec<u8>,
+        parcel: Parcel,
     },
     /// A client does something.
     Client { client: u64 },
@@ -68,6 +70,8 @@ pub(super) enum Happening {
     Start { node: usize },
     /// The network works again.
     Repair,
+    /// A handler ends.
+    HandlerDone(HandlerEnd),
     /// A command is given.
     Order { node: usize, life: u64, wish: Wish },
 }
@@ -98,6 +102,9 @@ pub(super) struct World {
     pub(super) clients_allowed: bool,
     pub(super) report: Report,
     pub(super) failure: Option<String>,
+    /// Room for the list of blocks an event has changed.
+    pub(super) changed: Vec<u64>,
+    actions: Vec<Action<Payload>>,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     trace: Option<VecDeque<String>>,
@@ -129,6 +136,8 @@ impl World {
                 ..Report::default()
             },
             failure: None,
+            changed: Vec::new(),
+            actions: Vec::new(),
             queue: BinaryHeap::new(),
             queued: 0,
             trace: traced.then(VecDeque::new),
@@ -162,6 +171,9 @@ impl World {
             self.report.mix(self.now ^ next.number);
             self.happen(next.what);
             self.check_pair();
+            if self.report.events > MOST_EVENTS {
+                self.violation("L2: more happens than any seed has a reason for");
+            }
             if let Some(text) = self.failure.take() {
                 return Err(self.fail(&text));
             }
@@ -268,8 +280,8 @@ impl World {
                 to,
                 lane,
                 number,
-                bytes,
-            } => self.arrive(link, to, lane, number, &bytes),
+                parcel,
+            } => self.arrive(link, to, lane, number, parcel),
             Happening::Client { client } => self.client_step(client),
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
@@ -279,6 +291,7 @@ impl World {
                 self.network_works = true;
                 self.try_meet(0);
             }
+            Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {
                     self.order(node, wish);
@@ -295,7 +308,7 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time();
         self.note(|| format!("  {node} <- {}", shorten(&event)));
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
@@ -307,7 +320,7 @@ impl World {
         } else {
             u64::MAX
         };
-        for (index, action) in (0_u64..).zip(actions) {
+        for (index, action) in (0_u64..).zip(actions.drain(..)) {
             if index >= keep {
                 break;
             }
@@ -316,6 +329,7 @@ impl World {
             }
             self.perform(node, action);
         }
+        self.actions = actions;
         if dies {
             self.kill(node);
         }
@@ -331,10 +345,13 @@ impl World {
                 data,
                 ..
             } => {
-                let result =
-                    self.nodes[node]
-                        .disk
-                        .submit(id, request, range, data, &mut self.random);
+                let result = self.nodes[node].disk.submit(
+                    id,
+                    request,
+                    range,
+                    data.as_ref(),
+                    &mut self.random,
+                );
                 if let Err(text) = result {
                     self.violation(format!("node {node}: {text}"));
                 }
@@ -360,11 +377,20 @@ impl World {
                 data,
                 ..
             } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => self.drop_link(node, link, loss),
-            Action::SeekLink { seek, at_once, .. } => {
-                self.nodes[node].seeking = seek;
+            Action::DropLink { link, loss, .. } => {
+                if loss == LinkLoss::Protocol {
+                    self.violation(format!("node {node} says that its peer broke the protocol"));
+                }
+                self.drop_link(node, link, loss);
+            }
+            Action::SeekLink { seek, .. } => {
+                self.nodes[node].seeking = seek != Seek::Stop;
                 let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(if at_once { 0 } else { pause });
+                self.try_meet(match seek {
+                    Seek::Stop | Seek::AtOnce => 0,
+                    Seek::Soon => pause,
+                    Seek::Patiently => pause * 6,
+                });
             }
             Action::Complete { id, result } => self.completed(node, id, result),
             Action::Reply { call, result } => self.replied(node, call, result),
@@ -386,6 +412,7 @@ impl World {
                     },
                 );
             }
+            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}
         }
     }
@@ -488,5 +515,8 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
     }
     text
 }
+
+/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
+const MOST_EVENTS: u64 = 500_000;
 
 const TRACE_LENGTH: usize = 20_000;

@@ -15,9 +15,10 @@ mod tests;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process;
 use crate::workspace::{self, Workspace};
+use crate::{process, zoo};
 use step::{Report, Verdict};
+pub(crate) use tidy::source_files;
 
 /// Runs every step and fails when one of them did.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -34,6 +35,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     });
     report.step("imports and dependencies", || imports::check(&workspace));
     report.step("tidy", || tidy::check(&workspace.root));
+    report.step("zoo: mutants that still apply", || {
+        Verdict::of_complaints(&zoo::check(&workspace.root))
+    });
     report.step("shell scripts", || scripts::check(&workspace.root));
     report.step("licences, sources and duplicates", || {
         deny(&["bans", "licenses", "sources"])

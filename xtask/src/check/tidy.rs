@@ -134,7 +134,7 @@ pub(super) fn is_test(path: &Path) -> bool {
 
 /// Every file below a directory whose name has one of the endings (all when none is given),
 /// in a stable order; what is built or belongs to git is left out.
-pub(super) fn source_files(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn source_files(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![directory.to_path_buf()];
     while let Some(directory) = directories.pop() {
