@@ -46,14 +46,14 @@ pub(crate) struct Connection {
 /// An order to the peer to give up its changes. It names the generations it was given for, and
 /// lapses with the first handshake that knows of it, or after a short time, or when the peer's role
 /// changes: what the peer writes later is not meant.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) condemned: Shown,
     pub(crate) until: Time,
 }
 
 /// A peer whose data must not be joined with this node's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) at: Time,
     pub(crate) theirs: Box<Hello>,

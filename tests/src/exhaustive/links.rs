@@ -1,9 +1,9 @@
 //! Links that come and go, nodes that stop.
 
-use rbd_engine::LinkLoss;
+use rbd_engine::{LinkLoss, Seek};
 
 use super::disk::Disk;
-use super::node::durable;
+use super::node::{Node, durable};
 use super::world::{Pending, World};
 
 impl World {
@@ -32,7 +32,12 @@ impl World {
     }
 
     fn can_meet(&self) -> bool {
-        self.network && self.wire.is_none() && self.nodes.iter().all(|node| node.seeking)
+        // Of two that are patient, neither dials before long.
+        let dials = |node: &Node| matches!(node.seeking, Seek::AtOnce | Seek::Soon);
+        self.network
+            && self.wire.is_none()
+            && self.nodes.iter().all(|node| node.seeking != Seek::Stop)
+            && self.nodes.iter().any(dials)
     }
 
     pub(super) fn meet(&mut self) {
@@ -42,7 +47,7 @@ impl World {
         let link = self.name();
         self.wire = Some(link);
         for node in 0..2 {
-            self.nodes[node].seeking = false;
+            self.nodes[node].seeking = Seek::Stop;
             self.pending.push(Pending::LinkUp { node, link });
         }
     }
@@ -79,6 +84,7 @@ impl World {
         self.pending.retain(|what| match what {
             Pending::Disk { node: of, .. }
             | Pending::Meta { node: of, .. }
+            | Pending::Handler { node: of, .. }
             | Pending::LinkUp { node: of, .. }
             | Pending::LinkDown { node: of, .. } => *of != node,
             Pending::Packet(letter) => letter.to != node && !power,

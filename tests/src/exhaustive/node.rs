@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rbd_engine::{AttachedDisk, Resource, Seed, Time};
+use rbd_engine::{AttachedDisk, Resource, Seed, Seek, Time};
 use rbd_protocol::control::{
     MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus, VolumeConfig,
 };
@@ -49,7 +49,7 @@ pub(super) struct Node {
     pub(super) life: u64,
     pub(super) wake: Option<Time>,
     /// Wants a link.
-    pub(super) seeking: bool,
+    pub(super) seeking: Seek,
     /// The link it was told of.
     pub(super) link: Option<u64>,
     /// It has lost its power since it was last in sync or Primary: what it holds, it holds by luck.
@@ -81,7 +81,7 @@ impl Node {
             boot: 1,
             life: 0,
             wake: None,
-            seeking: false,
+            seeking: Seek::Stop,
             link: None,
             lost_power: false,
         }
@@ -104,7 +104,7 @@ impl Node {
     pub(super) fn end_process(&mut self) {
         self.engine = None;
         self.wake = None;
-        self.seeking = false;
+        self.seeking = Seek::Stop;
         self.link = None;
     }
 

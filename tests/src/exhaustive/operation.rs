@@ -1,6 +1,6 @@
 //! What may be asked of the two nodes, one after another.
 
-use rbd_engine::Event;
+use rbd_engine::{Event, Seek};
 use rbd_protocol::state::{ConnectionState, DiskState};
 
 use super::asking::Wish;
@@ -86,6 +86,11 @@ impl World {
             } else if self.is_alone(node) {
                 self.command(node, Wish::Connect);
                 joined = true;
+            }
+        }
+        for node in &mut self.nodes {
+            if node.seeking == Seek::Patiently {
+                node.seeking = Seek::Soon;
             }
         }
         self.try_meet();

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rbd_engine::{Action, DiskRequest, Event, LinkId, LinkLoss, OperationId, Time};
+use rbd_engine::{Action, DiskRequest, Event, HandlerResult, LinkId, LinkLoss, OperationId, Time};
 use rbd_protocol::peer::{Channel, Packet};
 
 use super::asking::{Request, Wish};
@@ -26,6 +26,10 @@ pub(super) enum Pending {
         id: OperationId,
     },
     Packet(Box<Letter>),
+    Handler {
+        node: usize,
+        id: OperationId,
+    },
     Meet,
     LinkUp {
         node: usize,
@@ -130,8 +134,15 @@ impl World {
             return false;
         };
         self.steps += 1;
+        if self.steps > MOST_STEPS {
+            self.violation("L2: the nodes never come to rest");
+        }
         let what = self.pending.remove(index);
         match what {
+            Pending::Handler { node, id } => {
+                let result = HandlerResult::Failed;
+                self.tell(node, Event::HandlerDone { id, result });
+            }
             Pending::Disk { node, id } => {
                 let data = self.nodes[node].disk.complete(id);
                 self.tell(
@@ -238,6 +249,7 @@ impl World {
             }
             Pending::Disk { .. }
             | Pending::Meta { .. }
+            | Pending::Handler { .. }
             | Pending::Meet
             | Pending::LinkUp { .. } => true,
         }
@@ -337,6 +349,7 @@ impl World {
             Action::Complete { id, result } => self.completed(node, id, &result),
             Action::Reply { call, result } => self.replied(node, call, &result),
             Action::WakeAt(time) => self.nodes[node].wake = Some(time),
+            Action::RunHandler { id, .. } => self.pending.push(Pending::Handler { node, id }),
             Action::ReleaseDisk { .. } | Action::CloseClients { .. } | Action::Report(_) => {}
         }
     }
@@ -397,6 +410,7 @@ impl World {
                 Pending::Packet(letter) if letter.to != node => {}
                 Pending::Disk { node: of, .. }
                 | Pending::Meta { node: of, .. }
+                | Pending::Handler { node: of, .. }
                 | Pending::LinkUp { node: of, .. }
                 | Pending::LinkDown { node: of, .. }
                     if *of != node => {}
@@ -413,3 +427,6 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
         None => text,
     }
 }
+
+/// More than any sequence needs.
+const MOST_STEPS: u64 = 20_000;
