@@ -113,6 +113,9 @@ impl<B: Clone> Volume<B> {
             return true;
         };
         let range = write.range;
+        if self.is_unstable_full() {
+            return false;
+        }
         let earlier_overlaps = self
             .writes
             .range(..id)
