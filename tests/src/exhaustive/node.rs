@@ -112,6 +112,7 @@ impl Node {
         Ok(AttachedDisk {
             image: Box::new(image(self.index, &self.disk)?),
             block_bytes: 512,
+            write_cache: rbd_protocol::control::WriteCache::Volatile,
         })
     }
 
