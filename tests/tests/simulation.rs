@@ -62,7 +62,11 @@ fn run_or_show(seed: u64, profile: Profile) -> Report {
 }
 
 fn run_seeds(profile: Profile, first: u64) {
-    let outcome = Batch::new(profile, first..first + seeds()).run();
+    run_first(profile, first, seeds());
+}
+
+fn run_first(profile: Profile, first: u64, count: u64) {
+    let outcome = Batch::new(profile, first..first + count).run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
         run_or_show(failure.report.seed, profile);
@@ -91,6 +95,11 @@ fn nothing_is_lost_when_processes_die_and_power_fails() {
 #[test]
 fn nothing_is_lost_when_everything_happens_at_once() {
     run_seeds(Profile::Swarm, 40_000);
+}
+
+#[test]
+fn nothing_is_lost_in_a_long_time_with_few_faults() {
+    run_first(Profile::Sparse, 50_000, seeds() / 10);
 }
 
 #[test]

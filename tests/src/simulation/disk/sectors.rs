@@ -41,6 +41,13 @@ pub(super) enum Extent {
     All,
 }
 
+impl Extent {
+    pub(super) fn any(random: &mut Random) -> Self {
+        let all = [Self::Nothing, Self::SomeSectors, Self::All];
+        random.pick(&all).unwrap_or(Self::All)
+    }
+}
+
 impl Sectors {
     pub(super) fn new(count: u64) -> Self {
         Self {
@@ -162,6 +169,18 @@ impl Sectors {
             live.cached.drain(..done);
             self.set_stable(sector, value);
             self.settle(sector);
+        }
+    }
+
+    /// A flush that began at this point has failed: of what it should have made durable, no later
+    /// one does so many sectors in a hundred.
+    pub(super) fn fail_flush(&mut self, up_to: u64, percent: u64, random: &mut Random) {
+        for live in &mut self.live {
+            if random.percent(percent) {
+                for (order, _) in live.cached.iter_mut().filter(|(order, _)| *order <= up_to) {
+                    *order = u64::MAX;
+                }
+            }
         }
     }
 
