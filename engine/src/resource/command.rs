@@ -108,8 +108,7 @@ impl<B: Clone> Resource<B> {
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.bitmap = bitmap;
                 peer.behind_since_version = 0;
-                peer.unstable.clear();
-                peer.saved_with_unstable.clear();
+                peer.forget_unstable();
             }
         }
         volume.set_disk_state(state, note_for(state), &mut self.cx);

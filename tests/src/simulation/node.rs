@@ -146,6 +146,7 @@ impl Node {
         Ok(AttachedDisk {
             image: Box::new(self.open()?),
             block_bytes: 512,
+            write_cache: rbd_protocol::control::WriteCache::Volatile,
         })
     }
 
