@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::contract::{RequestError, RequestId};
 
 /// Why clients' requests wait, and which do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Frozen<B> {
     /// By command.
     pub(crate) user: bool,

@@ -20,7 +20,7 @@ pub use config::{
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress, Shown, Suspended,
+    ResourceStatus, ResyncProgress, Shown, Suspended, WriteCache,
 };
 
 /// What `rbdadm` asks of the daemon.

@@ -170,7 +170,7 @@ impl World {
 
     /// Whether the node is a Primary that answers its clients.
     pub(super) fn is_answering(&self, node: usize) -> bool {
-        let now = self.time();
+        let now = self.time(node);
         self.nodes[node].is_primary()
             && self.nodes[node].status(now).is_some_and(|status| {
                 let why = status.suspended;
@@ -193,7 +193,7 @@ impl World {
                 "G1: node {node} answers a client, and node {peer} is a Primary that does too"
             ));
         }
-        let now = self.time();
+        let now = self.time(node);
         let connected = self.nodes[node].status(now).is_some_and(|status| {
             status
                 .connections
