@@ -120,7 +120,7 @@ impl<B: Clone> Resource<B> {
         let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
         let mut freeze = false;
         for node in nodes {
-            self.advance_fence(node);
+            while self.advance_fence(node) {}
             self.advance_unfence(node);
             freeze |= self.role == Role::Primary
                 && self.fencing_policy(node) == Fencing::ResourceAndStonith
@@ -138,10 +138,11 @@ impl<B: Clone> Resource<B> {
         self.report_suspension();
     }
 
-    fn advance_fence(&mut self, node: NodeId) {
+    /// Takes one step, if one is possible.
+    fn advance_fence(&mut self, node: NodeId) -> bool {
         let now = self.cx.now;
         let Some(connection) = self.connections.get(&node) else {
-            return;
+            return false;
         };
         let fence = connection.fence;
         let may_start = !connection.has_open_link() && connection.unfencing.is_none();
@@ -159,9 +160,8 @@ impl<B: Clone> Resource<B> {
             }
             other => other,
         };
-        if let Some(connection) = self.connections.get_mut(&node) {
-            connection.fence = next;
-        }
+        self.set_fence(node, next);
+        next != fence
     }
 
     fn all_settled(&self) -> bool {

@@ -1,7 +1,9 @@
 //! One resource under a test's hands: it is told events, one by one, and what it asks for is looked
 //! at and answered by hand. The peer is whatever the test says it is.
 
+mod fencing;
 mod promotion;
+mod silence;
 mod stability;
 
 use alloc::boxed::Box;
@@ -43,9 +45,13 @@ pub(crate) struct Bench {
 impl Bench {
     /// A Secondary with a disk, in sync with its peer.
     pub(crate) fn in_sync() -> Self {
+        Self::in_sync_as(config())
+    }
+
+    pub(crate) fn in_sync_as(config: ResourceConfig) -> Self {
         let seed = Seed { random: 1, boot: 7 };
         let mut bench = Self {
-            engine: Resource::new(config(), seed),
+            engine: Resource::new(config, seed),
             now: Time(1_000_000_000),
             asked: Vec::new(),
             names: 0,
@@ -81,7 +87,11 @@ impl Bench {
 
     /// The same, promoted.
     pub(crate) fn primary() -> Self {
-        let mut bench = Self::in_sync();
+        Self::primary_as(config())
+    }
+
+    pub(crate) fn primary_as(config: ResourceConfig) -> Self {
+        let mut bench = Self::in_sync_as(config);
         bench.command(Command::Promote { force: false });
         bench.consent();
         bench.write_metadata();
@@ -290,7 +300,7 @@ fn image() -> Image {
     }
 }
 
-fn config() -> ResourceConfig {
+pub(crate) fn config() -> ResourceConfig {
     ResourceConfig {
         name: String::from("r0"),
         defined_at: String::new(),
