@@ -48,7 +48,8 @@ impl Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the engine, never reused.
+/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the
+/// engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 

@@ -114,6 +114,19 @@ fn nothing_is_lost_in_a_long_time_with_few_faults() {
 }
 
 #[test]
+fn nothing_is_lost_when_a_cluster_with_fencing_promotes_whom_it_likes() {
+    run_seeds(Profile::Fencing, 50_000);
+}
+
+#[test]
+fn a_fence_handler_that_lies_is_found_out() {
+    let mut found = (60_000..60_100).filter_map(|seed| run(seed, Profile::FencingLies).err());
+    let failure = found.next().expect("some seed lets a lie matter");
+    let text = &failure.text;
+    assert!(text.contains("A2 (iii)") || text.contains("G1"), "{text}");
+}
+
+#[test]
 fn seeds_that_failed_once_do_not_fail_again() {
     for (profile, seed) in FAILED_ONCE {
         run_or_show(seed, profile);

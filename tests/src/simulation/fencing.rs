@@ -138,13 +138,13 @@ impl World {
         let fails = model.map_or(0, |model| model.fails_percent);
         let calm = !self.faults_allowed;
         if !calm && self.random.percent(fails) {
-            return self.no_answer();
+            return HandlerResult::Exited(1);
         }
         if self.cluster.barred == Some(1 - node) {
             self.cluster.barred = None;
         }
         if !calm && self.random.percent(fails) {
-            return self.no_answer();
+            return HandlerResult::Exited(1);
         }
         HandlerResult::Exited(0)
     }

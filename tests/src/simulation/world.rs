@@ -318,7 +318,7 @@ fn micros(now: u64) -> String {
     format!("{:>10}.{:06}", now / 1_000_000_000, now / 1_000 % 1_000_000)
 }
 
-const TRACE_LENGTH: usize = 400_000;
+const TRACE_LENGTH: usize = 20_000;
 
 /// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
 const MOST_EVENTS: u64 = 500_000;
