@@ -118,14 +118,8 @@ impl World {
             Action::ReleaseDisk { .. } => self.nodes[node].attached = false,
             Action::CloseClients { .. } => {
                 self.nodes[node].openers = 0;
-                self.after_us(
-                    1,
-                    Happening::Order {
-                        node,
-                        life,
-                        wish: Wish::Openers(0),
-                    },
-                );
+                let wish = Wish::Openers(0);
+                self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}

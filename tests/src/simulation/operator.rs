@@ -13,6 +13,8 @@ use super::world::{Happening, World};
 pub(super) enum Wish {
     Attach,
     Connect,
+    /// Connect, and give up what the other node lacks.
+    GiveWay,
     Disconnect,
     Promote,
     ForcePromote,
@@ -81,6 +83,10 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+            },
+            Wish::GiveWay => Command::Connect {
+                peer: None,
+                discard_my_data: true,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
             Wish::Promote => Command::Promote { force: false },
@@ -212,7 +218,15 @@ impl World {
         let diskless = !self.nodes[node].attached;
         let busy = self.calls.values().any(|(of, _)| *of == node);
         if alone && !busy {
-            self.order(node, Wish::Connect);
+            // A node that was fenced while it had begun to be the source of a resync has a
+            // generation of its own. Nothing was promised under it: the fenced node gives way.
+            let gives_way = self.is_barred(node) && !self.nodes[node].is_primary();
+            let wish = if gives_way {
+                Wish::GiveWay
+            } else {
+                Wish::Connect
+            };
+            self.order(node, wish);
         }
         if diskless && !busy {
             self.order(node, Wish::Attach);
