@@ -62,7 +62,9 @@ impl<B: Clone> Volume<B> {
             // The bitmap has recorded every change since what the target has now, if only because
             // all of it is set. Counting from there keeps the target recognisable however many
             // generations begin before it is brought up to date (D8).
-            local.set_bitmap_generation(node, peer_current);
+            if !peer_current.is_none() {
+                local.set_bitmap_generation(node, peer_current);
+            }
             // The target adopts this generation at the end, and its word of that may be lost.
             local.note_may_have_current(node, true);
             local.start_metadata(self.number, cx);
@@ -154,6 +156,9 @@ impl<B: Clone> Volume<B> {
                 let Some(target) = &mut peer.target else {
                     return Err("no resync");
                 };
+                if !generation.names_data() {
+                    return Err("a bitmap of data of no generation");
+                }
                 target.generation = Some(generation);
             }
             _ => return Err("a bitmap nobody waits for"),
