@@ -255,14 +255,19 @@ impl World {
         let held = self.holds_everything(node);
         let other = 1 - node;
         self.nodes[node].suspect = true;
-        let survivor = !self.nodes[other].suspect
-            && self.nodes[other].is_a_copy(self.time(other))
-            && !self.is_newer(node, other)
-            && self.holds_everything(other);
+        let survivor = self.survives_with_everything(other);
         if held && !survivor {
             self.note(|| "nobody is known to hold everything any more".into());
             self.registers.caches_lost();
         }
+    }
+
+    /// Whether the node's disk is known to hold everything, whatever becomes of the other one's.
+    pub(super) fn survives_with_everything(&self, node: usize) -> bool {
+        !self.nodes[node].suspect
+            && self.nodes[node].is_a_copy(self.time(node))
+            && !self.is_newer(1 - node, node)
+            && self.holds_everything(node)
     }
 
     /// The process dies; the machine goes on.
@@ -300,10 +305,7 @@ impl World {
         self.nodes[node].boot += 1;
         let other = 1 - node;
         self.nodes[node].suspect = true;
-        let survivor = !self.nodes[other].suspect
-            && self.nodes[other].is_a_copy(self.time(other))
-            && !self.is_newer(node, other)
-            && self.holds_everything(other);
+        let survivor = self.survives_with_everything(other);
         if self.is_traced() {
             let lost = self.missing(node);
             self.note(|| {

@@ -69,8 +69,8 @@ impl World {
                 }
                 let (low, high) = self.options.disk_us;
                 let slow = if request == DiskRequest::Flush { 4 } else { 1 };
-                let slow = slow * self.slowness(node);
                 let delay = self.random.magnitude(low, high) * slow;
+                let delay = self.slowed_down(node, delay);
                 self.after_us(delay, Happening::DiskDone { node, life, id });
             }
             Action::Meta {
@@ -80,7 +80,8 @@ impl World {
                     self.violation(format!("node {node}: {text}"));
                 }
                 let (low, high) = self.options.disk_us;
-                let delay = self.random.magnitude(low, high) * 4 * self.slowness(node);
+                let delay = self.random.magnitude(low, high) * 4;
+                let delay = self.slowed_down(node, delay);
                 self.after_us(delay, Happening::MetaDone { node, life, id });
             }
             Action::Send {
@@ -131,12 +132,12 @@ impl World {
         }
     }
 
-    fn slowness(&self, node: usize) -> u64 {
+    fn slowed_down(&self, node: usize, delay_us: u64) -> u64 {
         let disk = &self.nodes[node].disk;
         if self.now < disk.slow_until {
-            disk.slow_factor
+            (delay_us * disk.slow_factor).min(SLOWEST_US)
         } else {
-            1
+            delay_us
         }
     }
 
@@ -146,7 +147,8 @@ impl World {
         }
         let disk = &mut self.nodes[node].disk;
         if self.now < disk.stuck_until {
-            let at = disk.stuck_until;
+            // In steps, since it may be repaired in the meantime.
+            let at = disk.stuck_until.min(self.now + 1_000_000_000);
             let what = if meta {
                 Happening::MetaDone { node, life, id }
             } else {
@@ -246,6 +248,9 @@ impl World {
         node_id(1 - node)
     }
 }
+
+/// However slow a disk is, an operation that is not stuck takes no longer than this.
+const SLOWEST_US: u64 = 20_000_000;
 
 fn shorten(what: &impl std::fmt::Debug) -> String {
     let mut text = format!("{what:?}");

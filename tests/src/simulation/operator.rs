@@ -54,12 +54,15 @@ impl World {
                 }
                 // A disk is let go of when its last operation has finished.
                 if !self.nodes[node].disk.is_idle() {
-                    let life = self.nodes[node].life;
-                    self.after_us(20_000, Happening::Order { node, life, wish });
                     return;
                 }
                 match self.nodes[node].attachable() {
                     Ok(disk) => {
+                        // The last copy there is has to be taken as it is: whoever attaches it
+                        // again has seen to it that it works.
+                        if !self.survives_with_everything(1 - node) {
+                            self.nodes[node].disk.forgive();
+                        }
                         self.nodes[node].attached = true;
                         Command::Attach {
                             volume: VOLUME,
@@ -136,6 +139,10 @@ impl World {
             (Wish::Stop, Ok(_)) => {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
+            }
+            // The disk of a Primary that has failed must not be taken again.
+            (Wish::Attach, Err(_)) if self.nodes[node].disk_failed => {
+                self.nodes[node].attached = false;
             }
             (Wish::Attach, Err(refusal))
                 if refusal.code != rbd_protocol::control::RefusalCode::StateTransient =>

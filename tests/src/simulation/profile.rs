@@ -58,7 +58,7 @@ impl Profile {
             | (Self::Power, Class::Power | Class::Role)
             | (Self::Disk, Class::Disk | Class::Role) => 100,
             (Self::Disk, Class::Power) | (Self::Network, Class::Clock) => 30,
-            (Self::Swarm | Self::Sparse, Class::Disk) => 0,
+            (Self::Swarm | Self::Sparse, Class::Disk) => 30,
             (Self::Swarm | Self::Sparse, _) => 50,
             _ => 0,
         }

@@ -7,7 +7,7 @@ use super::random::Random;
 use super::report::{Failure, Report};
 use super::without::Without;
 use super::world::{Happening, World};
-use crate::check::dirty_after_crash;
+use crate::check::{Possible, dirty_after_crash};
 use rbd_protocol::state::{ConnectionState, ReplicationState};
 
 impl World {
@@ -66,9 +66,30 @@ impl World {
             if self.set_up
                 && let Err(text) = self.pair.verify()
             {
+                let text = format!("{text}:{}", self.describe_difference());
                 self.violation(text);
             }
         }
+    }
+
+    /// What may be in the first sector that may differ and is not marked.
+    fn describe_difference(&self) -> String {
+        let Some(block) = self.pair.first_unmarked() else {
+            return String::new();
+        };
+        let [one, other] = &self.nodes;
+        let mut text = String::new();
+        for sector in block * 8..block * 8 + 8 {
+            let values = [&one.disk, &other.disk].map(|disk| {
+                let mut values = Vec::new();
+                disk.possible(sector, &mut |value| values.push(value));
+                values
+            });
+            if values[0] != values[1] || values[0].len() > 1 {
+                text += &format!(" sector {sector}: {:x?} and {:x?}", values[0], values[1]);
+            }
+        }
+        text
     }
 
     /// Now and then: roles, and whether what claims to be identical is.
@@ -178,6 +199,16 @@ impl World {
         self.run_while(limit, |world| !world.is_healed())?;
         if !self.is_healed() {
             let text = self.describe_illness();
+            if self.is_traced() {
+                let engines: Vec<String> = self
+                    .nodes
+                    .iter()
+                    .map(|node| format!("{:?}", node.engine))
+                    .collect();
+                for engine in engines {
+                    self.note(|| engine);
+                }
+            }
             return Err(self.fail(&text));
         }
         self.clients_allowed = false;

@@ -326,6 +326,11 @@ impl Disk {
         self.failing.insert(kind, times);
     }
 
+    /// A later flush makes durable after all what a failed one should have.
+    pub(super) fn forgive(&mut self) {
+        self.sectors.forgive();
+    }
+
     /// These sectors can no longer be read.
     pub(super) fn spoil(&mut self, first: u64, count: u64) {
         self.bad.push(first..first.saturating_add(count));

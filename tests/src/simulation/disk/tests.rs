@@ -156,6 +156,19 @@ fn a_failed_flush_is_not_made_good_by_the_next() {
 }
 
 #[test]
+fn what_is_written_after_a_failed_flush_can_be_made_durable() {
+    let after = Bench::after_power_loss(|bench| {
+        bench.perform(WRITE, 3, &[1]);
+        bench.disk.fail(Trouble::Flush, 1);
+        let flush = bench.begin(DiskRequest::Flush, 0, &[]);
+        assert_eq!(bench.end(flush), Err(DiskError::Io));
+        bench.perform(WRITE, 3, &[2]);
+        bench.perform(DiskRequest::Flush, 0, &[]);
+    });
+    assert_eq!(after, [2]);
+}
+
+#[test]
 fn a_failed_write_has_happened_in_part_and_the_next_may_succeed() {
     let after = Bench::after_power_loss(|bench| {
         bench.disk.fail(Trouble::Write, 1);
