@@ -95,11 +95,9 @@ impl World {
         };
         let (_, _, wish) = self.calls.remove(at);
         match (wish, result) {
-            (Wish::HandOver, Ok(_)) => {
-                // The link may have been cut in the meantime.
-                if self.may_promote(1 - node) {
-                    self.command(1 - node, Wish::Promote);
-                }
+            // The link may have been cut in the meantime.
+            (Wish::HandOver, Ok(_)) if self.may_promote(1 - node) => {
+                self.command(1 - node, Wish::Promote);
             }
             (Wish::Attach, Err(refusal)) => {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
