@@ -16,10 +16,12 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use rbd_protocol::control::{Refusal, ResourceConfig};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
+
+use crate::handler::{Handler, HandlerFacts, HandlerResult};
 
 /// Monotonic time in nanoseconds, from an origin of the caller's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -46,7 +48,7 @@ impl Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a disk or metadata operation until it is done. Chosen by the engine, never reused.
+/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
@@ -221,6 +223,13 @@ pub enum Event<B> {
         /// The wish.
         command: Command,
     },
+    /// [`Action::RunHandler`] has finished.
+    HandlerDone {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: HandlerResult,
+    },
     /// How many clients have this volume open, after any change.
     Openers {
         /// The volume.
@@ -248,6 +257,16 @@ pub enum Command {
         peer: Option<NodeId>,
         /// In a split brain, give up this node's changes.
         discard_my_data: bool,
+    },
+    /// End a split brain with this peer: one of the two nodes gives up its changes. Done when the
+    /// order has been taken down; the next handshake carries it out.
+    Resolve {
+        /// The peer.
+        peer: NodeId,
+        /// This node's data is kept and the peer's changes are given up; else the other way round.
+        keep_own: bool,
+        /// What was shown of the peer: refused if it has changed since.
+        shown: Shown,
     },
     /// Stop talking to the peer, or to all. Done when the link is gone.
     Disconnect {
@@ -333,10 +352,8 @@ pub enum Action<B> {
     SeekLink {
         /// The peer.
         peer: NodeId,
-        /// Start or stop.
-        seek: bool,
-        /// Try at once instead of after the configured pause.
-        at_once: bool,
+        /// How.
+        seek: Seek,
     },
     /// Answer the client. A successful read carries its data.
     Complete {
@@ -364,8 +381,36 @@ pub enum Action<B> {
         /// The volume.
         volume: VolumeNumber,
     },
+    /// Run this handler, which is configured. Answered by [`Event::HandlerDone`], within a deadline
+    /// of the hands' and however the handler behaves.
+    RunHandler {
+        /// Names it.
+        id: OperationId,
+        /// Which one.
+        handler: Handler,
+        /// The peer it is about.
+        peer: Option<NodeId>,
+        /// The volume it is about; `None` for the resource as a whole.
+        volume: Option<VolumeNumber>,
+        /// What it is told beside the configuration.
+        facts: HandlerFacts,
+    },
     /// Something changed that people or programs may want to know.
     Report(Change),
+}
+
+/// How a link is sought. Whatever the pause before dialling, a call of the peer is accepted at
+/// once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// Not at all: neither dial nor accept.
+    Stop,
+    /// Dial at once.
+    AtOnce,
+    /// Dial after a short pause.
+    Soon,
+    /// Dial after several times the configured interval: nothing is expected to have changed.
+    Patiently,
 }
 
 /// A change worth a line in the log.

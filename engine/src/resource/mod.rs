@@ -3,18 +3,22 @@
 //! | Part | Decides |
 //! |---|---|
 //! | [`link`] | what a link's coming, going and silence mean |
+//! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`resolve`] | the order to end a split brain |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
 mod command;
 mod demotion;
+mod handlers;
 mod handshake;
 mod link;
 mod packets;
 mod promotion;
+mod resolve;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -30,6 +34,7 @@ use crate::contract::{
     Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
     VolumeFacts,
 };
+use crate::handler::Wanted;
 use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
@@ -60,6 +65,8 @@ pub struct Resource<B> {
     config: ResourceConfig,
     boot: u128,
     incarnation: u64,
+    /// Drawn anew with every change of role, and shown to the peers.
+    tenure: u64,
     role: Role,
     volumes: BTreeMap<VolumeNumber, Volume<B>>,
     connections: BTreeMap<NodeId, Connection>,
@@ -70,6 +77,8 @@ pub struct Resource<B> {
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
     clearing: Option<(CallId, VolumeNumber)>,
+    /// Handlers that have not ended.
+    handlers: BTreeMap<OperationId, Wanted>,
     last_tick: Time,
     last_full_checkpoint: Time,
 }
@@ -80,6 +89,7 @@ impl<B: Clone> Resource<B> {
     pub fn new(config: ResourceConfig, seed: Seed) -> Self {
         let mut random = Random::new(seed.random);
         let incarnation = random.generation().0;
+        let tenure = random.generation().0;
         let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
         let volumes = config
             .volumes
@@ -100,6 +110,7 @@ impl<B: Clone> Resource<B> {
             config,
             boot: seed.boot,
             incarnation,
+            tenure,
             role: Role::Secondary,
             volumes,
             connections,
@@ -109,6 +120,7 @@ impl<B: Clone> Resource<B> {
             demotion: None,
             stop: Stop::No,
             clearing: None,
+            handlers: BTreeMap::new(),
             last_tick: Time(0),
             last_full_checkpoint: Time(0),
         }
@@ -159,6 +171,7 @@ impl<B: Clone> Resource<B> {
             } => self.packet(peer, link, packet, data),
             Event::Timer => self.timer(),
             Event::Command { call, command } => self.command(call, command),
+            Event::HandlerDone { id, result } => self.handler_done(id, result),
             Event::Openers { volume, count } => {
                 if let Some(volume) = self.volumes.get_mut(&volume) {
                     volume.openers = count;
@@ -177,6 +190,7 @@ impl<B: Clone> Resource<B> {
         self.volumes
             .values()
             .any(|volume| volume.unsettled || volume.renegotiate)
+            || !self.cx.handlers.is_empty()
             || self.promotion.is_some()
             || self.demotion.is_some()
             || self.stop != Stop::No
@@ -191,6 +205,7 @@ impl<B: Clone> Resource<B> {
             }
             self.renegotiate_where_needed();
             self.advance_handshakes();
+            self.answer_requests();
             self.advance_promotion();
             self.advance_demotion();
             self.advance_stop();
@@ -198,6 +213,7 @@ impl<B: Clone> Resource<B> {
                 break;
             }
         }
+        self.start_handlers();
         self.schedule();
     }
 
@@ -325,6 +341,11 @@ impl<B: Clone> Resource<B> {
             peer_devices: volumes
                 .filter_map(|volume| volume.peer_device_status(node, now))
                 .collect(),
+            refused: connection
+                .refused
+                .as_ref()
+                .filter(|_| connection.is_refused())
+                .map(|refused| refused.status(now)),
         }
     }
 
@@ -423,6 +444,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
         | Event::LinkDown { .. }
         | Event::Timer
         | Event::Command { .. }
+        | Event::HandlerDone { .. }
         | Event::Openers { .. } => false,
     }
 }

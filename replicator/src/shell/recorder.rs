@@ -2,7 +2,7 @@
 //!
 //! Only kinds and numbers are kept: never payload, nothing that has to be allocated.
 
-use rbd_engine::{Command, Event, RequestKind, Time};
+use rbd_engine::{Command, Event, HandlerResult, RequestKind, Time};
 use rbd_protocol::peer::Kind;
 use tracing::error;
 
@@ -56,6 +56,10 @@ enum What {
     Command {
         call: u64,
         name: &'static str,
+    },
+    HandlerDone {
+        id: u64,
+        result: HandlerResult,
     },
     Openers {
         volume: u16,
@@ -125,6 +129,10 @@ impl What {
                 call: call.0,
                 name: name(command),
             },
+            Event::HandlerDone { id, result } => Self::HandlerDone {
+                id: id.0,
+                result: *result,
+            },
             Event::Openers { volume, count } => Self::Openers {
                 volume: volume.0,
                 count: *count,
@@ -138,6 +146,7 @@ fn name(command: &Command) -> &'static str {
         Command::Attach { .. } => "attach",
         Command::Configure(_) => "configure",
         Command::Connect { .. } => "connect",
+        Command::Resolve { .. } => "resolve",
         Command::Disconnect { .. } => "disconnect",
         Command::Promote { .. } => "promote",
         Command::Demote { .. } => "demote",

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rbd_engine::{
     Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Time,
+    RequestId, Seek, Time,
 };
 use rbd_protocol::control::Refusal;
 
 use super::client::Operation;
 use super::disk::Payload;
+use super::fencing::HandlerEnd;
 use super::network::Link;
 use super::node::{Node, VOLUME, node_id};
 use super::operator::Wish;
@@ -69,6 +70,8 @@ pub(super) enum Happening {
     Start { node: usize },
     /// The network works again.
     Repair,
+    /// A handler ends.
+    HandlerDone(HandlerEnd),
     /// A command is given.
     Order { node: usize, life: u64, wish: Wish },
 }
@@ -288,6 +291,7 @@ impl World {
                 self.network_works = true;
                 self.try_meet(0);
             }
+            Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {
                     self.order(node, wish);
@@ -379,10 +383,14 @@ impl World {
                 }
                 self.drop_link(node, link, loss);
             }
-            Action::SeekLink { seek, at_once, .. } => {
-                self.nodes[node].seeking = seek;
+            Action::SeekLink { seek, .. } => {
+                self.nodes[node].seeking = seek != Seek::Stop;
                 let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(if at_once { 0 } else { pause });
+                self.try_meet(match seek {
+                    Seek::Stop | Seek::AtOnce => 0,
+                    Seek::Soon => pause,
+                    Seek::Patiently => pause * 6,
+                });
             }
             Action::Complete { id, result } => self.completed(node, id, result),
             Action::Reply { call, result } => self.replied(node, call, result),
@@ -404,6 +412,7 @@ impl World {
                     },
                 );
             }
+            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}
         }
     }

@@ -79,12 +79,12 @@ fn hunt_in(program: &Path, profile: &str, seeds: u64) -> Outcome {
     };
     let mut from = 0;
     while from < seeds {
-        let to = (from + CHUNK).min(seeds);
+        // Most are found soon; the later ones are worth looking for in longer runs.
+        let to = (from * 4).max(CHUNK).min(seeds);
         let mut command = Command::new(program);
         command.args(["--profile", profile, "--seeds", &format!("{from}..{to}")]);
-        let answer = match process::capture(&mut command, CHUNK_DEADLINE) {
-            Ok(answer) => answer,
-            Err(_) => return found(to, "the simulation does not end"),
+        let Ok(answer) = process::capture(&mut command, deadline(to - from)) else {
+            return found(to, "the simulation does not end");
         };
         match answer.status.code() {
             Some(0) => from = to,
@@ -122,8 +122,10 @@ pub(super) fn failed_test(output: &str) -> String {
     first.map_or("a test", str::trim).to_owned()
 }
 
-/// How many seeds are run at a time.
-const CHUNK: u64 = 50;
+/// After which a run of so many seeds that has not ended is taken for one that never will.
+fn deadline(seeds: u64) -> Duration {
+    Duration::from_secs(60) + Duration::from_millis(300 * seeds)
+}
 
-/// After which a run that has not ended is taken for one that never will.
-const CHUNK_DEADLINE: Duration = Duration::from_secs(240);
+/// How many seeds are run first.
+const CHUNK: u64 = 50;

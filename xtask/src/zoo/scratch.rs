@@ -17,12 +17,11 @@ use crate::workspace::{self, Workspace};
 /// The copy.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    original: PathBuf,
     copy: PathBuf,
     target: PathBuf,
     programs: PathBuf,
-    /// What the last mutant changed.
-    changed: Vec<PathBuf>,
+    /// What the last mutant changed, as it was: the working copy may have changed since.
+    changed: Vec<(PathBuf, String)>,
     built: u32,
 }
 
@@ -31,23 +30,23 @@ impl Scratch {
     pub(super) fn new(workspace: &Workspace) -> Result<Self, String> {
         let place = workspace.target_directory.join("zoo");
         let scratch = Self {
-            original: workspace.root.clone(),
             copy: place.join("source"),
             target: place.join("target"),
             programs: place.join("programs"),
             changed: Vec::new(),
             built: 0,
         };
-        let wanted = source_files(&scratch.original, &[]);
+        let wanted = source_files(&workspace.root, &[]);
         for path in source_files(&scratch.copy, &[]) {
             let shown = path.strip_prefix(&scratch.copy).unwrap_or(&path);
-            if !scratch.original.join(shown).exists() {
+            if !workspace.root.join(shown).exists() {
                 fs::remove_file(&path).map_err(|error| cannot("remove", &path, &error))?;
             }
         }
         for path in &wanted {
-            let shown = path.strip_prefix(&scratch.original).unwrap_or(path);
-            scratch.restore(shown)?;
+            let shown = path.strip_prefix(&workspace.root).unwrap_or(path);
+            let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
+            put(&scratch.copy.join(shown), &bytes)?;
         }
         fs::create_dir_all(&scratch.programs)
             .map_err(|error| cannot("make", &scratch.programs, &error))?;
@@ -56,12 +55,15 @@ impl Scratch {
 
     /// Makes a mutant and what is needed to look for it.
     pub(super) fn build(&mut self, mutant: &Mutant) -> Result<Prey, String> {
-        for shown in std::mem::take(&mut self.changed) {
-            self.restore(&shown)?;
+        for (path, text) in std::mem::take(&mut self.changed) {
+            put(&path, text.as_bytes())?;
         }
-        for (shown, text) in mutant.apply(&self.original)? {
-            put(&self.copy.join(&shown), text.as_bytes())?;
-            self.changed.push(shown);
+        for (shown, text) in mutant.apply(&self.copy)? {
+            let path = self.copy.join(&shown);
+            let before =
+                fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
+            put(&path, text.as_bytes())?;
+            self.changed.push((path, before));
         }
         match &mutant.finder {
             Finder::Simulation { .. } => self.build_simulation(),
@@ -122,12 +124,6 @@ impl Scratch {
         // Lints are for people; a mutant may leave a variable unused.
         command.env("RUSTFLAGS", "--cap-lints=allow");
         command
-    }
-
-    fn restore(&self, shown: &Path) -> Result<(), String> {
-        let from = self.original.join(shown);
-        let bytes = fs::read(&from).map_err(|error| cannot("read", &from, &error))?;
-        put(&self.copy.join(shown), &bytes)
     }
 }
 

@@ -30,7 +30,7 @@ use super::pace::Pace;
 use super::recorder::Recorder;
 use super::ring::{Completion, Ring, Wait};
 use super::{Socket, Token};
-use crate::messages::FromResource;
+use crate::messages::{FromResource, HandlerRun};
 
 /// A resource with everything that belongs to it.
 #[derive(Debug)]
@@ -328,16 +328,8 @@ impl Interpreter {
                 loss,
                 peer: _,
             } => self.links.drop_link(link, loss, self.now),
-            Action::SeekLink {
-                peer,
-                seek,
-                at_once,
-            } => {
-                self.notices.tell(FromResource::SeekLink {
-                    peer,
-                    seek,
-                    at_once,
-                });
+            Action::SeekLink { peer, seek } => {
+                self.notices.tell(FromResource::SeekLink { peer, seek });
             }
             Action::Complete { id, result } => self.clients.complete(id, result),
             Action::Reply { call, result } => self.reply(call, result),
@@ -347,6 +339,21 @@ impl Interpreter {
                 self.clients
                     .dismiss(Some(volume), self.now.plus_ms(DISMISS_MS));
             }
+            Action::RunHandler {
+                id,
+                handler,
+                peer,
+                volume,
+                facts,
+            } => self.notices.tell(FromResource::RunHandler {
+                id,
+                run: HandlerRun {
+                    handler,
+                    peer,
+                    volume,
+                    facts,
+                },
+            }),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }
     }
