@@ -8,6 +8,7 @@
 //! - [`nbd_client`]: a client that knows exactly what it was promised.
 
 pub mod check;
+pub mod exhaustive;
 pub mod faultfs;
 pub mod nbd_client;
 pub mod process;

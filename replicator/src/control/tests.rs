@@ -25,6 +25,9 @@ fn a_boot_nobody_names_is_never_taken_for_an_earlier_one() {
     for unknown in [None, Some(""), Some("no number"), Some("0")] {
         let first = system::boot_named(unknown);
         // A fresh superblock has 0.
-        assert!(first != 0 && first != system::boot_named(unknown), "{unknown:?}");
+        assert!(
+            first != 0 && first != system::boot_named(unknown),
+            "{unknown:?}"
+        );
     }
 }

@@ -5,8 +5,11 @@
 //! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
 
 mod client;
+mod clock;
 mod disk;
+mod faults;
 mod fencing;
+mod hands;
 mod many;
 mod network;
 mod node;
@@ -16,9 +19,13 @@ mod random;
 mod report;
 mod verdict;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
+mod without;
 mod world;
 
 pub use many::{Batch, Outcome};
 pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use verdict::{run, run_traced};
+pub use without::Without;
