@@ -437,7 +437,11 @@ impl Machine {
 }
 
 fn born(random: u64) -> Seed {
-    Seed { random, boot: BOOT }
+    Seed {
+        random,
+        boot: BOOT,
+        unix_start: 0,
+    }
 }
 
 fn config(node: u8, volumes: u16) -> ResourceConfig {

@@ -70,6 +70,7 @@ fn connect(machine: &mut Machine, change: impl FnOnce(&mut Hello)) {
     machine.command(Command::Connect {
         peer: None,
         discard_my_data: false,
+        tentative: false,
     });
     machine.link_up();
     machine.finish_operations();
@@ -183,10 +184,14 @@ fn command(machine: &mut Machine, volumes: u16, input: &mut Input<'_>) {
             machine.attach(VolumeNumber(volume));
             return;
         }
-        3..=5 => Command::Connect {
-            peer,
-            discard_my_data: input.one_in(4),
-        },
+        3..=5 => {
+            let how = input.u8();
+            Command::Connect {
+                peer,
+                discard_my_data: how % 4 == 3,
+                tentative: how % 8 == 6,
+            }
+        }
         6 => Command::Disconnect { peer },
         7..=8 => Command::Promote { force: false },
         9 => Command::Promote { force: true },

@@ -54,6 +54,7 @@ fn prepare(machine: &mut Machine, node: u8, input: &mut Input<'_>) {
     machine.finish_operations();
     machine.command(Command::Connect {
         peer: None,
+        tentative: false,
         // A Primary is not heard when it wants to give up its data.
         discard_my_data: mode & 0xc0 == 0xc0 && machine.engine.role() != Role::Primary,
     });
