@@ -333,7 +333,7 @@ impl<B: Clone> Resource<B> {
             return refuse(RefusalCode::StateNeedsConnection, reason, help);
         }
         let generation = self.cx.random.generation();
-        self.clearing = Some((call, number));
+        self.clearing = Some((call, number, generation));
         for (node, link) in established {
             let packet = Packet::NewGeneration {
                 id: generation.0,
@@ -354,7 +354,8 @@ impl<B: Clone> Resource<B> {
         number: VolumeNumber,
         generation: GenerationId,
     ) {
-        let adopted = self.role == Role::Secondary
+        let adopted = generation.names_data()
+            && self.role == Role::Secondary
             && self.volumes.get(&number).is_some_and(|volume| {
                 volume.local.as_ref().is_some_and(LocalDisk::is_fresh)
                     && volume
@@ -383,11 +384,12 @@ impl<B: Clone> Resource<B> {
         id: u64,
         adopted: bool,
     ) {
-        let Some((call, asked)) = self.clearing.take_if(|(_, asked)| *asked == number) else {
+        let is_answer = |asked: &mut (_, _, GenerationId)| asked.1 == number && asked.2.0 == id;
+        let Some((call, asked, generation)) = self.clearing.take_if(is_answer) else {
             return;
         };
         if adopted {
-            self.skip_initial_sync(node, asked, GenerationId(id));
+            self.skip_initial_sync(node, asked, generation);
             self.cx.reply(call, Ok(None));
         } else {
             let reason = "the peer's volume is in use or not just created";
@@ -398,7 +400,7 @@ impl<B: Clone> Resource<B> {
 
     /// The peer that was asked is gone.
     pub(super) fn clearing_lost_peer(&mut self, _node: NodeId) {
-        if let Some((call, _)) = self.clearing.take() {
+        if let Some((call, ..)) = self.clearing.take() {
             let reason = "the connection was lost on the way";
             let refusal = Refusal::new(RefusalCode::StateNeedsConnection, reason, "");
             self.cx.reply(call, Err(refusal));

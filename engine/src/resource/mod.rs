@@ -26,7 +26,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus};
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
@@ -82,7 +82,7 @@ pub struct Resource<B> {
     demotion: Option<Demotion>,
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
-    clearing: Option<(CallId, VolumeNumber)>,
+    clearing: Option<(CallId, VolumeNumber, GenerationId)>,
     /// Handlers that have not ended.
     handlers: BTreeMap<OperationId, Wanted>,
     last_tick: Time,
