@@ -4,12 +4,20 @@
 //! byte for byte and every answered write in its place. The record of what was answered lives in
 //! this process, which is never harmed. The seed decides what is done; what comes of it depends on
 //! the machine's timing as well.
+//!
+//! With faulty disks (see [`faultfs`](crate::faultfs)), nodes lose their power and disks fail too.
 
-use std::fmt;
+mod harm;
+mod tally;
+
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Chance, Load, LoadOptions, Outcome, Pair, Setup};
+use harm::{Harm, breakage};
+pub use tally::Tally;
+
+use super::{Chance, Load, LoadOptions, Node, Outcome, Pair, Setup};
+use crate::faultfs::{Effect, Fault, On, Opening};
 
 /// A pair that has a hard life.
 #[derive(Debug)]
@@ -17,57 +25,33 @@ pub struct Torture {
     pair: Pair,
     chance: Chance,
     primary: &'static str,
+    with_faults: bool,
     tally: Tally,
-}
-
-/// What has been survived.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Rounds.
-    pub rounds: u64,
-    /// Daemons killed.
-    pub killed: u64,
-    /// Daemons stopped in an orderly way.
-    pub stopped: u64,
-    /// Daemons frozen for a while.
-    pub frozen: u64,
-    /// Times the wire was cut, reset, held up or damaged.
-    pub wire: u64,
-    /// Times the other node took over.
-    pub failovers: u64,
-    /// Requests answered.
-    pub answered: u64,
-    /// Times both disks were checked against their marks.
-    pub mark_checks: u64,
-    /// Blocks that differed then, all of them marked.
-    pub differing: u64,
-}
-
-/// What is done in a round.
-#[derive(Clone, Copy, Debug)]
-enum Harm {
-    KillSecondary,
-    KillPrimary,
-    KillBoth,
-    StopSecondary,
-    StopPrimary,
-    FreezeSecondary,
-    FreezePrimary,
-    Cut,
-    Reset,
-    Stall,
-    FlipBit,
-    CutOff,
-    Disconnect,
 }
 
 impl Torture {
     /// A pair in sync.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let setup = Setup::default().sized(48 << 20).proxied();
+        Self::with(Setup::default(), seed)
+    }
+
+    /// A pair in sync on disks that can fail; the test must stay in this thread. `None`, and noted
+    /// as skipped, where that is not possible.
+    #[must_use]
+    pub fn with_faults(test: &str, seed: u64) -> Option<Self> {
+        let opening = match seed % 2 {
+            0 => Opening::Buffered,
+            _ => Opening::Direct,
+        };
+        let setup = Setup::default().faulty(test, opening)?;
+        Some(Self::with(setup, seed))
+    }
+
+    fn with(setup: Setup, seed: u64) -> Self {
         Self {
-            pair: Pair::primary(setup),
+            with_faults: setup.faulty.is_some(),
+            pair: Pair::primary(setup.sized(48 << 20).proxied()),
             chance: Chance::new(seed),
             primary: "alpha",
             tally: Tally::default(),
@@ -85,7 +69,9 @@ impl Torture {
             longest: [1, 8, 64, 256][usize::try_from(self.chance.below(4)).unwrap_or(0)],
             pause: Duration::from_micros(self.chance.below(2000)),
             share: [3, 30, 100][usize::try_from(self.chance.below(3)).unwrap_or(0)],
+            ..LoadOptions::default()
         };
+        self.vary_latency();
         let load = self.pair.load(self.primary, options);
         self.let_work(&load);
         let links_lost = self.links_lost();
@@ -94,10 +80,15 @@ impl Torture {
         // as they are not in sync again; then only it may go on.
         let mut is_peer_current = true;
         for _ in 0..=self.chance.below(2) {
-            let harm = self.choose();
+            let harm = Harm::choose(&mut self.chance, self.with_faults);
+            let is_still_current = is_peer_current && self.links_lost() == links_lost;
+            // Nobody else has what the last good disk loses.
+            if matches!(harm, Harm::BreakPrimaryDisk) && !is_still_current {
+                continue;
+            }
             story.push(format!("{harm:?}"));
             if harm.ends_the_primary() {
-                let is_peer_current = is_peer_current && self.links_lost() == links_lost;
+                let is_peer_current = is_still_current;
                 let took_over = self.end_primary(harm, load, is_peer_current);
                 return self.end_round(story, took_over);
             }
@@ -128,31 +119,15 @@ impl Torture {
     ///
     /// # Panics
     /// When anything is not as it should be.
-    pub fn finish(self) -> Tally {
-        self.pair.finish();
+    pub fn finish(mut self) -> Tally {
+        if self.with_faults {
+            let nodes = self.pair.nodes();
+            self.tally.faults = nodes.iter().map(|node| node.disks().all_hits()).sum();
+            self.pair.finish_without_power();
+        } else {
+            self.pair.finish();
+        }
         self.tally
-    }
-
-    fn choose(&mut self) -> Harm {
-        let harms = [
-            Harm::KillSecondary,
-            Harm::KillSecondary,
-            Harm::KillPrimary,
-            Harm::KillPrimary,
-            Harm::KillBoth,
-            Harm::KillBoth,
-            Harm::StopSecondary,
-            Harm::StopPrimary,
-            Harm::FreezeSecondary,
-            Harm::FreezePrimary,
-            Harm::Cut,
-            Harm::Reset,
-            Harm::Stall,
-            Harm::FlipBit,
-            Harm::CutOff,
-            Harm::Disconnect,
-        ];
-        harms[usize::try_from(self.chance.below(harms.len() as u64)).unwrap_or(0)]
     }
 
     /// Harm that clients of the Primary must not notice.
@@ -166,8 +141,10 @@ impl Torture {
             }
             Harm::StopSecondary => {
                 self.tally.stopped += 1;
-                self.pair.node(secondary).resume();
-                self.pair.node(secondary).stop();
+                let node = self.pair.node(secondary);
+                node.resume();
+                node.heal();
+                node.stop();
             }
             Harm::FreezeSecondary => {
                 self.tally.frozen += 1;
@@ -189,9 +166,37 @@ impl Torture {
                 .for_each(|wire| wire.flip_a_bit(after)),
             Harm::CutOff => self.pair.wires.iter().for_each(|wire| wire.cut_off(after)),
             Harm::Disconnect => {
+                self.pair.nodes().iter().for_each(|node| node.heal());
                 self.pair.node(primary).ok("disconnect");
             }
-            Harm::KillPrimary | Harm::KillBoth | Harm::StopPrimary => {}
+            Harm::UnplugSecondary => {
+                self.tally.unplugged += 1;
+                let seed = self.chance.below(u64::MAX);
+                Node::cut_power(&mut [self.pair.node(secondary)], seed);
+            }
+            Harm::BreakSecondaryDisk => self.break_disk(secondary),
+            Harm::HangSecondaryDisk | Harm::HangPrimaryDisk => {
+                self.tally.broken += 1;
+                let node = match harm {
+                    Harm::HangPrimaryDisk => primary,
+                    _ => secondary,
+                };
+                let fault = Fault::new(On::Any, Effect::Hang).after(self.chance.below(20));
+                self.pair.node(node).disks().set(fault);
+            }
+            Harm::ShortenReads => {
+                self.tally.broken += 2;
+                for node in self.pair.nodes() {
+                    node.disks().set(Fault::new(On::Read, Effect::Short));
+                }
+            }
+            Harm::KillPrimary
+            | Harm::KillBoth
+            | Harm::StopPrimary
+            | Harm::UnplugPrimary
+            | Harm::UnplugPrimaryKillSecondary
+            | Harm::UnplugBoth
+            | Harm::BreakPrimaryDisk => {}
         }
         if matches!(
             harm,
@@ -204,10 +209,46 @@ impl Torture {
     /// Ends the Primary's daemon. Returns who took over, if the other one did.
     fn end_primary(&mut self, harm: Harm, load: Load, is_peer_current: bool) -> Option<Load> {
         let (primary, secondary) = (self.primary, other(self.primary));
+        // What was answered and not flushed is nowhere but in a cache that is lost.
+        let mut is_lost = harm.unplugs_the_primary() && !is_peer_current;
         match harm {
             Harm::StopPrimary => {
                 self.tally.stopped += 1;
+                self.pair.nodes().iter().for_each(|node| node.heal());
                 self.pair.node(primary).stop();
+            }
+            Harm::BreakPrimaryDisk => {
+                self.break_disk(primary);
+                if !self.has_noticed(&load) {
+                    self.pair.node(primary).heal();
+                    let outcome = load.stop(&mut self.pair.ledger);
+                    self.note(&outcome);
+                    return None;
+                }
+            }
+            Harm::UnplugPrimary => {
+                self.tally.unplugged += 1;
+                let seed = self.chance.below(u64::MAX);
+                Node::cut_power(&mut [self.pair.node(primary)], seed);
+            }
+            Harm::UnplugPrimaryKillSecondary => {
+                self.tally.unplugged += 1;
+                self.tally.killed += 1;
+                let seed = self.chance.below(u64::MAX);
+                let secondary_first = self.chance.one_in(2);
+                if secondary_first {
+                    self.pair.node(secondary).kill();
+                }
+                Node::cut_power(&mut [self.pair.node(primary)], seed);
+                self.pair.node(secondary).kill();
+                // The last writes may have gone to the one that loses its cache, and only there.
+                is_lost |= secondary_first;
+            }
+            Harm::UnplugBoth => {
+                self.tally.unplugged += 2;
+                let seed = self.chance.below(u64::MAX);
+                Node::cut_power(&mut self.pair.nodes(), seed);
+                is_lost = true;
             }
             Harm::KillBoth => {
                 self.tally.killed += 2;
@@ -227,12 +268,19 @@ impl Torture {
         }
         let outcome = load.join(&mut self.pair.ledger);
         self.note(&outcome);
+        if is_lost {
+            self.pair.ledger.power_lost();
+        }
         let both_are_dead = !self.pair.alpha.is_started() && !self.pair.beta.is_started();
         if both_are_dead && harm.kills() {
             self.tally.mark_checks += 1;
             self.tally.differing += self.pair.check_marks().differing;
         }
-        if harm.kills() && is_peer_current && !both_are_dead && !self.chance.one_in(3) {
+        let is_over = harm.kills() || matches!(harm, Harm::BreakPrimaryDisk);
+        if is_over && is_peer_current && !both_are_dead && !self.chance.one_in(3) {
+            if self.pair.node(primary).is_started() {
+                self.pair.demote(primary);
+            }
             return Some(self.fail_over());
         }
         None
@@ -242,9 +290,9 @@ impl Torture {
     fn fail_over(&mut self) -> Load {
         let survivor = other(self.primary);
         self.tally.failovers += 1;
-        self.pair
-            .node(survivor)
-            .wait_for("alone", |status| !status.is_connected());
+        self.pair.node(survivor).wait_for("alone", |status| {
+            !status.is_connected() || status.peer_role() == "Secondary"
+        });
         self.pair.node(survivor).ok("primary");
         self.pair.verify(survivor);
         self.primary = survivor;
@@ -260,6 +308,9 @@ impl Torture {
     /// Everything is mended, both nodes get in sync, and everything is compared.
     fn end_round(&mut self, mut story: Vec<String>, load: Option<Load>) -> String {
         self.mend();
+        if self.with_faults {
+            self.reattach();
+        }
         self.pair.wait_in_sync();
         if let Some(load) = load {
             story.push(format!("{} took over", self.primary));
@@ -286,6 +337,7 @@ impl Torture {
     fn mend(&mut self) {
         self.pair.mend();
         for node in self.pair.nodes() {
+            node.heal();
             if node.is_paused() {
                 node.resume();
             }
@@ -293,6 +345,47 @@ impl Torture {
                 node.start();
             }
             node.ok("up");
+        }
+    }
+
+    /// A disk that has failed is taken again, as an administrator would who has replaced a cable.
+    fn reattach(&mut self) {
+        let nodes = [&self.pair.alpha, &self.pair.beta];
+        super::wait_until("both disks are attached and in sync", || {
+            for node in nodes {
+                if node.try_status()?.disk() == "Diskless" {
+                    node.ok("up");
+                }
+            }
+            let status = nodes[0].try_status()?;
+            super::unless(status.is_in_sync(), || status.text())
+        });
+    }
+
+    fn break_disk(&mut self, node: &str) {
+        self.tally.broken += 1;
+        let data = self.pair.data_size();
+        let (fault, _) = breakage(&mut self.chance, data);
+        self.pair.node(node).disks().set(fault);
+    }
+
+    /// Whether the clients notice what is wrong with the disk: some faults wait for what may not
+    /// come.
+    fn has_noticed(&self, load: &Load) -> bool {
+        let start = Instant::now();
+        while !load.has_ended() && start.elapsed() < NOTICE {
+            thread::sleep(Duration::from_millis(10));
+        }
+        load.has_ended()
+    }
+
+    /// Sometimes disks take their time, and then more is under way when the power goes.
+    fn vary_latency(&mut self) {
+        if self.with_faults {
+            let longest = [0, 0, 2, 10][usize::try_from(self.chance.below(4)).unwrap_or(0)];
+            for node in self.pair.nodes() {
+                node.disks().set_latency(Duration::from_millis(longest));
+            }
         }
     }
 
@@ -315,36 +408,9 @@ impl Torture {
     }
 }
 
-impl Harm {
-    fn ends_the_primary(self) -> bool {
-        self.kills() || matches!(self, Self::StopPrimary)
-    }
-
-    fn kills(self) -> bool {
-        matches!(self, Self::KillPrimary | Self::KillBoth)
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} rounds: {} daemons killed, {} stopped, {} frozen; wire damaged {} times; {} \
-             fail-overs; {} requests answered; marks checked {} times, {} differing blocks, all \
-             marked",
-            self.rounds,
-            self.killed,
-            self.stopped,
-            self.frozen,
-            self.wire,
-            self.failovers,
-            self.answered,
-            self.mark_checks,
-            self.differing
-        )
-    }
-}
-
 fn other(node: &str) -> &'static str {
     if node == "alpha" { "beta" } else { "alpha" }
 }
+
+/// How long a fault may take to be met.
+const NOTICE: Duration = Duration::from_secs(3);
