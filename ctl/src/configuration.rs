@@ -163,6 +163,8 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             fencing: net.fencing,
             send_buffer_bytes: limited(net.send_buffer_bytes),
             receive_buffer_bytes: limited(net.receive_buffer_bytes),
+            split: net.split,
+            resync_conflict: net.resync_conflict,
         },
     }
 }

@@ -261,6 +261,8 @@ pub enum Command {
         peer: Option<NodeId>,
         /// In a split brain, give up this node's changes.
         discard_my_data: bool,
+        /// Only find out what a connection would do, and drop it.
+        tentative: bool,
     },
     /// End a split brain with this peer: one of the two nodes gives up its changes. Done when the
     /// order has been taken down; the next handshake carries it out.

@@ -6,6 +6,7 @@ mod outdate;
 mod queries;
 mod resolve;
 mod states;
+mod tentative;
 mod wait;
 mod watch;
 

@@ -35,8 +35,6 @@ pub(super) struct Promotion {
     missing_consents: BTreeSet<NodeId>,
     /// The superblocks are being written.
     recording: bool,
-    /// Data was declared good by force: the peers must decide anew.
-    forced: bool,
     /// Nothing else is in the way: peers out of reach are being fenced, or have been.
     fencing: bool,
 }
@@ -55,7 +53,6 @@ impl<B: Clone> Resource<B> {
             request: None,
             missing_consents: BTreeSet::new(),
             recording: false,
-            forced: false,
             fencing: false,
         });
         Ok(())
@@ -388,7 +385,11 @@ impl<B: Clone> Resource<B> {
         }
         if let Some(step) = &mut self.promotion {
             step.recording = true;
-            step.forced = forced;
+        }
+        if forced {
+            // The peers must decide anew, and nothing of theirs is to arrive in the meantime: what
+            // a resync still brings would be written over what clients write next (E2).
+            self.renegotiate();
         }
     }
 
@@ -398,9 +399,6 @@ impl<B: Clone> Resource<B> {
         };
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));
-        if step.forced {
-            self.renegotiate();
-        }
     }
 
     pub(super) fn set_role(&mut self, role: Role) {

@@ -49,7 +49,11 @@ impl Bench {
     }
 
     pub(crate) fn in_sync_as(config: ResourceConfig) -> Self {
-        let seed = Seed { random: 1, boot: 7 };
+        let seed = Seed {
+            random: 1,
+            boot: 7,
+            unix_start: 0,
+        };
         let mut bench = Self {
             engine: Resource::new(config, seed),
             now: Time(1_000_000_000),
@@ -68,6 +72,7 @@ impl Bench {
         bench.command(Command::Connect {
             peer: None,
             discard_my_data: false,
+            tentative: false,
         });
         bench.tell(Event::LinkUp {
             peer: PEER,

@@ -106,6 +106,8 @@ pub(super) struct Options {
     pub(super) ghosts: bool,
     /// How fast each node's clock runs, in thousandths.
     pub(super) clock_permille: [u64; 2],
+    /// Two operators promote both nodes at about the same time.
+    pub(super) rivals: bool,
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
@@ -147,6 +149,7 @@ impl Options {
             bytes: has(Class::Network) && random.percent(25),
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
+            rivals: classes.iter().all(|class| *class == Class::Role),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
             fencing: None,
