@@ -7,6 +7,7 @@
 //! way. Nothing here decides when to change what.
 
 mod attach;
+mod counting;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;

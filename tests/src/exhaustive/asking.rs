@@ -58,6 +58,7 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
             Wish::Promote => Command::Promote { force: false },
             Wish::Demote | Wish::HandOver => Command::Demote { force: false },
@@ -66,6 +67,7 @@ impl World {
             Wish::ConnectDiscarding => Command::Connect {
                 peer: None,
                 discard_my_data: true,
+                tentative: false,
             },
             Wish::SkipSync => Command::NewGeneration {
                 volume: VOLUME,

@@ -78,6 +78,7 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
             Wish::Promote => Command::Promote { force: false },
