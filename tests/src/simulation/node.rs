@@ -119,6 +119,7 @@ impl Node {
         let seed = Seed {
             random,
             boot: self.boot,
+            unix_start: 0,
         };
         self.engine = Some(Resource::new(self.config.clone(), seed));
     }

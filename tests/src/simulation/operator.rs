@@ -80,6 +80,7 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
             Wish::ConnectDiscarding => {
                 if !self.nodes[node].is_primary() {
