@@ -89,6 +89,7 @@ impl World {
                 Command::Connect {
                     peer: None,
                     discard_my_data: true,
+                    tentative: false,
                 }
             }
             Wish::NewGeneration => Command::NewGeneration {
