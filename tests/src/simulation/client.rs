@@ -256,6 +256,7 @@ impl World {
         };
         match operation.what {
             What::Write { indices, fua } => {
+                self.nodes[node].wrote_alone |= !self.nodes[node].is_replicating();
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
@@ -265,6 +266,9 @@ impl World {
                 let data = data.unwrap_or_default();
                 if data.len() != oldest.len() {
                     self.violation(format!("node {node}: a read returned another length"));
+                }
+                if self.is_forked {
+                    return; // which of the two histories it is from, nobody keeps track of
                 }
                 for ((sector, oldest), value) in (first..).zip(oldest).zip(data.iter()) {
                     if let Err(text) = self.registers.read_returned(sector, oldest, *value) {

@@ -94,11 +94,16 @@ impl World {
 
     /// Now and then: roles, and whether what claims to be identical is.
     pub(super) fn check_at_leisure(&mut self) {
-        if self.nodes.iter().all(super::node::Node::is_primary) {
+        let both = self.nodes.iter().all(super::node::Node::is_primary);
+        if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
         let in_sync = self.is_in_sync();
         for node in 0..2 {
+            if in_sync {
+                self.nodes[node].wrote_alone = false;
+                self.nodes[node].gives_up = false;
+            }
             let now = self.time(node);
             let node = &mut self.nodes[node];
             node.suspect &= !(in_sync || (node.is_primary() && node.is_up_to_date(now)));

@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) clients_allowed: bool,
     /// When clients and faults began their work.
     pub(super) began: u64,
+    /// A careless operator may have made two histories of one.
+    pub(super) is_forked: bool,
     /// Which node was promoted last.
     pub(super) last_primary: Option<usize>,
     /// Faults so far.
@@ -140,6 +142,7 @@ impl World {
             faults_allowed: false,
             clients_allowed: false,
             began: 0,
+            is_forked: false,
             last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
