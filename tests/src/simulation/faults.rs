@@ -203,34 +203,40 @@ impl World {
                 let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
                 self.nodes[node].clock.stop(self.now, until);
             }
-            Fault::Disconnect => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Disconnect);
-                    let life = self.nodes[node].life;
-                    let delay = self.random.magnitude(1_000, 1_000_000);
-                    let wish = Wish::Connect;
-                    self.after_us(delay, Happening::Order { node, life, wish });
-                }
+            Fault::Disconnect
+            | Fault::Stop
+            | Fault::PromoteBlindly
+            | Fault::PromoteByForce
+            | Fault::NewGeneration
+            | Fault::DiscardData
+            | Fault::SwitchOver => self.somebody_commands(fault, node),
+        }
+    }
+
+    /// Someone commands something at a bad moment.
+    fn somebody_commands(&mut self, fault: Fault, node: usize) {
+        let life = self.nodes[node].life;
+        let soon = |wish| Happening::Order { node, life, wish };
+        match fault {
+            Fault::Disconnect if self.nodes[node].engine.is_some() => {
+                self.order(node, Wish::Disconnect);
+                let delay = self.random.magnitude(1_000, 1_000_000);
+                self.after_us(delay, soon(Wish::Connect));
             }
-            Fault::Stop => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Stop);
-                }
-            }
+            Fault::Stop => self.order_if_up(node, Wish::Stop),
             Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
             Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),
             Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration),
             Fault::DiscardData => {
                 self.order_if_up(node, Wish::Disconnect);
-                let life = self.nodes[node].life;
-                let wish = Wish::ConnectDiscarding;
-                self.after_us(100_000, Happening::Order { node, life, wish });
+                self.after_us(100_000, soon(Wish::ConnectDiscarding));
             }
             Fault::SwitchOver => {
                 if let Some(primary) = self.nodes.iter().position(Node::is_primary) {
                     self.order(primary, Wish::Demote);
                 }
             }
+            _ => {}
         }
     }
 
