@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check | test | demo | bench | zoo`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo | fuzz`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod nbd_client;
 mod process;
 mod suite;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&arguments),
         "bench" => bench::run(&arguments),
         "zoo" => zoo::run(&arguments),
+        "fuzz" => fuzz::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
@@ -62,4 +64,7 @@ usage: cargo xtask COMMAND
       --profile P  use this profile of the simulation, not the one each mutant names
       --list       name the mutants instead
       --json FILE, --table FILE    write down what came of it
+  fuzz TARGET|all  libFuzzer on a target, or on one after the other, on all cores
+      --minutes N  how long for each (5)
+      --keep       instead, take the few inputs that reach most into the committed corpus
 ";

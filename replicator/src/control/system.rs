@@ -1,5 +1,7 @@
 //! Facts and chance that only the system has: host name, boot, randomness, limits.
 
+use std::time::SystemTime;
+
 use rbd_engine::Seed;
 use rustix::process::{Resource, Rlimit};
 use rustix::rand::GetRandomFlags;
@@ -19,7 +21,14 @@ pub(super) fn seed() -> Seed {
     Seed {
         random: u64::from_ne_bytes(random_bytes()),
         boot: boot_id(),
+        unix_start: unix_seconds(),
     }
+}
+
+/// The time on the wall, in seconds since 1970; 0 if the clock is set to before that.
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 /// Unpredictable bytes.

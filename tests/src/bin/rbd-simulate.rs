@@ -1,10 +1,11 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
-//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] --seed N | --seeds A..B`
+//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--shrink]
+//! [--without LIST] --seed N | --seeds A..B`
 
 use std::process::ExitCode;
 
-use rbd_tests::simulation::{Batch, Failure, Profile, Report, run_traced};
+use rbd_tests::simulation::{Batch, Failure, Profile, Report, Without, run_without, shrink};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic of the engine is a failure like any other
@@ -13,8 +14,8 @@ fn main() -> ExitCode {
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
-                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] \
-                 --seed N | --seeds A..B"
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] \
+                 [--shrink] [--without LIST] --seed N | --seeds A..B"
             );
             ExitCode::from(1)
         }
@@ -27,6 +28,9 @@ struct Options {
     trace: bool,
     go_on: bool,
     jobs: usize,
+    json: bool,
+    shrink: bool,
+    without: Without,
 }
 
 impl Options {
@@ -37,12 +41,18 @@ impl Options {
             trace: false,
             go_on: false,
             jobs: 0,
+            json: false,
+            shrink: false,
+            without: Without::default(),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--trace" => options.trace = true,
+                "--json" => options.json = true,
+                "--shrink" => options.shrink = true,
+                "--without" => options.without = value()?.parse()?,
                 "--go-on" => options.go_on = true,
                 "--jobs" => {
                     let text = value()?;
@@ -75,12 +85,15 @@ impl Options {
 
     fn run(self) -> ExitCode {
         if self.trace {
-            for seed in self.seeds {
-                show(seed, self.profile);
+            for seed in self.seeds.clone() {
+                self.show(seed, &self.without);
             }
             return ExitCode::SUCCESS;
         }
-        let mut batch = Batch::new(self.profile, self.seeds);
+        if self.shrink || self.without != Without::default() {
+            return self.run_parts();
+        }
+        let mut batch = Batch::new(self.profile, self.seeds.clone());
         batch.go_on = self.go_on;
         batch.jobs = self.jobs;
         let outcome = batch.run();
@@ -88,37 +101,73 @@ impl Options {
             println!("seed {}: {}", failure.report.seed, failure.text);
         }
         if let Some(first) = outcome.failures.first().filter(|_| !self.go_on) {
-            let (_, trace) = retrace(first.report.seed, self.profile);
-            for line in trace.iter().rev().take(50).rev() {
-                println!("{line}");
-            }
+            self.show_end(first.report.seed, &self.without);
         }
-        println!("{outcome}");
-        if outcome.failures.is_empty() {
-            ExitCode::SUCCESS
+        if self.json {
+            println!("{}", outcome.to_json(self.profile));
         } else {
-            ExitCode::from(2)
+            println!("{outcome}");
         }
+        code(outcome.failures.is_empty())
+    }
+
+    /// Runs seeds with something left out, or leaves out of each what can be.
+    fn run_parts(&self) -> ExitCode {
+        let mut good = true;
+        for seed in self.seeds.clone() {
+            if !self.shrink {
+                let (result, _) = run_without(seed, self.profile, &self.without, false);
+                good &= result.is_ok();
+                println!("seed {seed}: {}", summary(result));
+                continue;
+            }
+            let Some(shrunk) = shrink(seed, self.profile, &self.without, SHRINK_RUNS) else {
+                println!("seed {seed} does not fail");
+                continue;
+            };
+            good = false;
+            self.show_end(seed, &shrunk.without);
+            println!(
+                "seed {seed}: {} ({} events, {} runs to find it)",
+                shrunk.failure.text, shrunk.failure.report.events, shrunk.runs
+            );
+        }
+        code(good)
+    }
+
+    /// The last things that happened in a failing seed, and how to see them again.
+    fn show_end(&self, seed: u64, without: &Without) {
+        let (result, trace) = run_without(seed, self.profile, without, true);
+        let trace = result.err().map_or(trace, |failure| failure.trace);
+        for line in trace.iter().rev().take(50).rev() {
+            println!("{line}");
+        }
+        let profile = self.profile.name();
+        let mut line = format!("rbd-simulate --profile {profile} --seed {seed} --trace");
+        if *without != Without::default() {
+            line += &format!(" --without {without}");
+        }
+        println!("again: {line}");
+    }
+
+    fn show(&self, seed: u64, without: &Without) {
+        let (result, trace) = run_without(seed, self.profile, without, true);
+        let text = result
+            .as_ref()
+            .err()
+            .map_or(trace, |failure| failure.trace.clone());
+        for line in text {
+            println!("{line}");
+        }
+        println!("{}", summary(result));
     }
 }
 
-fn show(seed: u64, profile: Profile) {
-    let (result, trace) = run_traced(seed, profile);
-    let text = result
-        .as_ref()
-        .err()
-        .map_or(trace, |failure| failure.trace.clone());
-    for line in text {
-        println!("{line}");
-    }
-    println!("{}", summary(result));
-}
-
-fn retrace(seed: u64, profile: Profile) -> (String, Vec<String>) {
-    let (result, trace) = run_traced(seed, profile);
-    match result {
-        Ok(_) => ("it did not fail again".into(), trace),
-        Err(failure) => (failure.text, failure.trace),
+fn code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
     }
 }
 
@@ -133,3 +182,6 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not a number"))
 }
+
+/// How many runs a search for a smaller failure may take.
+const SHRINK_RUNS: u64 = 1_000;

@@ -17,16 +17,18 @@ pub(super) enum Class {
     Clock,
     Command,
     Role,
+    Careless,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Network,
         Self::Power,
         Self::Disk,
         Self::Clock,
         Self::Command,
         Self::Role,
+        Self::Careless,
     ];
 }
 
@@ -71,10 +73,18 @@ pub(super) enum Fault {
     Stop,
     /// An operator demotes the Primary; either node is promoted then.
     SwitchOver,
+    /// An operator promotes a node without looking at the other one.
+    PromoteBlindly,
+    /// An operator promotes a node by force.
+    PromoteByForce,
+    /// An operator begins a new generation by hand.
+    NewGeneration,
+    /// An operator connects a node and gives up its data.
+    DiscardData,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 19] = [
+    pub(super) const ALL: [(Self, Class); 23] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -94,6 +104,10 @@ impl Fault {
         (Self::Disconnect, Class::Command),
         (Self::Stop, Class::Command),
         (Self::SwitchOver, Class::Role),
+        (Self::PromoteBlindly, Class::Careless),
+        (Self::PromoteByForce, Class::Careless),
+        (Self::NewGeneration, Class::Careless),
+        (Self::DiscardData, Class::Careless),
     ];
 }
 
@@ -203,11 +217,26 @@ impl World {
                     self.order(node, Wish::Stop);
                 }
             }
+            Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
+            Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),
+            Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration),
+            Fault::DiscardData => {
+                self.order_if_up(node, Wish::Disconnect);
+                let life = self.nodes[node].life;
+                let wish = Wish::ConnectDiscarding;
+                self.after_us(100_000, Happening::Order { node, life, wish });
+            }
             Fault::SwitchOver => {
                 if let Some(primary) = self.nodes.iter().position(Node::is_primary) {
                     self.order(primary, Wish::Demote);
                 }
             }
+        }
+    }
+
+    fn order_if_up(&mut self, node: usize, wish: Wish) {
+        if self.nodes[node].engine.is_some() {
+            self.order(node, wish);
         }
     }
 

@@ -25,6 +25,13 @@ impl World {
             return;
         };
         engine.handle(now, event, &mut actions);
+        // Whatever changes a state is reported.
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Report(_)))
+        {
+            self.look_at_decision(node);
+        }
         let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
         let keep = if dies {
             self.random
@@ -97,15 +104,7 @@ impl World {
                 }
                 self.drop_link(node, link, loss);
             }
-            Action::SeekLink { seek, .. } => {
-                self.nodes[node].seeking = seek != Seek::Stop;
-                let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(match seek {
-                    Seek::Stop | Seek::AtOnce => 0,
-                    Seek::Soon => pause,
-                    Seek::Patiently => pause * 6,
-                });
-            }
+            Action::SeekLink { seek, .. } => self.seek(node, seek),
             Action::Complete { id, result } => self.completed(node, id, result),
             Action::Reply { call, result } => self.replied(node, call, result),
             Action::WakeAt(time) => {
@@ -130,6 +129,16 @@ impl World {
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}
         }
+    }
+
+    fn seek(&mut self, node: usize, seek: Seek) {
+        self.nodes[node].seeking = seek != Seek::Stop;
+        let pause = u64::from(self.options.connect_ms) * 1_000;
+        self.try_meet(match seek {
+            Seek::Stop | Seek::AtOnce => 0,
+            Seek::Soon => pause,
+            Seek::Patiently => pause * 6,
+        });
     }
 
     fn slowed_down(&self, node: usize, delay_us: u64) -> u64 {

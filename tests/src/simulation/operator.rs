@@ -21,6 +21,8 @@ pub(super) enum Wish {
     /// The process ends as soon as nothing is in flight.
     Exit,
     SkipSync,
+    NewGeneration,
+    ConnectDiscarding,
     Openers(u32),
 }
 
@@ -78,6 +80,21 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
+            },
+            Wish::ConnectDiscarding => {
+                if !self.nodes[node].is_primary() {
+                    self.nodes[node].gives_up = true;
+                }
+                Command::Connect {
+                    peer: None,
+                    discard_my_data: true,
+                    tentative: false,
+                }
+            }
+            Wish::NewGeneration => Command::NewGeneration {
+                volume: VOLUME,
+                clear_bitmap: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
             Wish::Promote => Command::Promote { force: false },
@@ -133,9 +150,13 @@ impl World {
         match (wish, result) {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
+                self.is_forked |= self.set_up && self.options.careless;
+                let last = self.last_primary.replace(node);
+                self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
                 self.after_us(1, Happening::Order { node, life, wish });
             }
+            (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
             (Wish::Stop, Ok(_)) => {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
@@ -179,6 +200,10 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
+        if !self.faults_allowed && self.is_forked {
+            self.mend_fork();
+            return;
+        }
         if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {
             let serves = self.nodes[primary].is_up_to_date(self.time(primary));
             if !serves && self.random.percent(30) {
@@ -190,8 +215,47 @@ impl World {
         for node in [first, 1 - first] {
             if self.may_promote(node) {
                 self.order(node, Wish::Promote);
+                // Two operators at once. Without fencing only the link keeps both nodes from being
+                // promoted, so only where nothing can happen to that.
+                if self.options.rivals && self.is_in_sync() {
+                    let other = 1 - node;
+                    let life = self.nodes[other].life;
+                    let wish = Wish::Promote;
+                    let delay = self.random.magnitude(1, 10_000);
+                    self.after_us(
+                        delay,
+                        Happening::Order {
+                            node: other,
+                            life,
+                            wish,
+                        },
+                    );
+                }
                 return;
             }
+        }
+    }
+
+    /// Ends a split brain, and whatever else careless commands have led to: the first node's data
+    /// counts.
+    fn mend_fork(&mut self) {
+        let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
+        if primaries[1] {
+            self.order(1, Wish::Demote);
+        } else if !primaries[0] {
+            self.order(0, Wish::ForcePromote);
+        } else if !self.is_in_sync() && self.random.percent(3) {
+            self.order(1, Wish::Disconnect);
+            let life = self.nodes[1].life;
+            let wish = Wish::ConnectDiscarding;
+            self.after_us(
+                50_000,
+                Happening::Order {
+                    node: 1,
+                    life,
+                    wish,
+                },
+            );
         }
     }
 
@@ -240,6 +304,9 @@ impl World {
 
     /// Something acknowledged that the node's disk does not hold.
     pub(super) fn missing(&self, node: usize) -> Result<(), String> {
+        if self.is_forked {
+            return Ok(()); // there is no one course of events that everything could be held against
+        }
         let disk = &self.nodes[node].disk;
         self.registers.is_current(|sector| disk.content(sector))
     }

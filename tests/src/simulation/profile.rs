@@ -18,17 +18,20 @@ pub enum Profile {
     Disk,
     /// Everything, but rarely, over a long time.
     Sparse,
+    /// Operators who look at nothing, while links are cut and machines crash.
+    Operator,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Calm,
         Self::Network,
         Self::Power,
         Self::Disk,
         Self::Swarm,
         Self::Sparse,
+        Self::Operator,
     ];
 
     /// The profile of this name.
@@ -47,6 +50,7 @@ impl Profile {
             Self::Power => "power",
             Self::Disk => "disk",
             Self::Sparse => "sparse",
+            Self::Operator => "operator",
         }
     }
 
@@ -57,6 +61,9 @@ impl Profile {
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
             | (Self::Disk, Class::Disk | Class::Role) => 100,
+            (Self::Operator, Class::Careless | Class::Role | Class::Command) => 100,
+            (Self::Operator, Class::Power | Class::Network) => 60,
+            (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power) | (Self::Network, Class::Clock) => 30,
             (Self::Swarm | Self::Sparse, Class::Disk) => 30,
             (Self::Swarm | Self::Sparse, _) => 50,
@@ -94,6 +101,10 @@ pub(super) struct Options {
     pub(super) ghosts: bool,
     /// How fast each node's clock runs, in thousandths.
     pub(super) clock_permille: [u64; 2],
+    /// Operators who look at nothing.
+    pub(super) careless: bool,
+    /// Two operators promote both nodes at about the same time.
+    pub(super) rivals: bool,
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
@@ -134,6 +145,8 @@ impl Options {
             bytes: has(Class::Network) && random.percent(25),
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
+            careless: has(Class::Careless),
+            rivals: classes.iter().all(|class| *class == Class::Role),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
         };

@@ -94,11 +94,16 @@ impl World {
 
     /// Now and then: roles, and whether what claims to be identical is.
     pub(super) fn check_at_leisure(&mut self) {
-        if self.nodes.iter().all(super::node::Node::is_primary) {
+        let both = self.nodes.iter().all(super::node::Node::is_primary);
+        if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
         let in_sync = self.is_in_sync();
         for node in 0..2 {
+            if in_sync {
+                self.nodes[node].wrote_alone = false;
+                self.nodes[node].gives_up = false;
+            }
             let now = self.time(node);
             let node = &mut self.nodes[node];
             node.suspect &= !(in_sync || (node.is_primary() && node.is_up_to_date(now)));
@@ -305,23 +310,25 @@ impl World {
 /// # Errors
 /// When something was wrong; the same seed then fails again in the same way.
 pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
-    run_once(seed, profile, false).0
+    run_without(seed, profile, &Without::default(), false).0
 }
 
 /// Runs one seed and keeps what happened last.
 pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
-    run_once(seed, profile, true)
+    run_without(seed, profile, &Without::default(), true)
 }
 
-fn run_once(
+/// Runs what is left of a seed, and, if `traced`, keeps what happened last.
+pub fn run_without(
     seed: u64,
     profile: Profile,
+    without: &Without,
     traced: bool,
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
-    let mut world = World::new(seed, options, Without::default(), random, traced);
+    let mut world = World::new(seed, options, without.clone(), random, traced);
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));
@@ -345,9 +352,14 @@ impl World {
         self.faults_allowed = true;
         let pause = self.random.below(self.options.fault_every_ms * 2_000);
         self.after_us(pause, Happening::Fault);
-        self.run_until(self.now + self.options.duration_ms * 1_000_000)?;
-        let limit = self.now + SECOND * 600;
-        self.run_while(limit, |world| world.report.events < LEAST_EVENTS)?;
+        self.began = self.now;
+        if let Some(after_ms) = self.without.after_ms {
+            self.run_until(self.now + after_ms * 1_000_000)?;
+        } else {
+            self.run_until(self.now + self.options.duration_ms * 1_000_000)?;
+            let limit = self.now + SECOND * 600;
+            self.run_while(limit, |world| world.report.events < LEAST_EVENTS)?;
+        }
         self.heal()?;
         self.report.virtual_ms = self.now / 1_000_000;
         Ok(())
