@@ -14,6 +14,7 @@ mod profile;
 mod random;
 mod report;
 mod verdict;
+mod visited;
 mod wire;
 mod world;
 
@@ -21,3 +22,4 @@ pub use many::{Batch, Outcome};
 pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use verdict::{run, run_traced};
+pub use visited::{Between, Disk, Situation, Visited};
