@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) seen_incarnation: u64,
     /// This node has consented to the peer's promotion and waits to hear of it.
     pub(crate) consented_until: Option<Time>,
+    /// The peer asks to be promoted, and must wait until the end of a resync has been heard of.
+    pub(crate) asked_for_consent: Option<u64>,
     /// The role and disk states the peer was last told.
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Commands to answer when the link is gone.
@@ -70,6 +72,7 @@ impl Connection {
             discard_my_data: false,
             seen_incarnation: 0,
             consented_until: None,
+            asked_for_consent: None,
             told: None,
             disconnecting: Vec::new(),
         }

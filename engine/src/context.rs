@@ -11,6 +11,7 @@ use rbd_protocol::peer::{Channel, Packet};
 use crate::contract::{
     Action, CallId, Change, DiskRequest, Level, LinkId, OperationId, RequestError, RequestId, Time,
 };
+use crate::handler::{Handler, Wanted};
 use crate::random::Random;
 
 /// What an operation in flight is for. Its completion is handled accordingly, whatever has become
@@ -69,6 +70,8 @@ pub(crate) struct Context<B> {
     pub(crate) out: Vec<Action<B>>,
     pub(crate) client_requests: u32,
     pub(crate) client_bytes: u64,
+    /// Handlers there is a reason to run, in the order in which the reasons came up.
+    pub(crate) handlers: Vec<Wanted>,
     operations: BTreeMap<u64, Operation>,
     next_operation: u64,
     next_name: u64,
@@ -83,6 +86,7 @@ impl<B> Context<B> {
             out: Vec::new(),
             client_requests: 0,
             client_bytes: 0,
+            handlers: Vec::new(),
             operations: BTreeMap::new(),
             next_operation: 0,
             next_name: 0,
@@ -97,9 +101,29 @@ impl<B> Context<B> {
     }
 
     fn operation(&mut self, operation: Operation) -> OperationId {
+        let id = self.operation_id();
+        self.operations.insert(id.0, operation);
+        id
+    }
+
+    /// A name for an operation that is kept elsewhere.
+    pub(crate) fn operation_id(&mut self) -> OperationId {
         self.next_operation += 1;
-        self.operations.insert(self.next_operation, operation);
         OperationId(self.next_operation)
+    }
+
+    /// There is a reason to run this handler, if it is configured.
+    pub(crate) fn call_handler(
+        &mut self,
+        handler: Handler,
+        peer: Option<NodeId>,
+        volume: Option<VolumeNumber>,
+    ) {
+        self.handlers.push(Wanted {
+            handler,
+            peer,
+            volume,
+        });
     }
 
     /// Takes a finished operation out; `None` if it finished before, which breaks the contract.

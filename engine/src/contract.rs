@@ -21,6 +21,8 @@ use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
 
+use crate::handler::{Handler, HandlerFacts, HandlerResult};
+
 /// Monotonic time in nanoseconds, from an origin of the caller's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
@@ -46,7 +48,7 @@ impl Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a disk or metadata operation until it is done. Chosen by the engine, never reused.
+/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
@@ -221,6 +223,13 @@ pub enum Event<B> {
         /// The wish.
         command: Command,
     },
+    /// [`Action::RunHandler`] has finished.
+    HandlerDone {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: HandlerResult,
+    },
     /// How many clients have this volume open, after any change.
     Openers {
         /// The volume.
@@ -363,6 +372,20 @@ pub enum Action<B> {
     CloseClients {
         /// The volume.
         volume: VolumeNumber,
+    },
+    /// Run this handler, which is configured. Answered by [`Event::HandlerDone`], within a deadline
+    /// of the hands' and however the handler behaves.
+    RunHandler {
+        /// Names it.
+        id: OperationId,
+        /// Which one.
+        handler: Handler,
+        /// The peer it is about.
+        peer: Option<NodeId>,
+        /// The volume it is about; `None` for the resource as a whole.
+        volume: Option<VolumeNumber>,
+        /// What it is told beside the configuration.
+        facts: HandlerFacts,
     },
     /// Something changed that people or programs may want to know.
     Report(Change),

@@ -14,6 +14,7 @@
 //! | `local_disk` | the metadata as it should be, and how much of it is durable |
 //! | `intent`, `bitmap` | the write-intent log; the dirty blocks towards one peer |
 //! | `decide` | who synchronises from whom |
+//! | [`handler`] | the administrator's programs that are told or asked something |
 //! | `context`, `random` | what every part needs: actions, names, limits; identifiers from a seed |
 //!
 //! A part changes state and adds actions to the list; nothing else leaves it.
@@ -26,6 +27,7 @@ mod connection;
 mod context;
 pub mod contract;
 mod decide;
+pub mod handler;
 mod intent;
 mod local_disk;
 mod peer_device;
@@ -37,4 +39,5 @@ pub use contract::{
     Action, AttachedDisk, CallId, Change, Command, DiskError, DiskRequest, Event, Level, LinkId,
     LinkLoss, OperationId, RequestError, RequestId, RequestKind, Room, Time, VolumeFacts,
 };
+pub use handler::{Handler, HandlerFacts, HandlerResult};
 pub use resource::{Resource, Seed};

@@ -3,7 +3,9 @@
 
 use std::os::fd::OwnedFd;
 
-use rbd_engine::{AttachedDisk, Change, Command, VolumeFacts};
+use rbd_engine::{
+    AttachedDisk, Change, Command, Handler, HandlerFacts, HandlerResult, OperationId, VolumeFacts,
+};
 use rbd_protocol::control::{Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::nbd::Session;
@@ -63,6 +65,13 @@ pub enum ToResource {
         /// The control connection.
         control: OwnedFd,
     },
+    /// A handler has ended.
+    HandlerDone {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: HandlerResult,
+    },
     /// Finish what is in flight within a deadline and end the thread.
     Shutdown,
 }
@@ -95,6 +104,19 @@ pub struct ExportAnswer {
     pub facts: Option<VolumeFacts>,
 }
 
+/// A handler to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerRun {
+    /// Which one.
+    pub handler: Handler,
+    /// The peer it is about.
+    pub peer: Option<NodeId>,
+    /// The volume it is about; `None` for the resource as a whole.
+    pub volume: Option<VolumeNumber>,
+    /// What it is told beside the configuration.
+    pub facts: HandlerFacts,
+}
+
 /// From a resource's thread, with the resource's name beside it.
 #[derive(Debug)]
 pub enum FromResource {
@@ -106,6 +128,13 @@ pub enum FromResource {
         seek: bool,
         /// At once instead of after the configured pause.
         at_once: bool,
+    },
+    /// A handler is to be run. Answered by [`ToResource::HandlerDone`].
+    RunHandler {
+        /// Names the run.
+        id: OperationId,
+        /// What to run.
+        run: HandlerRun,
     },
     /// Something changed that belongs in the log.
     Report(Change),

@@ -166,6 +166,7 @@ impl Pair {
             | Action::WakeAt(_)
             | Action::ReleaseDisk { .. }
             | Action::CloseClients { .. }
+            | Action::RunHandler { .. }
             | Action::Report(_) => return,
         };
         self.waiting.push_back(event);

@@ -9,6 +9,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 use super::Resource;
 use crate::connection::{Connection, Link, Phase, describe};
 use crate::contract::{Action, Level, LinkId, LinkLoss, Time};
+use crate::handler::Handler;
 use crate::volume::{is_due, is_full_due};
 
 /// How long a handshake may take.
@@ -106,6 +107,7 @@ impl<B: Clone> Resource<B> {
         if matches!(link.phase, Phase::Closing) {
             return;
         }
+        let was_connected = matches!(link.phase, Phase::Connected);
         let (state, why) = describe(loss);
         let level = if loss == LinkLoss::Closed || loss == LinkLoss::Timeout {
             Level::Warn
@@ -117,6 +119,7 @@ impl<B: Clone> Resource<B> {
         connection.enter(state, why, now);
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
+        connection.asked_for_consent = None;
         connection.told = None;
         for volume in self.volumes.values_mut() {
             if let Some(peer) = volume.peers.get_mut(&node) {
@@ -127,6 +130,10 @@ impl<B: Clone> Resource<B> {
                 };
                 volume.lose_peer(node, remembered, &mut self.cx);
             }
+        }
+        if was_connected {
+            self.cx
+                .call_handler(Handler::Disconnected, Some(node), None);
         }
         self.promotion_lost_peer(node);
         self.clearing_lost_peer(node);

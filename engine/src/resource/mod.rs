@@ -3,6 +3,7 @@
 //! | Part | Decides |
 //! |---|---|
 //! | [`link`] | what a link's coming, going and silence mean |
+//! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
@@ -11,6 +12,7 @@
 
 mod command;
 mod demotion;
+mod handlers;
 mod handshake;
 mod link;
 mod packets;
@@ -30,6 +32,7 @@ use crate::contract::{
     Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
     VolumeFacts,
 };
+use crate::handler::Wanted;
 use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
@@ -70,6 +73,8 @@ pub struct Resource<B> {
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
     clearing: Option<(CallId, VolumeNumber)>,
+    /// Handlers that have not ended.
+    handlers: BTreeMap<OperationId, Wanted>,
     last_tick: Time,
     last_full_checkpoint: Time,
 }
@@ -109,6 +114,7 @@ impl<B: Clone> Resource<B> {
             demotion: None,
             stop: Stop::No,
             clearing: None,
+            handlers: BTreeMap::new(),
             last_tick: Time(0),
             last_full_checkpoint: Time(0),
         }
@@ -159,6 +165,7 @@ impl<B: Clone> Resource<B> {
             } => self.packet(peer, link, packet, data),
             Event::Timer => self.timer(),
             Event::Command { call, command } => self.command(call, command),
+            Event::HandlerDone { id, result } => self.handler_done(id, result),
             Event::Openers { volume, count } => {
                 if let Some(volume) = self.volumes.get_mut(&volume) {
                     volume.openers = count;
@@ -177,6 +184,7 @@ impl<B: Clone> Resource<B> {
         self.volumes
             .values()
             .any(|volume| volume.unsettled || volume.renegotiate)
+            || !self.cx.handlers.is_empty()
             || self.promotion.is_some()
             || self.demotion.is_some()
             || self.stop != Stop::No
@@ -191,6 +199,7 @@ impl<B: Clone> Resource<B> {
             }
             self.renegotiate_where_needed();
             self.advance_handshakes();
+            self.answer_requests();
             self.advance_promotion();
             self.advance_demotion();
             self.advance_stop();
@@ -198,6 +207,7 @@ impl<B: Clone> Resource<B> {
                 break;
             }
         }
+        self.start_handlers();
         self.schedule();
     }
 
@@ -423,6 +433,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
         | Event::LinkDown { .. }
         | Event::Timer
         | Event::Command { .. }
+        | Event::HandlerDone { .. }
         | Event::Openers { .. } => false,
     }
 }

@@ -39,7 +39,7 @@ impl<B: Clone> Resource<B> {
             _ if !connected => Err("a packet before the greeting"),
             Packet::State { role, disks } => self.state(node, role, &disks),
             Packet::PromoteRequest { id: request } => {
-                self.promote_request(node, id, request);
+                self.promote_request(node, request);
                 Ok(())
             }
             Packet::PromoteReply {

@@ -5,16 +5,18 @@
 //! that it is Primary, so that a crash will be known as a crashed Primary's.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use rbd_protocol::control::{Refusal, RefusalCode};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::Resource;
 use crate::connection::Connection;
 use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
+use crate::peer_device::PeerDevice;
 
 /// How long a promotion may wait for handshakes and consent.
 const PROMOTION_MS: u64 = 8_000;
@@ -162,6 +164,7 @@ impl<B: Clone> Resource<B> {
 
     /// Asks every connected peer for its consent; true when all have given it.
     fn has_all_consents(&mut self) -> bool {
+        self.tell_state(); // the peer's answer depends on the state of the disks
         let Some(step) = &mut self.promotion else {
             return false;
         };
@@ -182,7 +185,30 @@ impl<B: Clone> Resource<B> {
     }
 
     /// A peer asks whether it may become Primary.
-    pub(super) fn promote_request(&mut self, node: NodeId, link: LinkId, id: u64) {
+    pub(super) fn promote_request(&mut self, node: NodeId, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&node) {
+            connection.asked_for_consent = Some(id);
+        }
+    }
+
+    /// Answers the peers that have asked. One that has just finished a resync from here says so on
+    /// the control connection: until that has been heard, its first write would come too early.
+    pub(super) fn answer_requests(&mut self) {
+        let asking: Vec<(NodeId, LinkId, u64)> = self
+            .connections
+            .values()
+            .filter(|peer| {
+                let mut devices = self.volumes.values().map(|volume| &volume.peers);
+                !devices.any(|peers| peers.get(&peer.node()).is_some_and(ends_resync))
+            })
+            .filter_map(|peer| Some((peer.node(), peer.connected_link()?, peer.asked_for_consent?)))
+            .collect();
+        for (node, link, id) in asking {
+            self.answer_request(node, link, id);
+        }
+    }
+
+    fn answer_request(&mut self, node: NodeId, link: LinkId, id: u64) {
         let mine = self.config.node_id;
         // If both ask at once, the lower node number goes first.
         let rival = self
@@ -190,14 +216,14 @@ impl<B: Clone> Resource<B> {
             .as_ref()
             .is_some_and(|step| step.recording || mine < node);
         let granted = self.role != Role::Primary && !rival;
-        if granted {
-            let until = self.cx.now.plus_ms(CONSENT_MS);
-            if let Some(connection) = self.connections.get_mut(&node) {
-                connection.consented_until = Some(until);
+        if let Some(connection) = self.connections.get_mut(&node) {
+            connection.asked_for_consent = None;
+            if granted {
+                connection.consented_until = Some(self.cx.now.plus_ms(CONSENT_MS));
             }
         }
-        self.cx
-            .send(node, link, Packet::PromoteReply { id, granted }, None);
+        let packet = Packet::PromoteReply { id, granted };
+        self.cx.send(node, link, packet, None);
     }
 
     /// A peer's consent or refusal.
@@ -287,6 +313,11 @@ impl<B: Clone> Resource<B> {
         self.cx
             .report(Level::Info, None, None, alloc::format!("role {role}"));
     }
+}
+
+/// Whether the peer has everything of a resync from here, and its word of that is on the way.
+fn ends_resync(peer: &PeerDevice) -> bool {
+    peer.replication == ReplicationState::SyncSource && peer.peer_disk == DiskState::UpToDate
 }
 
 /// The answer while another change of role is under way.

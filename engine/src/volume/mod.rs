@@ -41,6 +41,7 @@ pub(crate) use write::Write;
 
 use crate::context::Context;
 use crate::contract::{Action, DiskError, Level, RequestError, Time};
+use crate::handler::Handler;
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
 
@@ -152,6 +153,7 @@ impl<B: Clone> Volume<B> {
             Some(self.number),
             alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
         );
+        cx.call_handler(Handler::LocalIoError, None, Some(self.number));
         self.disk = DiskState::Diskless;
         self.disk_note = alloc::format!("detached after an error: {why}");
         self.checkpoint = Checkpoint::Idle;

@@ -22,6 +22,7 @@ use super::{Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId};
+use crate::handler::Handler;
 use crate::peer_device::{Origin, Source, SourceRead, Target};
 
 impl<B: Clone> Volume<B> {
@@ -39,6 +40,7 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        cx.call_handler(Handler::BeforeResyncSource, Some(node), Some(self.number));
         peer.replication = ReplicationState::WFBitMapS;
         peer.peer_disk = DiskState::Inconsistent;
         peer.source = Source::default();
@@ -52,13 +54,12 @@ impl<B: Clone> Volume<B> {
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
         }
-        // The bitmap has recorded every change since what the target has now. Counting from there
-        // keeps it recognisable however many generations begin before it is brought up to date.
-        if let Some(local) = self.local.as_mut().filter(|_| !full) {
-            local.set_bitmap_generation(node, peer_current);
-        }
-        // The target adopts this generation at the end, and its word of that may be lost.
         if let Some(local) = &mut self.local {
+            // The bitmap has recorded every change since what the target has now, if only because
+            // all of it is set. Counting from there keeps the target recognisable however many
+            // generations begin before it is brought up to date (D8).
+            local.set_bitmap_generation(node, peer_current);
+            // The target adopts this generation at the end, and its word of that may be lost.
             local.note_may_have_current(node, true);
             local.start_metadata(self.number, cx);
         }

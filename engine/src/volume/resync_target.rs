@@ -13,6 +13,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 use super::{BarrierPurpose, Volume};
 use crate::context::Context;
 use crate::contract::Level;
+use crate::handler::Handler;
 use crate::peer_device::Finish;
 
 /// How much a target asks for at once.
@@ -181,6 +182,7 @@ impl<B: Clone> Volume<B> {
         }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
+        cx.call_handler(Handler::AfterResyncTarget, Some(node), Some(volume));
         cx.report(
             Level::Info,
             Some(node),

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::daemon::Daemon;
 use super::disk::{self, OpenVolume};
+use super::handlers::Handlers;
 use super::links::{self, Links, TakeLink};
 use super::service::Service;
 use super::{adjust, conflicts, nbd, system};
@@ -101,7 +102,8 @@ async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<N
     )
     .map_err(|error| environment(error.to_string()))?;
     let links = Links::new(&config, listener, take_link(handle.clone()));
-    let service = Rc::new(Service::new(config, handle, links));
+    let handlers = Handlers::new(Rc::clone(&daemon.surroundings));
+    let service = Rc::new(Service::new(config, handle, links, handlers));
     daemon.add(Rc::clone(&service));
     match start(&service, disks).await {
         Ok(notes) => {

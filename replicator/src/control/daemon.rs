@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use rbd_engine::{Change, Level};
@@ -12,6 +11,7 @@ use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Mutex, Notify};
 
+use super::handlers::Surroundings;
 use super::nbd::NbdFront;
 use super::remembered::Remembered;
 use super::service::Service;
@@ -25,8 +25,8 @@ pub(super) type Notice = (String, FromResource);
 pub(super) struct Daemon {
     /// Name of the node.
     pub(super) node: String,
-    /// The configuration file handlers are told of.
-    pub(super) config_path: PathBuf,
+    /// What handlers are told of this daemon.
+    pub(super) surroundings: Rc<Surroundings>,
     /// Where threads send their notices.
     pub(super) notices: UnboundedSender<Notice>,
     /// What is to come up again after a restart.
@@ -47,14 +47,13 @@ pub(super) struct Daemon {
 impl Daemon {
     /// A daemon without resources.
     pub(super) fn new(
-        node: String,
-        config_path: PathBuf,
+        surroundings: Surroundings,
         notices: UnboundedSender<Notice>,
         remembered: Remembered,
     ) -> Self {
         Self {
-            node,
-            config_path,
+            node: surroundings.node.clone(),
+            surroundings: Rc::new(surroundings),
             notices,
             remembered,
             nbd: NbdFront::default(),
@@ -101,6 +100,7 @@ impl Daemon {
         self.claims.borrow_mut().remove(name);
         if let Some(service) = service {
             service.links.close();
+            service.handlers.close();
             service.mark_ended();
         }
         self.nbd.keep_only(&self.tcp_exports());
@@ -196,6 +196,7 @@ impl Daemon {
                     seek,
                     at_once,
                 } => service.links.seek(peer, seek, at_once),
+                FromResource::RunHandler { id, run } => service.run_handler(id, run),
                 FromResource::Report(change) => log_change(&service, &change),
                 FromResource::Stopped => {
                     tracing::info!(resource = name, "stopped");

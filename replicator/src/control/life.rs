@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::daemon::Daemon;
+use super::handlers::Surroundings;
 use super::remembered::Remembered;
 use super::run_directory::{
     CONTROL_SOCKET, NBD_SOCKET, RunDirectory, StartError, create_directory,
@@ -56,7 +57,14 @@ fn start_and_serve(settings: Settings) -> Result<(), StartError> {
             source,
         })?;
     let (notices, heard) = mpsc::unbounded_channel();
-    let daemon = Rc::new(Daemon::new(node, settings.config, notices, remembered));
+    let surroundings = Surroundings {
+        config: settings.config,
+        node,
+        run_dir: settings.run_dir,
+        state_dir: settings.state_dir,
+        deadline: Duration::from_secs(u64::from(settings.handler_timeout)),
+    };
+    let daemon = Rc::new(Daemon::new(surroundings, notices, remembered));
     let tasks = LocalSet::new();
     let served = tasks.block_on(&runtime, async {
         let signals = Signals::listen()?;
@@ -89,7 +97,7 @@ async fn serve(
     tracing::info!(
         node = daemon.node,
         pid = std::process::id(),
-        config = %daemon.config_path.display(),
+        config = %daemon.surroundings.config.display(),
         "rbdd {} serves this node",
         env!("CARGO_PKG_VERSION")
     );

@@ -11,6 +11,7 @@
 //! | `socket`, `requests` | conversations with `rbdadm` |
 //! | `daemon`, `service` | the resources that are up |
 //! | `bring_up`, `adjust`, `conflicts`, `disk`, `remembered` | up, adjust, down |
+//! | `handlers` | running the administrator's programs |
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
@@ -20,6 +21,7 @@ mod bring_up;
 mod conflicts;
 mod daemon;
 mod disk;
+mod handlers;
 mod life;
 mod links;
 mod log;

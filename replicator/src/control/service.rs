@@ -3,14 +3,15 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use rbd_engine::{AttachedDisk, Command};
+use rbd_engine::{AttachedDisk, Command, OperationId};
 use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::state::ConnectionState;
 use tokio::sync::{oneshot, watch};
 
+use super::handlers::Handlers;
 use super::links::Links;
-use crate::messages::{DiskFiles, ExportAnswer, ToResource};
+use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, ToResource};
 use crate::shell::ResourceHandle;
 
 /// A resource of this node.
@@ -22,6 +23,8 @@ pub(super) struct Service {
     pub(super) config: RefCell<ResourceConfig>,
     /// The opening of links to its peers.
     pub(super) links: Links,
+    /// The handlers that run.
+    pub(super) handlers: Handlers,
     handle: ResourceHandle,
     ended: watch::Sender<bool>,
 }
@@ -31,11 +34,17 @@ pub(super) type Answer = Result<Option<String>, Refusal>;
 
 impl Service {
     /// A resource whose thread has just been started.
-    pub(super) fn new(config: ResourceConfig, handle: ResourceHandle, links: Links) -> Self {
+    pub(super) fn new(
+        config: ResourceConfig,
+        handle: ResourceHandle,
+        links: Links,
+        handlers: Handlers,
+    ) -> Self {
         Self {
             name: config.name.clone(),
             config: RefCell::new(config),
             links,
+            handlers,
             handle,
             ended: watch::Sender::new(false),
         }
@@ -99,6 +108,17 @@ impl Service {
     /// Hands something over; tells whether there still is someone to take it.
     pub(super) fn hand_over(&self, message: ToResource) -> bool {
         self.handle.send(message).is_ok()
+    }
+
+    /// Runs a handler for the engine.
+    pub(super) fn run_handler(&self, id: OperationId, run: HandlerRun) {
+        let handle = self.handle.clone();
+        let config = self.config.borrow();
+        self.handlers.run(&config, run, move |result| {
+            if handle.send(ToResource::HandlerDone { id, result }).is_err() {
+                tracing::debug!("a handler outlived its resource");
+            }
+        });
     }
 
     /// Asks the thread to finish and end.

@@ -21,7 +21,7 @@ use clap::Parser;
                   Exit codes: 0 stopped as asked, 1 wrong command line, 20 could not start."
 )]
 pub struct Settings {
-    /// Configuration file; only for handlers, which this version does not run yet
+    /// Configuration file, for handlers: the daemon itself does not read it
     #[arg(
         short,
         long,
@@ -52,4 +52,14 @@ pub struct Settings {
         value_name = "DIR"
     )]
     pub state_dir: PathBuf,
+
+    /// How long a handler may take before it is killed
+    #[arg(
+        long,
+        env = "RBD_HANDLER_TIMEOUT",
+        default_value_t = 120,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    pub handler_timeout: u32,
 }

@@ -13,6 +13,11 @@ impl Task {
     pub(super) fn spawn(future: impl Future<Output = ()> + 'static) -> Self {
         Self(tokio::task::spawn_local(future))
     }
+
+    /// Whether it has come to its end.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }
 
 impl Drop for Task {

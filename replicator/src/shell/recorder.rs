@@ -2,7 +2,7 @@
 //!
 //! Only kinds and numbers are kept: never payload, nothing that has to be allocated.
 
-use rbd_engine::{Command, Event, RequestKind, Time};
+use rbd_engine::{Command, Event, HandlerResult, RequestKind, Time};
 use rbd_protocol::peer::Kind;
 use tracing::error;
 
@@ -56,6 +56,10 @@ enum What {
     Command {
         call: u64,
         name: &'static str,
+    },
+    HandlerDone {
+        id: u64,
+        result: HandlerResult,
     },
     Openers {
         volume: u16,
@@ -124,6 +128,10 @@ impl What {
             Event::Command { call, command } => Self::Command {
                 call: call.0,
                 name: name(command),
+            },
+            Event::HandlerDone { id, result } => Self::HandlerDone {
+                id: id.0,
+                result: *result,
             },
             Event::Openers { volume, count } => Self::Openers {
                 volume: volume.0,

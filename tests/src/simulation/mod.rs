@@ -6,6 +6,7 @@
 
 mod client;
 mod disk;
+mod fencing;
 mod many;
 mod network;
 mod node;

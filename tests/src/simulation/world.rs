@@ -14,6 +14,7 @@ use rbd_protocol::control::Refusal;
 
 use super::client::Operation;
 use super::disk::Payload;
+use super::fencing::HandlerEnd;
 use super::network::Link;
 use super::node::{Node, VOLUME, node_id};
 use super::operator::Wish;
@@ -69,6 +70,8 @@ pub(super) enum Happening {
     Start { node: usize },
     /// The network works again.
     Repair,
+    /// A handler ends.
+    HandlerDone(HandlerEnd),
     /// A command is given.
     Order { node: usize, life: u64, wish: Wish },
 }
@@ -288,6 +291,7 @@ impl World {
                 self.network_works = true;
                 self.try_meet(0);
             }
+            Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {
                     self.order(node, wish);
@@ -404,6 +408,7 @@ impl World {
                     },
                 );
             }
+            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}
         }
     }

@@ -225,6 +225,14 @@ impl OptionSpec {
         }
     }
 
+    /// It has an effect after all.
+    const fn runs(self) -> Self {
+        Self {
+            verdict: Verdict::Implemented,
+            ..self
+        }
+    }
+
     const fn eight(self) -> Self {
         Self {
             generation: Generation::Eight,

@@ -301,18 +301,18 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     handler("pri-lost"),
     handler("fence-peer"),
     handler("unfence-peer").nine(),
-    handler("local-io-error"),
+    handler("local-io-error").runs(),
     handler("initial-split-brain"),
     handler("split-brain"),
     handler("before-resync-target"),
-    handler("after-resync-target"),
-    handler("before-resync-source"),
+    handler("after-resync-target").runs(),
+    handler("before-resync-source").runs(),
     handler("out-of-sync"),
     handler("quorum-lost").nine(),
-    handler("disconnected").nine(),
+    handler("disconnected").runs().nine(),
 ];
 
 const fn handler(name: &'static str) -> OptionSpec {
-    let verdict = warned("handlers are not run yet");
+    let verdict = warned("this handler is not run yet");
     OptionSpec::new(name, HANDLERS, Kind::Text { longest: 4096 }, "", verdict)
 }

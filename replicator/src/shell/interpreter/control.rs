@@ -108,6 +108,9 @@ impl Interpreter {
                     self.links.arrive(peer, data, control);
                 }
             }
+            ToResource::HandlerDone { id, result } => {
+                self.handle(Event::HandlerDone { id, result });
+            }
             ToResource::Shutdown => self.shut_down(),
         }
     }

@@ -30,7 +30,7 @@ use super::pace::Pace;
 use super::recorder::Recorder;
 use super::ring::{Completion, Ring, Wait};
 use super::{Socket, Token};
-use crate::messages::FromResource;
+use crate::messages::{FromResource, HandlerRun};
 
 /// A resource with everything that belongs to it.
 #[derive(Debug)]
@@ -347,6 +347,21 @@ impl Interpreter {
                 self.clients
                     .dismiss(Some(volume), self.now.plus_ms(DISMISS_MS));
             }
+            Action::RunHandler {
+                id,
+                handler,
+                peer,
+                volume,
+                facts,
+            } => self.notices.tell(FromResource::RunHandler {
+                id,
+                run: HandlerRun {
+                    handler,
+                    peer,
+                    volume,
+                    facts,
+                },
+            }),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }
     }
