@@ -1,6 +1,7 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
-//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] --seed N | --seeds A..B`
+//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] [--marks]
+//! --seed N | --seeds A..B`
 
 use std::process::ExitCode;
 
@@ -13,8 +14,8 @@ fn main() -> ExitCode {
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
-                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] \
-                 --seed N | --seeds A..B"
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] \
+                 [--marks] --seed N | --seeds A..B"
             );
             ExitCode::from(1)
         }
@@ -26,6 +27,8 @@ struct Options {
     seeds: std::ops::Range<u64>,
     trace: bool,
     go_on: bool,
+    matrix: bool,
+    marks: bool,
     jobs: usize,
 }
 
@@ -36,6 +39,8 @@ impl Options {
             seeds: 0..0,
             trace: false,
             go_on: false,
+            matrix: false,
+            marks: false,
             jobs: 0,
         };
         let mut arguments = std::env::args().skip(1);
@@ -44,6 +49,8 @@ impl Options {
             match argument.as_str() {
                 "--trace" => options.trace = true,
                 "--go-on" => options.go_on = true,
+                "--matrix" => options.matrix = true,
+                "--marks" => options.marks = true,
                 "--jobs" => {
                     let text = value()?;
                     options.jobs = text
@@ -83,6 +90,7 @@ impl Options {
         let mut batch = Batch::new(self.profile, self.seeds);
         batch.go_on = self.go_on;
         batch.jobs = self.jobs;
+        batch.visits = self.matrix;
         let outcome = batch.run();
         for failure in &outcome.failures {
             println!("seed {}: {}", failure.report.seed, failure.text);
@@ -92,6 +100,12 @@ impl Options {
             for line in trace.iter().rev().take(50).rev() {
                 println!("{line}");
             }
+        }
+        if let Some(visited) = &outcome.total.visited {
+            println!("{visited}");
+        }
+        if self.marks {
+            println!("{}", outcome.total.marks);
         }
         println!("{outcome}");
         if outcome.failures.is_empty() {

@@ -67,8 +67,10 @@ impl World {
             let (first, count) = self.pick_range();
             let busy = (first..first + count).any(|at| self.registers.is_being_written(at));
             if busy && !self.random.percent(self.options.overlap_percent) {
+                self.watch_client(node, false, busy);
                 self.read(node, client, first, count);
             } else {
+                self.watch_client(node, true, busy);
                 self.write(node, client, (first, count), zero, fua);
             }
         }

@@ -216,7 +216,11 @@ impl World {
                 if *loss == LinkLoss::Timeout {
                     self.hit(Mark::LinkFoundSilent);
                 }
-                if self.operations.values().any(|operation| operation.node == node) {
+                if self
+                    .operations
+                    .values()
+                    .any(|operation| operation.node == node)
+                {
                     self.hit(Mark::LinkLostWithRequests);
                 }
                 match self.between(node) {
@@ -265,6 +269,9 @@ impl World {
             }
             return;
         };
+        if self.watches[node].stopped {
+            return; // it had come to rest
+        }
         let here = situation(&status);
         let watch = std::mem::take(&mut self.watches[node]);
         let writes = |kind| watch.metadata.iter().any(|(_, other)| *other == kind);
@@ -274,14 +281,23 @@ impl World {
         for (is_so, mark) in [
             (!power && here.between == Between::Source, Mark::SourceDied),
             (!power && here.between == Between::Target, Mark::TargetDied),
-            (power && here.between == Between::Source, Mark::SourceLostPower),
-            (power && here.between == Between::Target, Mark::TargetLostPower),
+            (
+                power && here.between == Between::Source,
+                Mark::SourceLostPower,
+            ),
+            (
+                power && here.between == Between::Target,
+                Mark::TargetLostPower,
+            ),
             (
                 matches!(here.between, Between::BitmapSource | Between::BitmapTarget),
                 Mark::DiedInBitmapExchange,
             ),
             (here.between == Between::Connecting, Mark::DiedInHandshake),
-            (power && watch.recovering && !in_sync, Mark::PowerLostInRecovery),
+            (
+                power && watch.recovering && !in_sync,
+                Mark::PowerLostInRecovery,
+            ),
             (
                 !watch.attached && here.disk != Disk::None,
                 Mark::DiedWhileAttaching,
@@ -305,7 +321,6 @@ impl World {
             }
         }
         self.watches[node].recovering = power || (watch.recovering && !in_sync);
-        self.watches[node].stopped = watch.stopped;
     }
 
     /// A disk is about to be attached.
@@ -332,7 +347,10 @@ impl World {
 
     /// A node is about to be stopped or to change its role; `role` is the one it is to have.
     pub(super) fn watch_order(&mut self, node: usize, role: Option<Role>) {
-        let requests = self.operations.values().any(|operation| operation.node == node);
+        let requests = self
+            .operations
+            .values()
+            .any(|operation| operation.node == node);
         let between = self.between(node);
         match role {
             Some(Role::Primary) => {
@@ -358,6 +376,7 @@ impl World {
     }
 
     /// A client is about to read or to write where something is being written already, or not.
+    /// Only some are looked at closely, for what that costs.
     pub(super) fn watch_client(&mut self, node: usize, writes: bool, busy: bool) {
         if busy {
             self.hit(if writes {
@@ -366,7 +385,7 @@ impl World {
                 Mark::ReadOfWriteUnderWay
             });
         }
-        if !writes {
+        if !writes || !self.next_name.is_multiple_of(8) {
             return;
         }
         match self.between(node) {

@@ -8,6 +8,7 @@ mod client;
 mod disk;
 mod fencing;
 mod many;
+mod marks;
 mod network;
 mod node;
 mod operator;
@@ -20,6 +21,7 @@ mod wire;
 mod world;
 
 pub use many::{Batch, Outcome};
+pub use marks::{Mark, Marks};
 pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use verdict::{run, run_traced};

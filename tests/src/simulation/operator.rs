@@ -54,6 +54,7 @@ impl World {
                 }
                 match self.nodes[node].attachable() {
                     Ok(disk) => {
+                        self.watch_attach(node, &disk.image);
                         self.nodes[node].attached = true;
                         Command::Attach {
                             volume: VOLUME,
@@ -71,13 +72,18 @@ impl World {
                 discard_my_data: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
-            Wish::Promote => Command::Promote { force: false },
+            Wish::Promote => {
+                self.watch_order(node, Some(Role::Primary));
+                Command::Promote { force: false }
+            }
             Wish::ForcePromote => Command::Promote { force: true },
             Wish::Demote => {
+                self.watch_order(node, Some(Role::Secondary));
                 self.openers(node, 0);
                 Command::Demote { force: false }
             }
             Wish::Stop => {
+                self.watch_order(node, None);
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -124,10 +130,12 @@ impl World {
         match (wish, result) {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
+                self.watch_promoted(node);
                 let wish = Wish::Openers(1);
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             (Wish::Stop, Ok(_)) => {
+                self.watch_stopped(node);
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
@@ -297,6 +305,7 @@ impl World {
             return;
         }
         self.note(|| format!("node {node}: process dies"));
+        self.watch_death(node, false);
         self.report.kills += 1;
         self.abandon_links(node, false);
         self.end_process(node);
@@ -306,6 +315,7 @@ impl World {
 
     fn lose_power(&mut self, node: usize) {
         self.note(|| format!("node {node}: power fails"));
+        self.watch_death(node, true);
         self.report.power_losses += 1;
         let ran = self.nodes[node].engine.is_some();
         let held = self.holds_everything(node);

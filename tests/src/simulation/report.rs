@@ -1,5 +1,8 @@
 //! What a run was, and what was wrong with it.
 
+use super::marks::Marks;
+use super::visited::Visited;
+
 /// What happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -31,6 +34,10 @@ pub struct Report {
     pub comparisons: u64,
     /// Most blocks that might have differed at one time.
     pub most_differing: u64,
+    /// Rare situations, by name.
+    pub marks: Marks,
+    /// Which events met a node in which situation, if that was looked at.
+    pub visited: Option<Visited>,
     /// Tells one course of events from another.
     pub hash: u64,
 }
@@ -66,6 +73,10 @@ impl Report {
         self.promotions += other.promotions;
         self.comparisons += other.comparisons;
         self.most_differing = self.most_differing.max(other.most_differing);
+        self.marks.add(&other.marks);
+        if let Some(visited) = &other.visited {
+            self.visited.get_or_insert_default().add(visited);
+        }
         self.hash ^= other.hash;
     }
 }

@@ -4,6 +4,7 @@ use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::visited::Visited;
 use super::world::{Happening, World};
 use crate::check::dirty_after_crash;
 use rbd_protocol::state::{ConnectionState, ReplicationState};
@@ -272,23 +273,30 @@ impl World {
 /// # Errors
 /// When something was wrong; the same seed then fails again in the same way.
 pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
-    run_once(seed, profile, false).0
+    run_once(seed, profile, false, false).0
+}
+
+/// Runs one seed and notes which events meet which situations.
+pub(super) fn run_visiting(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
+    run_once(seed, profile, false, true).0
 }
 
 /// Runs one seed and keeps what happened last.
 pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
-    run_once(seed, profile, true)
+    run_once(seed, profile, true, false)
 }
 
 fn run_once(
     seed: u64,
     profile: Profile,
     traced: bool,
+    visits: bool,
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
     let mut world = World::new(seed, options, random, traced);
+    world.report.visited = visits.then(Visited::default);
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));

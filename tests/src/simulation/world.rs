@@ -15,12 +15,14 @@ use rbd_protocol::control::Refusal;
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::HandlerEnd;
+use super::marks::Watch;
 use super::network::Link;
 use super::node::{Node, VOLUME, node_id};
 use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::visited::{name as event_name, situation};
 use super::wire::Parcel;
 use crate::check::{PairCheck, Registers};
 
@@ -101,6 +103,8 @@ pub(super) struct World {
     pub(super) faults_allowed: bool,
     pub(super) clients_allowed: bool,
     pub(super) report: Report,
+    /// What is remembered to tell rare situations.
+    pub(super) watches: [Watch; 2],
     pub(super) failure: Option<String>,
     /// Room for the list of blocks an event has changed.
     pub(super) changed: Vec<u64>,
@@ -135,6 +139,7 @@ impl World {
                 seed,
                 ..Report::default()
             },
+            watches: Default::default(),
             failure: None,
             changed: Vec::new(),
             actions: Vec::new(),
@@ -308,10 +313,15 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time();
         self.note(|| format!("  {node} <- {}", shorten(&event)));
+        self.watch_event(node, &event);
         let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
+        if let Some(visited) = &mut self.report.visited {
+            let situation = situation(&engine.status(now));
+            visited.note(situation, event_name(situation, &event));
+        }
         engine.handle(now, event, &mut actions);
         let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
         let keep = if dies {
@@ -327,6 +337,7 @@ impl World {
             if self.is_traced() {
                 self.note(|| format!("    {node} -> {}", shorten(&action)));
             }
+            self.watch_action(node, &action);
             self.perform(node, action);
         }
         self.actions = actions;

@@ -37,6 +37,13 @@ fn no_such_situation(situation: Situation) -> Option<&'static str> {
     None
 }
 
+/// Two just created disks are Established and Inconsistent until one of them is declared good.
+fn is_just_created(situation: Situation) -> bool {
+    !situation.primary
+        && situation.disk == Disk::Partial
+        && situation.between == Between::Established
+}
+
 fn not_from_the_hands(situation: Situation, event: &str) -> Option<&'static str> {
     let Situation {
         primary,
@@ -44,6 +51,9 @@ fn not_from_the_hands(situation: Situation, event: &str) -> Option<&'static str>
         between,
     } = situation;
     let closing = matches!(between, Between::Alone | Between::Connecting);
+    if is_just_created(situation) && !BEGINNING.contains(&event) {
+        return Some("the simulation declares just created disks good before anything else");
+    }
     match event {
         _ if event.starts_with("request") && !primary => Some("only a Primary has clients (X3)"),
         "request Read" | "request Write" | "request Zero" | "request Flush"
@@ -54,6 +64,7 @@ fn not_from_the_hands(situation: Situation, event: &str) -> Option<&'static str>
         "DiskDone with an error" | "MetaDone with an error" => {
             Some("disks that fail are not modelled")
         }
+        "HandlerDone" => Some("no handlers are configured in the simulation"),
         "LinkUp" if !closing => Some("a link comes only where there is none"),
         "command Attach" if disk != Disk::None => Some("who has a disk is given none"),
         "command NewGeneration" | "packet NewGeneration" | "packet NewGenerationAck"
@@ -84,20 +95,10 @@ fn not_from_the_peer(situation: Situation, event: &str) -> Option<&'static str> 
     let is_among = |allowed: &[Between]| allowed.contains(&between);
     let allowed = match packet {
         "Write" | "Zero" => {
-            !primary
-                && is_among(&[
-                    Between::Established,
-                    Between::BitmapTarget,
-                    Between::Target,
-                ])
+            !primary && is_among(&[Between::Established, Between::BitmapTarget, Between::Target])
         }
         "WriteAck" => {
-            primary
-                && is_among(&[
-                    Between::Established,
-                    Between::BitmapSource,
-                    Between::Source,
-                ])
+            primary && is_among(&[Between::Established, Between::BitmapSource, Between::Source])
         }
         "Flush" | "FlushAck" => between != Between::Idle,
         "Bitmap" | "BitmapEnd" => is_among(&[Between::BitmapSource, Between::BitmapTarget]),
@@ -106,11 +107,21 @@ fn not_from_the_peer(situation: Situation, event: &str) -> Option<&'static str> 
         "NegativeAck" | "ResyncNegativeAck" => {
             return Some("disks that fail are not modelled");
         }
-        "PromoteRequest" => {
-            !primary && !is_among(&[Between::Source, Between::BitmapSource])
-        }
+        "PromoteRequest" => !primary && !is_among(&[Between::Source, Between::BitmapSource]),
         "PromoteReply" => !primary && !is_among(&[Between::Target, Between::BitmapTarget]),
         _ => true,
     };
     (!allowed).then_some("no peer in its right mind sends it now")
 }
+
+/// What happens to two just created disks in the simulation.
+const BEGINNING: [&str; 8] = [
+    "LinkUp",
+    "LinkDown",
+    "command NewGeneration",
+    "command Promote",
+    "packet NewGeneration",
+    "packet NewGenerationAck",
+    "packet PromoteRequest",
+    "packet PromoteReply",
+];

@@ -157,9 +157,8 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
 
 /// The event's name.
 pub(super) fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
-    let is_closing = matches!(situation.between, Between::Alone | Between::Connecting);
     match event {
-        Event::Packet { packet, .. } if is_closing && packet.kind() != Kind::Hello => LATE,
+        Event::Packet { packet, .. } if is_late(situation, packet.kind()) => LATE,
         Event::Request { kind, .. } => match kind {
             RequestKind::Read => "request Read",
             RequestKind::Write { .. } => "request Write",
@@ -174,8 +173,17 @@ pub(super) fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
         Event::LinkDown { .. } => "LinkDown",
         Event::Packet { packet, .. } => packet_name(packet),
         Event::Timer => "Timer",
+        Event::HandlerDone { .. } => "HandlerDone",
         Event::Openers { .. } => "Openers",
         Event::Command { command, .. } => command_name(command),
+    }
+}
+
+fn is_late(situation: Situation, kind: Kind) -> bool {
+    match situation.between {
+        Between::Alone => true,
+        Between::Connecting => kind != Kind::Hello,
+        _ => false,
     }
 }
 
@@ -259,6 +267,7 @@ const EVENTS: &[&str] = &[
     "LinkUp",
     "LinkDown",
     "Timer",
+    "HandlerDone",
     "Openers",
     "command Attach",
     "command Configure",
