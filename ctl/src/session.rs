@@ -22,6 +22,7 @@ pub(crate) struct Session {
     /// Whom it asks.
     pub(crate) daemon: Daemon,
     worst: u8,
+    failures: usize,
 }
 
 impl Session {
@@ -39,6 +40,7 @@ impl Session {
             node,
             daemon,
             worst: 0,
+            failures: 0,
         }
     }
 
@@ -53,7 +55,13 @@ impl Session {
     /// Reports a failure and goes on.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         self.console.complain(failure);
+        self.failures += 1;
         self.worst = self.worst.max(failure.exit_code());
+    }
+
+    /// How many failures have been reported.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures
     }
 
     /// Reports a failure, if it is one, and goes on.

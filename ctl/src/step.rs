@@ -25,6 +25,15 @@ pub(crate) fn request_line(request: &Request) -> String {
                 yes_no(*discard_my_data)
             )
         }
+        Request::Resolve {
+            resource,
+            peer,
+            keep_own,
+            shown: _,
+        } => {
+            let discarded = if *keep_own { "peer" } else { "own" };
+            format!("rbdd resolve {resource}:{peer} discard:{discarded}")
+        }
         Request::Disconnect { resource, peer } => {
             format!(
                 "rbdd disconnect {}",

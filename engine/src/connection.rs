@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::PeerConfig;
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::control::{Divergence, PeerConfig, RefusedPeer, RefusedVolume, Shown};
+use rbd_protocol::ids::{BLOCK_SIZE, NodeId, VolumeNumber};
 use rbd_protocol::peer::Hello;
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
@@ -23,6 +23,14 @@ pub(crate) struct Connection {
     pub(crate) peer_role: Role,
     /// In a split brain this node gives up its changes.
     pub(crate) discard_my_data: bool,
+    /// In a split brain the peer gives up its changes, by an order given on this node.
+    pub(crate) order: Option<Order>,
+    /// The last handshake found data that must not be joined. The connection stays StandAlone and
+    /// is tried again patiently, unless a command ends that.
+    pub(crate) refused: Option<Refused>,
+    /// Something has changed that the handshake under way does not know of: try again at once if it
+    /// is refused.
+    pub(crate) reconsider: bool,
     /// The peer's incarnation both were last in sync under, since this node came up (B7).
     pub(crate) seen_incarnation: u64,
     /// This node has consented to the peer's promotion and waits to hear of it.
@@ -33,6 +41,26 @@ pub(crate) struct Connection {
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Commands to answer when the link is gone.
     pub(crate) disconnecting: Vec<CallId>,
+}
+
+/// An order to the peer to give up its changes. It names the generations it was given for, and
+/// lapses with the first handshake that knows of it, or after a short time, or when the peer's role
+/// changes: what the peer writes later is not meant.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) condemned: Shown,
+    pub(crate) until: Time,
+}
+
+/// A peer whose data must not be joined with this node's.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) at: Time,
+    pub(crate) theirs: Box<Hello>,
+    pub(crate) divergence: Divergence,
+    /// Per volume, whether both count their changes from the same generation.
+    pub(crate) exact: Vec<VolumeNumber>,
+    pub(crate) was_ordered: bool,
 }
 
 /// A link that stands.
@@ -70,6 +98,9 @@ impl Connection {
             link: None,
             peer_role: Role::Unknown,
             discard_my_data: false,
+            order: None,
+            refused: None,
+            reconsider: false,
             seen_incarnation: 0,
             consented_until: None,
             asked_for_consent: None,
@@ -88,6 +119,23 @@ impl Connection {
         }
         self.state = state;
         self.note = note.into();
+    }
+
+    /// Whether it is StandAlone only because the data must not be joined, and tried again.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state == ConnectionState::StandAlone && self.refused.is_some()
+    }
+
+    /// Forgets every order to give up data: it was carried out, has lapsed, or was taken back.
+    pub(crate) fn forget_orders(&mut self) {
+        self.discard_my_data = false;
+        self.order = None;
+    }
+
+    /// The peer's state that is to be given up, if there is such an order that still holds.
+    pub(crate) fn condemned(&self, now: Time) -> Option<&Shown> {
+        let order = self.order.as_ref().filter(|order| now < order.until)?;
+        Some(&order.condemned)
     }
 
     /// The link, if it is this one and not being closed.
@@ -110,6 +158,27 @@ impl Connection {
             phase,
             Some(Phase::Preparing { .. } | Phase::AwaitHello { .. })
         )
+    }
+}
+
+impl Refused {
+    /// For people.
+    pub(crate) fn status(&self, now: Time) -> RefusedPeer {
+        let volumes = self.theirs.volumes.iter().map(|volume| RefusedVolume {
+            volume: volume.number,
+            disk_state: volume.disk,
+            generation: volume.current,
+            changed_bytes: volume.dirty_blocks.saturating_mul(u64::from(BLOCK_SIZE)),
+            is_exact: self.exact.contains(&volume.number),
+        });
+        RefusedPeer {
+            told_ms_ago: now.ms_since(self.at),
+            role: self.theirs.role,
+            tenure: self.theirs.tenure,
+            divergence: self.divergence,
+            was_ordered: self.was_ordered,
+            volumes: volumes.collect(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use rbd_protocol::control::{Refusal, ResourceConfig};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
@@ -258,6 +258,16 @@ pub enum Command {
         /// In a split brain, give up this node's changes.
         discard_my_data: bool,
     },
+    /// End a split brain with this peer: one of the two nodes gives up its changes. Done when the
+    /// order has been taken down; the next handshake carries it out.
+    Resolve {
+        /// The peer.
+        peer: NodeId,
+        /// This node's data is kept and the peer's changes are given up; else the other way round.
+        keep_own: bool,
+        /// What was shown of the peer: refused if it has changed since.
+        shown: Shown,
+    },
     /// Stop talking to the peer, or to all. Done when the link is gone.
     Disconnect {
         /// The peer, or all.
@@ -342,10 +352,8 @@ pub enum Action<B> {
     SeekLink {
         /// The peer.
         peer: NodeId,
-        /// Start or stop.
-        seek: bool,
-        /// Try at once instead of after the configured pause.
-        at_once: bool,
+        /// How.
+        seek: Seek,
     },
     /// Answer the client. A successful read carries its data.
     Complete {
@@ -389,6 +397,20 @@ pub enum Action<B> {
     },
     /// Something changed that people or programs may want to know.
     Report(Change),
+}
+
+/// How a link is sought. Whatever the pause before dialling, a call of the peer is accepted at
+/// once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// Not at all: neither dial nor accept.
+    Stop,
+    /// Dial at once.
+    AtOnce,
+    /// Dial after a short pause.
+    Soon,
+    /// Dial after several times the configured interval: nothing is expected to have changed.
+    Patiently,
 }
 
 /// A change worth a line in the log.

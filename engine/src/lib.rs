@@ -37,7 +37,7 @@ mod volume;
 
 pub use contract::{
     Action, AttachedDisk, CallId, Change, Command, DiskError, DiskRequest, Event, Level, LinkId,
-    LinkLoss, OperationId, RequestError, RequestId, RequestKind, Room, Time, VolumeFacts,
+    LinkLoss, OperationId, RequestError, RequestId, RequestKind, Room, Seek, Time, VolumeFacts,
 };
 pub use handler::{Handler, HandlerFacts, HandlerResult};
 pub use resource::{Resource, Seed};

@@ -4,7 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use rbd_engine::{
-    AttachedDisk, Change, Command, Handler, HandlerFacts, HandlerResult, OperationId, VolumeFacts,
+    AttachedDisk, Change, Command, Handler, HandlerFacts, HandlerResult, OperationId, Seek,
+    VolumeFacts,
 };
 use rbd_protocol::control::{Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
@@ -124,10 +125,8 @@ pub enum FromResource {
     SeekLink {
         /// The peer.
         peer: NodeId,
-        /// Start or stop.
-        seek: bool,
-        /// At once instead of after the configured pause.
-        at_once: bool,
+        /// How.
+        seek: Seek,
     },
     /// A handler is to be run. Answered by [`ToResource::HandlerDone`].
     RunHandler {

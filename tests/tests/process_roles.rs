@@ -140,6 +140,61 @@ fn changes_on_both_sides_are_a_split_brain_even_between_secondaries() {
     heal(pair);
 }
 
+#[test]
+fn the_loser_alone_ends_a_split_brain_with_one_command() {
+    let mut pair = Pair::primary(Setup::default().proxied());
+    meet_split(&mut pair);
+    let dry = pair.beta.ok("resolve --keep alpha --dry-run");
+    assert!(
+        dry.contains("what this node changed is lost, 64 KiB"),
+        "{dry}"
+    );
+    assert_eq!(pair.beta.status().connection(), "StandAlone");
+    let said = pair.beta.ok("explain").replace('\n', " ");
+    assert!(said.contains("Both nodes have changes"), "{said}");
+    pair.beta.ok("resolve --keep alpha");
+    healed(pair);
+}
+
+#[test]
+fn the_winner_alone_ends_a_split_brain_once_the_loser_is_not_primary() {
+    let mut pair = Pair::primary(Setup::default().proxied());
+    meet_split(&mut pair);
+    let text = pair.alpha.refused("resolve --keep alpha", 11);
+    assert!(
+        text.contains("on beta: rbdadm resolve r0 --keep alpha"),
+        "{text}"
+    );
+    pair.demote("beta");
+    pair.alpha.ok("resolve --keep alpha");
+    healed(pair);
+}
+
+#[test]
+fn a_split_brain_is_resolved_after_a_disconnect_too() {
+    let mut pair = Pair::primary(Setup::default().proxied());
+    meet_split(&mut pair);
+    pair.beta.ok("disconnect");
+    pair.beta.ok("resolve --keep alpha");
+    healed(pair);
+}
+
+/// A split brain, both Primary, that both nodes have noticed.
+fn meet_split(pair: &mut Pair) {
+    split(pair);
+    pair.mend();
+    for node in [&pair.alpha, &pair.beta] {
+        node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
+    }
+}
+
+fn healed(mut pair: Pair) {
+    pair.wait_in_sync();
+    assert_eq!(pair.beta.status().role(), "Secondary");
+    pair.verify("alpha");
+    pair.finish();
+}
+
 /// Both write while they cannot see each other. The ledger follows alpha.
 fn split(pair: &mut Pair) {
     pair.cut();

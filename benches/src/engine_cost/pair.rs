@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rbd_engine::{
-    Action, AttachedDisk, CallId, Command, Event, LinkId, LinkLoss, Resource, Seed, Time,
+    Action, AttachedDisk, CallId, Command, Event, LinkId, LinkLoss, Resource, Seed, Seek, Time,
 };
 use rbd_protocol::control::{
     MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
@@ -150,7 +150,7 @@ impl Pair {
             }
             Action::SeekLink { seek, .. } => {
                 if let Some(seeking) = self.seeking.get_mut(at) {
-                    *seeking = seek;
+                    *seeking = seek != Seek::Stop;
                 }
                 return;
             }

@@ -3,6 +3,7 @@
 mod disks;
 mod lifecycle;
 mod queries;
+mod resolve;
 mod states;
 mod wait;
 mod watch;
@@ -21,10 +22,12 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Down(options) => lifecycle::down(session, &options.targets),
         Command::Connect(options) => lifecycle::connect(session, &options),
         Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
+        Command::Resolve(options) => resolve::run(session, &options),
         Command::Primary(options) => lifecycle::primary(session, &options),
         Command::Secondary(options) => lifecycle::secondary(session, &options),
         Command::NewCurrentUuid(options) => lifecycle::new_generation(session, &options),
         Command::Status(options) => states::status(session, &options),
+        Command::Explain(options) => states::explain(session, &options.targets),
         Command::Role(options) => states::role(session, &options.targets),
         Command::Cstate(options) => states::cstate(session, &options.targets),
         Command::Dstate(options) => states::dstate(session, &options.targets),

@@ -1,4 +1,4 @@
-//! `status`, `role`, `cstate`, `dstate`: what the daemon knows, printed.
+//! `status`, `explain`, `role`, `cstate`, `dstate`: what the daemon knows, printed.
 //!
 //! None of them needs the configuration: a broken file must not hide the state of what runs.
 
@@ -7,9 +7,9 @@ use rbd_protocol::control::{Request, ResourceStatus};
 use super::watch;
 use crate::arguments::Status;
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::session::Session;
-use crate::status::{Layout, document, render};
+use crate::status::{self, Layout, document, render};
 use crate::step::request_line;
 use crate::target::{Scope, Target};
 
@@ -108,6 +108,34 @@ fn hint_at_what_is_not_up(session: &mut Session, missing: &[String], nothing_is_
             ));
         }
     }
+}
+
+/// `explain`: the state of whole resources in sentences. However bad the state is, the question has
+/// been answered, so the exit code is 0.
+pub(super) fn explain(session: &mut Session, words: &[String]) {
+    let names = names(session, words, "explain");
+    if names.is_empty() && !words.iter().any(|word| word == "all") {
+        return;
+    }
+    if session.options.dry_run {
+        return dry_run(session, &names);
+    }
+    let fetched = Session::fetch_named(&session.daemon, &names);
+    let Some(statuses) = session.settle(fetched) else {
+        return;
+    };
+    let missing = names.iter().filter(|name| {
+        let mut known = statuses.iter();
+        !known.any(|status| status.name == **name)
+    });
+    let missing: Vec<String> = missing.cloned().collect();
+    for status in &statuses {
+        for paragraph in status::explain(status) {
+            let text = status::wrapped(&printable(&paragraph), Console::width());
+            session.console.line(format!("{text}\n"));
+        }
+    }
+    hint_at_what_is_not_up(session, &missing, names.is_empty() && statuses.is_empty());
 }
 
 /// `role`: own role, or with a peer named the peer's.

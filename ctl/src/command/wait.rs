@@ -146,6 +146,12 @@ fn towards(
     let peer = &connection.name;
     match connection.connection_state {
         ConnectionState::Connected => {}
+        ConnectionState::StandAlone if connection.refused.is_some() => {
+            return Progress::GivenUp(format!(
+                "{peer} is StandAlone: {}; next: rbdadm explain {}",
+                connection.note, status.name
+            ));
+        }
         ConnectionState::StandAlone => {
             return Progress::GivenUp(format!(
                 "{peer} is StandAlone; next: rbdadm connect {}:{peer}",

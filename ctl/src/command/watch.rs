@@ -57,6 +57,9 @@ fn picture(view: &View, fetched: Result<Vec<ResourceStatus>, Failure>) -> (Strin
     let text = words(view, &shown, &missing);
     for connection in shown.iter_mut().flat_map(|status| &mut status.connections) {
         connection.since_ms = 0;
+        if let Some(refused) = &mut connection.refused {
+            refused.told_ms_ago = 0;
+        }
     }
     let essence = words(view, &shown, &missing);
     (text, essence)

@@ -1,34 +1,94 @@
 //! What is not healthy in a resource: why, since when, and which command helps.
 //!
-//! Only states decide whether there is a line; the daemon's notes say why. Nothing is advised
-//! that destroys data without saying so.
+//! Only states decide whether something is a trouble; the daemon's notes say why. Nothing is
+//! advised that destroys data without saying so. Here each trouble becomes one line; `explain`
+//! makes a paragraph of it (see [`super::explain`]).
 
-use rbd_protocol::control::{ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus};
+use rbd_protocol::control::{
+    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, ResourceStatus,
+};
+use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::measure::{
     duration, is_intentionally_diskless, mib_per_second, percent, seconds_left, size,
 };
+use super::split::sentences;
+
+/// One thing that is not as it should be.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) subject: Subject,
+    /// Since when, if that is known.
+    pub(super) since_ms: Option<u64>,
+    /// Why.
+    pub(super) reason: String,
+    /// What else is known, in sentences; for `explain` only.
+    pub(super) facts: String,
+    /// What helps; empty when it passes by itself.
+    pub(super) next: String,
+}
+
+/// What is in which state.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// The local disk of a volume.
+    Disk(VolumeNumber, DiskState),
+    /// The connection to a peer.
+    Connection(String, ConnectionState),
+    /// A volume's replication to a connected peer.
+    Replication(String, VolumeNumber, ReplicationState),
+    /// A connected peer's disk.
+    PeerDisk(String, VolumeNumber, DiskState),
+    /// A volume that differs although nothing is being resynchronised.
+    OutOfSync(String, VolumeNumber),
+}
 
 /// One line per trouble, `WHAT STATE: reason; next: step`. Empty when all is well.
 pub(crate) fn advice(resource: &ResourceStatus) -> Vec<String> {
-    let mut lines = Vec::new();
+    troubles(resource).iter().map(Trouble::line).collect()
+}
+
+/// Everything that is not healthy, in the order of `status`.
+pub(super) fn troubles(resource: &ResourceStatus) -> Vec<Trouble> {
+    let mut found = Vec::new();
     for device in &resource.devices {
-        lines.extend(disk_advice(resource, device));
+        found.extend(disk_trouble(resource, device));
     }
     for connection in &resource.connections {
-        match connection_advice(&resource.name, connection) {
-            Some(line) => lines.push(line),
+        match connection_trouble(&resource.name, connection) {
+            Some(trouble) => found.push(trouble),
             None => {
                 let devices = connection.peer_devices.iter();
-                lines.extend(devices.filter_map(|one| peer_advice(resource, connection, one)));
+                found.extend(devices.filter_map(|one| peer_trouble(resource, connection, one)));
             }
         }
     }
-    lines
+    found
 }
 
-fn disk_advice(resource: &ResourceStatus, device: &DeviceStatus) -> Option<String> {
+impl Trouble {
+    fn line(&self) -> String {
+        let what = match &self.subject {
+            Subject::Disk(volume, state) => format!("volume {volume} {state}"),
+            Subject::Connection(peer, state) => format!("{peer} {state}"),
+            Subject::Replication(peer, volume, state) => format!("{peer} volume {volume} {state}"),
+            Subject::PeerDisk(peer, volume, state) => format!("{peer} volume {volume} {state}"),
+            Subject::OutOfSync(peer, volume) => format!("{peer} volume {volume} out of sync"),
+        };
+        let since = self.since_ms.map_or_else(String::new, |since_ms| {
+            format!(" for {}", duration(since_ms / 1000))
+        });
+        let reason = &self.reason;
+        if self.next.is_empty() {
+            format!("{what}{since}: {reason}")
+        } else {
+            format!("{what}{since}: {reason}; next: {}", self.next)
+        }
+    }
+}
+
+fn disk_trouble(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Trouble> {
     let name = &resource.name;
     let state = device.disk_state;
     let (reason, next) = match state {
@@ -63,8 +123,13 @@ fn disk_advice(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Strin
     } else {
         device.disk_note.clone()
     };
-    let what = format!("volume {} {state}", device.volume);
-    Some(joined(&what, &reason, &next))
+    Some(Trouble {
+        subject: Subject::Disk(device.volume, state),
+        since_ms: None,
+        reason,
+        facts: String::new(),
+        next,
+    })
 }
 
 fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, String) {
@@ -102,11 +167,25 @@ fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, St
     )
 }
 
-fn connection_advice(resource: &str, connection: &ConnectionStatus) -> Option<String> {
+fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<Trouble> {
     let state = connection.connection_state;
     let peer = &connection.name;
     let (reason, next) = match state {
         ConnectionState::Connected => return None,
+        ConnectionState::StandAlone if is_split_brain(connection) => (
+            "both nodes have changes the other lacks",
+            format!(
+                "rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, without \
+                 --dry-run it ends the split brain"
+            ),
+        ),
+        ConnectionState::StandAlone if connection.refused.is_some() => (
+            "the data must not be joined",
+            format!(
+                "mend what the reason names; it is tried again by itself, and at once with rbdadm \
+                 connect {resource}:{peer}"
+            ),
+        ),
         ConnectionState::StandAlone => (
             "not trying to reach the peer",
             format!("rbdadm connect {resource}:{peer}"),
@@ -146,57 +225,77 @@ fn connection_advice(resource: &str, connection: &ConnectionStatus) -> Option<St
     } else {
         &connection.note
     };
-    let since = duration(connection.since_ms / 1000);
-    Some(joined(
-        &format!("{peer} {state} for {since}"),
-        reason,
-        &next,
-    ))
+    Some(Trouble {
+        subject: Subject::Connection(peer.clone(), state),
+        since_ms: Some(connection.since_ms),
+        reason: reason.to_owned(),
+        facts: connection
+            .refused
+            .as_ref()
+            .map_or_else(String::new, |refused| sentences(connection, refused)),
+        next,
+    })
 }
 
-fn peer_advice(
+fn is_split_brain(connection: &ConnectionStatus) -> bool {
+    let refused = connection.refused.as_ref();
+    refused.is_some_and(|refused| match refused.divergence {
+        Divergence::Both | Divergence::Own | Divergence::Peer => true,
+        Divergence::Unknown | Divergence::Neither => false,
+    })
+}
+
+fn peer_trouble(
     resource: &ResourceStatus,
     connection: &ConnectionStatus,
     peer_device: &PeerDeviceStatus,
-) -> Option<String> {
+) -> Option<Trouble> {
     let state = peer_device.replication_state;
-    let what = format!("{} volume {}", connection.name, peer_device.volume);
-    match state {
-        ReplicationState::SyncSource | ReplicationState::SyncTarget => {
-            return Some(format!("{what} {state}: {}", progress(peer_device)));
-        }
+    let reason = match state {
+        ReplicationState::SyncSource
+        | ReplicationState::SyncTarget
+        | ReplicationState::VerifyS
+        | ReplicationState::VerifyT => progress(peer_device),
         ReplicationState::PausedSyncS | ReplicationState::PausedSyncT => {
-            return Some(format!("{what} {state}: {}, paused", progress(peer_device)));
-        }
-        ReplicationState::VerifyS | ReplicationState::VerifyT => {
-            return Some(format!("{what} {state}: {}", progress(peer_device)));
+            format!("{}, paused", progress(peer_device))
         }
         ReplicationState::StartingSyncS
         | ReplicationState::StartingSyncT
         | ReplicationState::WFBitMapS
         | ReplicationState::WFBitMapT
-        | ReplicationState::WFSyncUUID => {
-            return Some(format!("{what} {state}: a resync is about to start"));
+        | ReplicationState::WFSyncUUID => "a resync is about to start".to_owned(),
+        ReplicationState::Off | ReplicationState::Established => {
+            return peer_disk_trouble(resource, connection, peer_device);
         }
-        ReplicationState::Off | ReplicationState::Established => {}
-    }
-    let peer = &connection.name;
+    };
+    Some(Trouble {
+        subject: Subject::Replication(connection.name.clone(), peer_device.volume, state),
+        since_ms: None,
+        reason,
+        facts: String::new(),
+        next: String::new(),
+    })
+}
+
+fn peer_disk_trouble(
+    resource: &ResourceStatus,
+    connection: &ConnectionStatus,
+    peer_device: &PeerDeviceStatus,
+) -> Option<Trouble> {
+    let (name, peer) = (&resource.name, &connection.name);
     let disk = peer_device.peer_disk_state;
-    match disk {
-        DiskState::UpToDate if peer_device.out_of_sync_bytes > 0 => Some(joined(
-            &format!("{what} out of sync"),
-            &format!("{} differ", size(peer_device.out_of_sync_bytes)),
-            &format!(
-                "rbdadm disconnect {0}:{peer}, then rbdadm connect {0}:{peer}",
-                resource.name
-            ),
-        )),
-        DiskState::UpToDate => None,
-        DiskState::Diskless | DiskState::Failed => Some(joined(
-            &format!("{what} {disk}"),
-            "the peer has no usable disk",
-            &format!("rbdadm status {} on {peer}", resource.name),
-        )),
+    let reason = match disk {
+        DiskState::UpToDate if peer_device.out_of_sync_bytes > 0 => {
+            return Some(Trouble {
+                subject: Subject::OutOfSync(peer.clone(), peer_device.volume),
+                since_ms: None,
+                reason: format!("{} differ", size(peer_device.out_of_sync_bytes)),
+                facts: String::new(),
+                next: format!("rbdadm disconnect {name}:{peer}, then rbdadm connect {name}:{peer}"),
+            });
+        }
+        DiskState::UpToDate => return None,
+        DiskState::Diskless | DiskState::Failed => "the peer has no usable disk",
         // Its own line says what to do when this node's disk is not usable either.
         DiskState::Attaching
         | DiskState::Detaching
@@ -204,12 +303,15 @@ fn peer_advice(
         | DiskState::Inconsistent
         | DiskState::Outdated
         | DiskState::DUnknown
-        | DiskState::Consistent => Some(joined(
-            &format!("{what} {disk}"),
-            "the peer's copy is not usable",
-            &format!("rbdadm status {} on {peer}", resource.name),
-        )),
-    }
+        | DiskState::Consistent => "the peer's copy is not usable",
+    };
+    Some(Trouble {
+        subject: Subject::PeerDisk(peer.clone(), peer_device.volume, disk),
+        since_ms: None,
+        reason: reason.to_owned(),
+        facts: String::new(),
+        next: format!("rbdadm status {name} on {peer}"),
+    })
 }
 
 fn progress(peer_device: &PeerDeviceStatus) -> String {
@@ -230,12 +332,4 @@ fn progress(peer_device: &PeerDeviceStatus) -> String {
         ));
     }
     text
-}
-
-fn joined(what: &str, reason: &str, next: &str) -> String {
-    if next.is_empty() {
-        format!("{what}: {reason}")
-    } else {
-        format!("{what}: {reason}; next: {next}")
-    }
 }

@@ -5,7 +5,8 @@
 //! in-flight counters in sectors, as DRBD has them; keys that end in `-bytes` are exact.
 
 use rbd_protocol::control::{
-    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress,
+    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, ResourceStatus,
+    ResyncProgress,
 };
 use rbd_protocol::state::ReplicationState;
 use serde::Serialize;
@@ -80,6 +81,27 @@ struct Connection {
     peer_devices: Vec<PeerDevice>,
     since_ms: u64,
     note: String,
+    refused: Option<Refused>,
+}
+
+/// What is known of a peer whose data must not be joined with this node's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Refused {
+    changes: &'static str,
+    peer_role: &'static str,
+    told_ms_ago: u64,
+    volumes: Vec<RefusedVolume>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct RefusedVolume {
+    volume: u16,
+    peer_disk_state: &'static str,
+    peer_current_uuid: String,
+    peer_changed_bytes: u64,
+    is_exact: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -224,6 +246,32 @@ fn connection(resource: &ResourceStatus, status: &ConnectionStatus) -> Connectio
             .collect(),
         since_ms: status.since_ms,
         note: status.note.clone(),
+        refused: status.refused.as_ref().map(refused),
+    }
+}
+
+fn refused(status: &RefusedPeer) -> Refused {
+    Refused {
+        changes: match status.divergence {
+            Divergence::Unknown => "unknown",
+            Divergence::Neither => "none",
+            Divergence::Own => "own",
+            Divergence::Peer => "peer",
+            Divergence::Both => "both",
+        },
+        peer_role: status.role.word(),
+        told_ms_ago: status.told_ms_ago,
+        volumes: status
+            .volumes
+            .iter()
+            .map(|one| RefusedVolume {
+                volume: one.volume.0,
+                peer_disk_state: one.disk_state.word(),
+                peer_current_uuid: one.generation.to_string(),
+                peer_changed_bytes: one.changed_bytes,
+                is_exact: one.is_exact,
+            })
+            .collect(),
     }
 }
 

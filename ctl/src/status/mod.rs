@@ -2,15 +2,19 @@
 //! nobody, prints nothing.
 
 mod advice;
+mod explain;
 mod json;
 mod measure;
 #[cfg(test)]
 pub(crate) mod sample;
+mod split;
 #[cfg(test)]
 mod tests;
 mod text;
 mod wrap;
 
+pub(crate) use explain::{explain, wrapped};
 pub(crate) use json::document;
 pub(crate) use measure::{percent, size};
+pub(crate) use split::losses;
 pub(crate) use text::{Layout, render};

@@ -1,7 +1,8 @@
 //! Resources in typical states, for tests.
 
 use rbd_protocol::control::{
-    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress,
+    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
+    ResourceStatus, ResyncProgress,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
@@ -63,6 +64,7 @@ pub(crate) fn peer(
         local_address: "10.0.0.1:7789".to_owned(),
         peer_address: "[fd00::2]:7790".to_owned(),
         peer_devices,
+        refused: None,
     }
 }
 
@@ -105,6 +107,29 @@ pub(crate) fn resyncing(
         }),
         ..peer_device(volume, direction, disk)
     }
+}
+
+pub(crate) fn split_brain() -> ResourceStatus {
+    let mut status = lost_link();
+    let connection = &mut status.connections[0];
+    connection.connection_state = ConnectionState::StandAlone;
+    connection.note = "Split-Brain detected but unresolved, dropping connection!".to_owned();
+    connection.peer_devices[0].out_of_sync_bytes = 8 << 10;
+    connection.refused = Some(RefusedPeer {
+        told_ms_ago: 30_000,
+        role: Role::Secondary,
+        tenure: 5,
+        divergence: Divergence::Both,
+        was_ordered: false,
+        volumes: vec![RefusedVolume {
+            volume: VolumeNumber(0),
+            disk_state: DiskState::UpToDate,
+            generation: GenerationId(0xBEEF),
+            changed_bytes: 64 << 10,
+            is_exact: true,
+        }],
+    });
+    status
 }
 
 pub(crate) fn lost_link() -> ResourceStatus {

@@ -3,9 +3,10 @@
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::advice;
+use super::explain::{explain, wrapped};
 use super::measure::{duration, percent, size};
-use super::sample::{device, healthy, lost_link, peer, resource, resyncing};
-use super::{Layout, document, render};
+use super::sample::{device, healthy, lost_link, peer, resource, resyncing, split_brain};
+use super::{Layout, document, losses, render};
 
 const BARE: Layout = Layout {
     verbose: false,
@@ -283,6 +284,78 @@ fn the_reason_the_daemon_gives_wins_over_the_general_one() {
         lines[0].starts_with("volume 0 Diskless: read error at 4096 since 12:00; next: "),
         "{lines:?}"
     );
+}
+
+#[test]
+fn a_healthy_resource_is_explained_in_one_paragraph() {
+    let expected = "r0: this node is Secondary: it receives what the Primary writes and serves no \
+                    clients. Its data is the newest there is and every peer has the same. Nothing \
+                    needs to be done.";
+    assert_eq!(explain(&healthy()), [expected]);
+}
+
+#[test]
+fn each_trouble_is_explained_with_its_meaning_reason_age_and_remedy() {
+    let mut status = lost_link();
+    status.devices[0].disk_state = DiskState::Consistent;
+    let paragraphs = explain(&status);
+    assert_eq!(paragraphs.len(), 3, "{paragraphs:?}");
+    assert!(paragraphs[0].ends_with("2 things are not as they should be."));
+    let disk = "This node's disk of volume 0 is Consistent: its content is whole, but ";
+    assert!(paragraphs[1].starts_with(disk), "{paragraphs:?}");
+    let expected = "The connection to beta is Connecting and has been for 2 min: nothing is \
+                    replicated until the two nodes have found each other. The reason: connection \
+                    refused. What to do: see that rbdd runs on beta, that rbdadm up r0 was done \
+                    there and that [fd00::2]:7790 can be reached.";
+    assert_eq!(paragraphs[2], expected);
+}
+
+#[test]
+fn a_split_brain_is_explained_with_what_each_side_has_changed() {
+    let expected = "The connection to beta is StandAlone and has been for 2 min: nothing is \
+                    replicated. The reason: Split-Brain detected but unresolved, dropping \
+                    connection. Both nodes have changes that the other lacks, so one of them must \
+                    give up its own. When beta was last heard, 30 s ago, it was Secondary. Since \
+                    their last common generation, this node has changed 8 KiB in 2 block(s) of \
+                    volume 0 and beta 64 KiB in 16 block(s). What to do: rbdadm resolve r0 --keep \
+                    NODE --dry-run shows what would be lost, without --dry-run it ends the split \
+                    brain.";
+    assert_eq!(explain(&split_brain())[1], expected);
+}
+
+#[test]
+fn what_resolving_destroys_is_what_the_loser_changed() {
+    let status = split_brain();
+    let connection = &status.connections[0];
+    let mut refused = connection.refused.clone().unwrap();
+    let lost = |refused: &_, keep_own| losses(&status, connection, refused, keep_own);
+    let expected =
+        "volume 0: what beta changed is lost, 64 KiB in 16 block(s); at most 72 KiB are copied";
+    assert_eq!(lost(&refused, true), [expected]);
+    let expected =
+        "volume 0: what this node changed is lost, 8 KiB in 2 block(s); at most 72 KiB are copied";
+    assert_eq!(lost(&refused, false), [expected]);
+    refused.volumes[0].is_exact = false;
+    assert!(lost(&refused, true)[0].contains("everything (9.77 MiB) is copied"));
+}
+
+#[test]
+fn json_tells_what_is_known_of_a_refused_peer() {
+    let value = serde_json::to_value(document(&[split_brain()])).unwrap();
+    let refused = &value["resources"][0]["connections"][0]["refused"];
+    assert_eq!(refused["changes"], "both");
+    assert_eq!(refused["peer-role"], "Secondary");
+    assert_eq!(refused["volumes"][0]["peer-changed-bytes"], 64 << 10);
+}
+
+#[test]
+fn a_wrapped_paragraph_has_the_same_words() {
+    let paragraph = explain(&healthy()).remove(0);
+    for width in [1, 20, 80] {
+        let text = wrapped(&paragraph, width);
+        assert_eq!(text.replace('\n', " "), paragraph);
+        assert!(width == 1 || text.lines().all(|line| line.len() <= width));
+    }
 }
 
 #[test]

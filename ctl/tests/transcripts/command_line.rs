@@ -42,8 +42,7 @@ fn commands_still_to_come_say_so() {
         "events2",
         "get-gi",
         "show-gi",
-        "explain",
-        "resolve",
+        "top",
         "top",
         "completions",
     ] {

@@ -2,6 +2,8 @@
 
 mod command_line;
 mod create_md;
+#[cfg(test)]
+mod resolving;
 mod showing;
 #[cfg(test)]
 mod stage;

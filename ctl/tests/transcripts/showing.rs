@@ -83,6 +83,29 @@ fn status_as_json_can_be_parsed() {
 }
 
 #[test]
+fn explain_answers_in_paragraphs_and_exits_with_0_even_for_a_sick_resource() {
+    let stage = Stage::new();
+    let mut sick = healthy("r0");
+    sick.connections[0].connection_state = ConnectionState::Timeout;
+    let up = [sick, healthy("r1")];
+    let _daemon = stage.daemon(move |request| status_of(&up, request));
+    let outcome = stage.run("explain r0").expect_code(0);
+    let paragraphs: Vec<&str> = outcome.out.split_terminator("\n\n").collect();
+    assert_eq!(paragraphs.len(), 2, "{outcome:?}");
+    assert!(paragraphs[1].starts_with("The connection to beta is Timeout"));
+    assert!(outcome.out.lines().all(|line| line.len() <= 80));
+    let outcome = stage.run("explain r1").expect_code(0);
+    assert!(
+        outcome
+            .out
+            .replace('\n', " ")
+            .contains("Nothing needs to be done.")
+    );
+    let outcome = stage.run("explain r7").expect_code(10);
+    assert_eq!(outcome.err, "r7: No such resource\n");
+}
+
+#[test]
 fn role_cstate_and_dstate_print_drbd_9s_words() {
     let stage = Stage::new();
     let mut two = healthy("r0");

@@ -258,6 +258,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
                 bitmap_generation: GenerationId::NONE,
                 resync: None,
             }],
+            refused: None,
         }],
     }
 }

@@ -6,8 +6,11 @@
 //! same greetings with the sides exchanged and reach mirrored verdicts (D1).
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
+use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::peer::{Hello, HelloVolume};
 use rbd_protocol::state::{DiskState, Role};
@@ -46,6 +49,8 @@ pub(crate) enum Conflict {
     TwoPrimaries,
     /// The node that would be overwritten is Primary.
     PrimaryWouldBeTarget,
+    /// The node whose changes an order says to give up is the one with the newer data.
+    AgainstOrder,
     /// The node that would be the source has no complete data itself.
     SourceIsInconsistent,
 }
@@ -67,6 +72,9 @@ pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
         Verdict::Target { .. } => (peer, own),
         Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => return verdict,
     };
+    if is_condemned(source, target) {
+        return Verdict::Refuse(Conflict::AgainstOrder);
+    }
     if target.hello.role == Role::Primary {
         return Verdict::Refuse(Conflict::PrimaryWouldBeTarget);
     }
@@ -74,6 +82,28 @@ pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
         return Verdict::Refuse(Conflict::SourceIsInconsistent);
     }
     verdict
+}
+
+/// Who has changes the other lacks, whatever the roles and orders.
+pub(crate) fn divergence(own: Side<'_>, peer: Side<'_>) -> Divergence {
+    if !has_disk(own) || !has_disk(peer) {
+        return Divergence::Neither;
+    }
+    match compare(own, peer) {
+        Verdict::Source { .. } => Divergence::Own,
+        Verdict::Target { .. } => Divergence::Peer,
+        Verdict::NoSync | Verdict::NoDisk => Divergence::Neither,
+        Verdict::Refuse(Conflict::SplitBrain) => Divergence::Both,
+        Verdict::Refuse(_) => Divergence::Unknown,
+    }
+}
+
+/// Whether an order given on `judge`'s node says to give up the data `victim` has now. It was given
+/// for what was shown then, and a generation may have grown in a later tenure as Primary.
+fn is_condemned(victim: Side<'_>, judge: Side<'_>) -> bool {
+    !judge.volume.condemned.is_none()
+        && judge.volume.condemned == victim.volume.current
+        && judge.hello.condemned_tenure == victim.hello.tenure
 }
 
 fn has_disk(side: Side<'_>) -> bool {
@@ -168,11 +198,13 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
-/// In a split brain, a node told to give up its changes becomes the target, if it is the only one.
+/// In a split brain, a node told to give up its changes, on itself or on the other node, becomes
+/// the target, if it is the only one.
 /// The bitmaps tell what differs only if both count from the same generation (Z15).
 fn by_command(own: Side<'_>, peer: Side<'_>) -> Verdict {
     let full = own.volume.bitmap != peer.volume.bitmap || own.volume.bitmap.is_none();
-    match (own.hello.discard_my_data, peer.hello.discard_my_data) {
+    let gives_up = |side: Side<'_>, other| side.hello.discard_my_data || is_condemned(side, other);
+    match (gives_up(own, peer), gives_up(peer, own)) {
         (true, false) => Verdict::Target { full },
         (false, true) => Verdict::Source { full },
         (true, true) | (false, false) => Verdict::Refuse(Conflict::SplitBrain),

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use rbd_protocol::ids::VolumeNumber;
 
 const FRESH: u64 = 4;
+const TENURE: u64 = 100;
 
 fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hello {
     Hello {
@@ -13,6 +14,8 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
         incarnation: 1,
         boot: 1,
         seen_incarnation: 0,
+        tenure: TENURE,
+        condemned_tenure: 0,
         discard_my_data: false,
         volumes: vec![HelloVolume {
             number: VolumeNumber(0),
@@ -26,6 +29,7 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
             crashed_primary: false,
             was_resync_target: disk == DiskState::Inconsistent,
             kept_power: false,
+            condemned: GenerationId::NONE,
         }],
     }
 }

@@ -10,14 +10,17 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
-use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss};
+use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
         let begins = matches!(
             command,
-            Command::Attach { .. } | Command::Connect { .. } | Command::NewGeneration { .. }
+            Command::Attach { .. }
+                | Command::Connect { .. }
+                | Command::Resolve { .. }
+                | Command::NewGeneration { .. }
         );
         if begins && self.stop != Stop::No {
             let refusal = Refusal::new(RefusalCode::StateTransient, "it is being stopped", "");
@@ -34,6 +37,11 @@ impl<B: Clone> Resource<B> {
                 peer,
                 discard_my_data,
             } => self.connect(peer, discard_my_data).map(|()| Some(None)),
+            Command::Resolve {
+                peer,
+                keep_own,
+                shown,
+            } => self.resolve(peer, keep_own, shown).map(|()| Some(None)),
             Command::Disconnect { peer } => {
                 self.disconnect(call, peer);
                 Ok(None)
@@ -119,6 +127,7 @@ impl<B: Clone> Resource<B> {
             if connection.config != *peer {
                 connection.config = peer.clone();
                 self.drop_link(peer.node_id, LinkLoss::Renegotiate);
+                self.reconsider(peer.node_id);
             }
         }
         let listen_changed = self.config.listen != config.listen;
@@ -128,7 +137,7 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
+    pub(super) fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
         match peer {
             None => Ok(self.connections.keys().copied().collect()),
             Some(node) if self.connections.contains_key(&node) => Ok(alloc::vec![node]),
@@ -152,20 +161,28 @@ impl<B: Clone> Resource<B> {
             if connection.state == ConnectionState::Connected {
                 continue;
             }
+            connection.order = None;
             connection.discard_my_data = discard_my_data;
-            if connection.state == ConnectionState::StandAlone {
-                let note = "trying to reach the peer";
-                connection.enter(ConnectionState::Connecting, note, self.cx.now);
-                if connection.link.is_none() {
-                    self.cx.out.push(Action::SeekLink {
-                        peer: node,
-                        seek: true,
-                        at_once: true,
-                    });
-                }
-            }
+            self.start_connecting(node);
         }
         Ok(())
+    }
+
+    pub(super) fn start_connecting(&mut self, node: NodeId) {
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        // A handshake under way has said what it has said.
+        connection.reconsider = connection.link.is_some();
+        if connection.state == ConnectionState::StandAlone {
+            let note = "trying to reach the peer";
+            connection.enter(ConnectionState::Connecting, note, self.cx.now);
+            connection.refused = None;
+            if connection.link.is_none() {
+                let seek = Seek::AtOnce;
+                self.cx.out.push(Action::SeekLink { peer: node, seek });
+            }
+        }
     }
 
     fn disconnect(&mut self, call: CallId, peer: Option<NodeId>) {
@@ -197,21 +214,21 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
-        if connection.state == ConnectionState::StandAlone {
+        if connection.state == ConnectionState::StandAlone && !connection.is_refused() {
             return;
         }
+        connection.forget_orders();
+        connection.reconsider = false;
         if let Some(link) = connection.link.as_ref().map(|link| link.id) {
             if connection.connected_link().is_some() {
                 self.cx.send(node, link, Packet::Goodbye, None);
             }
             self.drop_link(node, LinkLoss::Commanded);
         }
-        self.cx.out.push(Action::SeekLink {
-            peer: node,
-            seek: false,
-            at_once: false,
-        });
+        let seek = Seek::Stop;
+        self.cx.out.push(Action::SeekLink { peer: node, seek });
         if let Some(connection) = self.connections.get_mut(&node) {
+            connection.refused = None;
             let note = "disconnected by command";
             connection.enter(ConnectionState::StandAlone, note, self.cx.now);
         }

@@ -7,14 +7,15 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::Resource;
-use crate::connection::Phase;
+use crate::connection::{Phase, Refused};
 use crate::contract::{Level, LinkLoss};
-use crate::decide::{Conflict, Side, Verdict, decide};
+use crate::decide::{self, Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
 use crate::volume::Volume;
 
@@ -63,22 +64,33 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
-        let Some(link) = &mut connection.link else {
+        if connection.link.is_none() {
             return;
-        };
+        }
+        let condemned = connection.condemned(self.cx.now);
         let hello = Hello {
             role: self.role,
             incarnation: self.incarnation,
             boot: self.boot,
             seen_incarnation: connection.seen_incarnation,
+            tenure: self.tenure,
+            condemned_tenure: condemned.map_or(0, |shown| shown.tenure),
             discard_my_data: connection.discard_my_data,
             volumes: self
                 .volumes
                 .values()
-                .map(|volume| describe(volume, node))
+                .map(|volume| HelloVolume {
+                    condemned: condemned.map_or(GenerationId::NONE, |shown| {
+                        shown.generation_of(volume.number)
+                    }),
+                    ..describe(volume, node)
+                })
                 .collect(),
         };
         let sent = Box::new(hello.clone());
+        let Some(link) = &mut connection.link else {
+            return;
+        };
         let before = core::mem::replace(&mut link.phase, Phase::AwaitHello { sent });
         let id = link.id;
         for volume in self.volumes.values_mut() {
@@ -122,7 +134,7 @@ impl<B: Clone> Resource<B> {
         let verdicts = match self.compare_volumes(node, sent, theirs) {
             Ok(verdicts) => verdicts,
             Err(text) => {
-                self.refuse_link(node, text);
+                self.refuse_link(node, text, sent, theirs);
                 return;
             }
         };
@@ -136,7 +148,9 @@ impl<B: Clone> Resource<B> {
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
         connection.peer_role = theirs.role;
-        connection.discard_my_data = false;
+        connection.forget_orders();
+        connection.refused = None;
+        connection.reconsider = false;
         connection.enter(ConnectionState::Connected, "", self.cx.now);
         let disks = sent
             .volumes
@@ -199,16 +213,7 @@ impl<B: Clone> Resource<B> {
             if let Some(text) = sizes_differ(own, peer) {
                 return Err(text);
             }
-            let own_side = Side {
-                node: self.config.node_id,
-                hello: sent,
-                volume: own,
-            };
-            let peer_side = Side {
-                node,
-                hello: theirs,
-                volume: peer,
-            };
+            let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
             let verdict = decide(own_side, peer_side);
             let text = alloc::format!("decided {verdict:?} from own {own:?}, the peer's {peer:?}");
             self.cx
@@ -226,12 +231,66 @@ impl<B: Clone> Resource<B> {
         Ok(verdicts)
     }
 
-    /// The data of the two nodes must not be joined: the connection ends until a person decides.
-    fn refuse_link(&mut self, node: NodeId, text: String) {
-        self.cx.report(Level::Error, Some(node), None, text.clone());
+    fn sides<'a>(
+        &self,
+        node: NodeId,
+        own: (&'a Hello, &'a HelloVolume),
+        peer: (&'a Hello, &'a HelloVolume),
+    ) -> (Side<'a>, Side<'a>) {
+        let own = Side {
+            node: self.config.node_id,
+            hello: own.0,
+            volume: own.1,
+        };
+        let peer = Side {
+            node,
+            hello: peer.0,
+            volume: peer.1,
+        };
+        (own, peer)
+    }
+
+    /// The data of the two nodes must not be joined until a person or a change of roles decides.
+    /// The connection is StandAlone, and tried again patiently to find out whether one has.
+    fn refuse_link(&mut self, node: NodeId, text: String, sent: &Hello, theirs: &Hello) {
+        let mut divergence = Divergence::Neither;
+        let mut exact = Vec::new();
+        let ordered = |hello: &Hello| {
+            let mut volumes = hello.volumes.iter();
+            hello.discard_my_data || volumes.any(|volume| !volume.condemned.is_none())
+        };
+        let was_ordered = ordered(sent) || ordered(theirs);
+        for own in &sent.volumes {
+            let Some(peer) = theirs.volumes.iter().find(|one| one.number == own.number) else {
+                divergence = Divergence::Unknown;
+                break;
+            };
+            let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
+            divergence = join(divergence, decide::divergence(own_side, peer_side));
+            if own.bitmap == peer.bitmap && !own.bitmap.is_none() {
+                exact.push(own.number);
+            }
+        }
+        let now = self.cx.now;
+        let is_news = self
+            .connections
+            .get(&node)
+            .is_some_and(|peer| !peer.is_refused() || peer.note != text);
+        let level = if is_news { Level::Error } else { Level::Debug };
+        self.cx.report(level, Some(node), None, text.clone());
         self.drop_link(node, LinkLoss::Refused);
         if let Some(connection) = self.connections.get_mut(&node) {
-            connection.enter(ConnectionState::StandAlone, text, self.cx.now);
+            connection.enter(ConnectionState::StandAlone, text, now);
+            if ordered(sent) {
+                connection.forget_orders();
+            }
+            connection.refused = Some(Refused {
+                at: now,
+                theirs: Box::new(theirs.clone()),
+                divergence,
+                exact,
+                was_ordered,
+            });
         }
     }
 
@@ -312,6 +371,7 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
         history: local.map_or_else(Vec::new, LocalDisk::history),
         dirty_blocks: peer.map_or(0, |peer| peer.bitmap.count()),
         crashed_primary: local.is_some_and(LocalDisk::crashed_primary),
+        condemned: Default::default(),
         was_resync_target: volume.disk == DiskState::Inconsistent,
         kept_power: local.is_some_and(LocalDisk::kept_power),
     }
@@ -329,12 +389,25 @@ fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<String> {
     })
 }
 
+/// Who has changes, all volumes together.
+fn join(one: Divergence, other: Divergence) -> Divergence {
+    match (one, other) {
+        (Divergence::Unknown, _) | (_, Divergence::Unknown) => Divergence::Unknown,
+        (Divergence::Neither, known) | (known, Divergence::Neither) => known,
+        (one, other) if one == other => one,
+        _ => Divergence::Both,
+    }
+}
+
 fn explain(conflict: Conflict) -> &'static str {
     match conflict {
         Conflict::SplitBrain => "Split-Brain detected but unresolved, dropping connection!",
         Conflict::Unrelated => "Unrelated data, aborting!",
         Conflict::TwoPrimaries => {
             "Split-Brain detected but unresolved, dropping connection! (both nodes are Primary)"
+        }
+        Conflict::AgainstOrder => {
+            "an order says whose changes to give up, but that node has the newer data"
         }
         Conflict::PrimaryWouldBeTarget => {
             "the peer has the newer data, and this or the peer's node is Primary on older data"

@@ -8,7 +8,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::Resource;
 use crate::connection::{Connection, Link, Phase, describe};
-use crate::contract::{Action, Level, LinkId, LinkLoss, Time};
+use crate::contract::{Action, Level, LinkId, LinkLoss, Seek, Time};
 use crate::handler::Handler;
 use crate::volume::{is_due, is_full_due};
 
@@ -21,7 +21,8 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
-        if connection.state == ConnectionState::StandAlone {
+        let again = connection.is_refused();
+        if connection.state == ConnectionState::StandAlone && !again {
             let loss = LinkLoss::Commanded;
             self.cx.out.push(Action::DropLink {
                 peer: node,
@@ -38,11 +39,11 @@ impl<B: Clone> Resource<B> {
             last_heard: now,
             ping_sent: None,
         });
-        connection.enter(
-            ConnectionState::Connecting,
-            "the handshake is under way",
-            now,
-        );
+        // Nothing has changed yet for people: what was refused stays visibly so until it is not.
+        if !again {
+            let note = "the handshake is under way";
+            connection.enter(ConnectionState::Connecting, note, now);
+        }
     }
 
     pub(super) fn link_down(&mut self, node: NodeId, id: LinkId, loss: LinkLoss) {
@@ -60,13 +61,18 @@ impl<B: Clone> Resource<B> {
         for call in core::mem::take(&mut connection.disconnecting) {
             self.cx.reply(call, Ok(None));
         }
+        let reconsider = core::mem::take(&mut connection.reconsider);
+        let seek = if loss == LinkLoss::Renegotiate || reconsider {
+            Seek::AtOnce
+        } else if connection.is_refused() {
+            Seek::Patiently
+        } else {
+            Seek::Soon
+        };
+        if connection.state != ConnectionState::StandAlone || connection.is_refused() {
+            self.cx.out.push(Action::SeekLink { peer: node, seek });
+        }
         if connection.state != ConnectionState::StandAlone {
-            let at_once = loss == LinkLoss::Renegotiate;
-            self.cx.out.push(Action::SeekLink {
-                peer: node,
-                seek: true,
-                at_once,
-            });
             let (_, why) = describe(loss);
             connection.enter(ConnectionState::Connecting, why, self.cx.now);
         }
@@ -115,8 +121,12 @@ impl<B: Clone> Resource<B> {
             Level::Info
         };
         let text = alloc::format!("disconnected: {why}");
-        self.cx.report(level, Some(node), None, text);
-        connection.enter(state, why, now);
+        if connection.is_refused() {
+            self.cx.report(Level::Debug, Some(node), None, text);
+        } else {
+            self.cx.report(level, Some(node), None, text);
+            connection.enter(state, why, now);
+        }
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
         connection.asked_for_consent = None;
@@ -155,6 +165,19 @@ impl<B: Clone> Resource<B> {
         let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
         for node in nodes {
             self.drop_link(node, LinkLoss::Renegotiate);
+        }
+    }
+
+    /// Has a refused connection tried anew at once, because this node's part has changed.
+    pub(super) fn reconsider(&mut self, node: NodeId) {
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        if connection.link.is_some() {
+            connection.reconsider = connection.connected_link().is_none();
+        } else if connection.is_refused() {
+            let seek = Seek::AtOnce;
+            self.cx.out.push(Action::SeekLink { peer: node, seek });
         }
     }
 

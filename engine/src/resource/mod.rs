@@ -7,6 +7,7 @@
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`resolve`] | the order to end a split brain |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -17,6 +18,7 @@ mod handshake;
 mod link;
 mod packets;
 mod promotion;
+mod resolve;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -63,6 +65,8 @@ pub struct Resource<B> {
     config: ResourceConfig,
     boot: u128,
     incarnation: u64,
+    /// Drawn anew with every change of role, and shown to the peers.
+    tenure: u64,
     role: Role,
     volumes: BTreeMap<VolumeNumber, Volume<B>>,
     connections: BTreeMap<NodeId, Connection>,
@@ -85,6 +89,7 @@ impl<B: Clone> Resource<B> {
     pub fn new(config: ResourceConfig, seed: Seed) -> Self {
         let mut random = Random::new(seed.random);
         let incarnation = random.generation().0;
+        let tenure = random.generation().0;
         let nodes: Vec<NodeId> = config.peers.iter().map(|peer| peer.node_id).collect();
         let volumes = config
             .volumes
@@ -105,6 +110,7 @@ impl<B: Clone> Resource<B> {
             config,
             boot: seed.boot,
             incarnation,
+            tenure,
             role: Role::Secondary,
             volumes,
             connections,
@@ -335,6 +341,11 @@ impl<B: Clone> Resource<B> {
             peer_devices: volumes
                 .filter_map(|volume| volume.peer_device_status(node, now))
                 .collect(),
+            refused: connection
+                .refused
+                .as_ref()
+                .filter(|_| connection.is_refused())
+                .map(|refused| refused.status(now)),
         }
     }
 

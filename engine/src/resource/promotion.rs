@@ -306,12 +306,22 @@ impl<B: Clone> Resource<B> {
 
     pub(super) fn set_role(&mut self, role: Role) {
         self.role = role;
+        self.tenure = self.cx.random.generation().0;
         for volume in self.volumes.values_mut() {
             volume.role = role;
             volume.unsettled = true;
         }
         self.cx
             .report(Level::Info, None, None, alloc::format!("role {role}"));
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
+            // A consent to lose this node's data was given for what it had then, not for what a
+            // Primary writes.
+            if let (Role::Primary, Some(connection)) = (role, self.connections.get_mut(&node)) {
+                connection.discard_my_data = false;
+            }
+            self.reconsider(node);
+        }
     }
 }
 

@@ -18,7 +18,8 @@ pub use config::{
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
-    ConnectionStatus, DeviceStatus, PeerDeviceStatus, ResourceStatus, ResyncProgress,
+    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
+    ResourceStatus, ResyncProgress, Shown,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -50,6 +51,17 @@ pub enum Request {
         resource: String,
         /// Name of the peer, or all.
         peer: Option<String>,
+    },
+    /// End a split brain with the peer: one of the two nodes gives up its changes.
+    Resolve {
+        /// Name of the resource.
+        resource: String,
+        /// Name of the peer.
+        peer: String,
+        /// This node's data is kept and the peer gives up its own; else the other way round.
+        keep_own: bool,
+        /// What was shown of the peer: refused if it has changed since.
+        shown: Shown,
     },
     /// Become Primary.
     Promote {

@@ -84,6 +84,92 @@ pub struct ConnectionStatus {
     pub peer_address: String,
     /// The volumes as seen on this peer.
     pub peer_devices: Vec<PeerDeviceStatus>,
+    /// What the peer said of itself when the two nodes found that their data must not be joined;
+    /// `None` unless the connection is StandAlone for that reason.
+    pub refused: Option<RefusedPeer>,
+}
+
+/// A peer as it was in the greeting after which it was refused.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct RefusedPeer {
+    /// Milliseconds since that greeting.
+    pub told_ms_ago: u64,
+    /// Its role then.
+    pub role: Role,
+    /// Its tenure then.
+    pub tenure: u64,
+    /// Who has changes the other lacks.
+    pub divergence: Divergence,
+    /// An order to give up one side's changes was known to this node, and was not enough.
+    pub was_ordered: bool,
+    /// Its volumes.
+    pub volumes: Vec<RefusedVolume>,
+}
+
+/// Which state of a refused peer somebody was shown, so that an order holds for that and for
+/// nothing that came after it.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Shown {
+    /// The peer's tenure.
+    pub tenure: u64,
+    /// The peer's current generations.
+    pub generations: Vec<(VolumeNumber, GenerationId)>,
+}
+
+impl Shown {
+    /// The peer's generation of this volume, none if it has no such volume.
+    #[must_use]
+    pub fn generation_of(&self, number: VolumeNumber) -> GenerationId {
+        let mut generations = self.generations.iter();
+        generations
+            .find(|(volume, _)| *volume == number)
+            .map_or(GenerationId::NONE, |(_, generation)| *generation)
+    }
+}
+
+impl RefusedPeer {
+    /// Names the state in which the peer is shown here.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let volumes = self.volumes.iter();
+        Shown {
+            tenure: self.tenure,
+            generations: volumes
+                .map(|volume| (volume.volume, volume.generation))
+                .collect(),
+        }
+    }
+}
+
+/// One volume of a refused peer.
+#[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
+pub struct RefusedVolume {
+    /// Its number.
+    pub volume: VolumeNumber,
+    /// State of the peer's disk.
+    pub disk_state: DiskState,
+    /// The peer's current generation.
+    pub generation: GenerationId,
+    /// Bytes the peer has changed, or may have, since its bitmap generation.
+    pub changed_bytes: u64,
+    /// Both nodes count their changes from the same generation. Otherwise neither knows what the
+    /// other had before, and everything has to be copied.
+    pub is_exact: bool,
+}
+
+/// Who has changes the other lacks, of two nodes whose data must not be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Divergence {
+    /// The two cannot be compared: no generation in common, or no complete data.
+    Unknown,
+    /// Neither.
+    Neither,
+    /// This node only.
+    Own,
+    /// The peer only.
+    Peer,
+    /// Both: a split brain.
+    Both,
 }
 
 /// One volume as seen on one peer.

@@ -27,6 +27,11 @@ pub struct Hello {
     /// The incarnation of the *receiver* that the sender was last in sync with, since the sender
     /// itself came up; 0 if none. A sender that knows one has not been interrupted since.
     pub seen_incarnation: u64,
+    /// Made anew whenever the sender comes up and whenever its role changes. As long as it is the
+    /// same, a Secondary's clients have written nothing.
+    pub tenure: u64,
+    /// The receiver's tenure that the orders in [`HelloVolume::condemned`] were given for.
+    pub condemned_tenure: u64,
     /// The sender gives up its own changes if both sides have some.
     pub discard_my_data: bool,
     /// Its volumes.
@@ -56,6 +61,10 @@ pub struct HelloVolume {
     pub crashed_primary: bool,
     /// It was a resync target when it was last interrupted or still is.
     pub was_resync_target: bool,
+    /// The generation of the *receiver's* data that an administrator of the sender's node has
+    /// ordered to be given up if both sides have changes; none without such an order. It counts
+    /// only together with [`Hello::condemned_tenure`].
+    pub condemned: GenerationId,
     /// Its host has not been booted since its disk was last in sync: what it had acknowledged, it
     /// still has, even if its daemon was restarted.
     pub kept_power: bool,
@@ -68,6 +77,8 @@ impl Hello {
         out.u64(self.incarnation);
         out.u128(self.boot);
         out.u64(self.seen_incarnation);
+        out.u64(self.tenure);
+        out.u64(self.condemned_tenure);
         out.u16(u16::try_from(self.volumes.len()).unwrap_or(u16::MAX));
         for volume in &self.volumes {
             volume.write(out);
@@ -82,6 +93,8 @@ impl Hello {
         let incarnation = reader.u64()?;
         let boot = reader.u128()?;
         let seen_incarnation = reader.u64()?;
+        let tenure = reader.u64()?;
+        let condemned_tenure = reader.u64()?;
         let count = usize::from(reader.u16()?);
         if count > VOLUME_LIMIT {
             return Err(reader.malformed("too many volumes"));
@@ -103,6 +116,8 @@ impl Hello {
             incarnation,
             boot,
             seen_incarnation,
+            tenure,
+            condemned_tenure,
             discard_my_data,
             volumes,
         })
@@ -121,6 +136,7 @@ impl HelloVolume {
         out.u64(self.dirty_blocks);
         out.u64(self.current.0);
         out.u64(self.bitmap.0);
+        out.u64(self.condemned.0);
         let history = self.history.get(..HISTORY_LIMIT).unwrap_or(&self.history);
         out.u8(u8::try_from(history.len()).unwrap_or(u8::MAX));
         for generation in history {
@@ -140,6 +156,7 @@ impl HelloVolume {
         let dirty_blocks = reader.u64()?;
         let current = GenerationId(reader.u64()?);
         let bitmap = GenerationId(reader.u64()?);
+        let condemned = GenerationId(reader.u64()?);
         let count = usize::from(reader.u8()?);
         if count > HISTORY_LIMIT {
             return Err(reader.malformed("history too long"));
@@ -155,6 +172,7 @@ impl HelloVolume {
             disk,
             current,
             bitmap,
+            condemned,
             history,
             dirty_blocks,
             crashed_primary,

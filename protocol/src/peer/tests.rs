@@ -14,6 +14,8 @@ fn hello() -> Hello {
         incarnation: 7,
         boot: 9,
         seen_incarnation: 11,
+        tenure: 12,
+        condemned_tenure: 13,
         discard_my_data: true,
         volumes: vec![HelloVolume {
             number: VolumeNumber(3),
@@ -22,6 +24,7 @@ fn hello() -> Hello {
             disk: DiskState::Consistent,
             current: GenerationId(1),
             bitmap: GenerationId(2),
+            condemned: GenerationId(6),
             history: vec![GenerationId(3), GenerationId(4)],
             dirty_blocks: 5,
             crashed_primary: true,
@@ -194,12 +197,14 @@ fn a_flush_has_these_bytes() {
 fn a_greeting_has_these_bytes() {
     let mut bytes = Vec::new();
     Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
-    let fields: [&[u8]; 18] = [
+    let fields: [&[u8]; 21] = [
         &[1],                       // Primary
         &[1],                       // gives up its changes
         &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
         &9_u128.to_be_bytes(),      // boot
         &[0, 0, 0, 0, 0, 0, 0, 11], // incarnation seen
+        &[0, 0, 0, 0, 0, 0, 0, 12], // tenure
+        &[0, 0, 0, 0, 0, 0, 0, 13], // the receiver's tenure that orders are for
         &[0, 1],                    // volumes
         &[0, 3],                    // number
         &[0, 0, 1, 0, 0, 0, 0, 0],  // size
@@ -211,11 +216,12 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 5],  // dirty blocks
         &[0, 0, 0, 0, 0, 0, 0, 1],  // current generation
         &[0, 0, 0, 0, 0, 0, 0, 2],  // bitmap generation
+        &[0, 0, 0, 0, 0, 0, 0, 6],  // the receiver's generation to be given up
         &[2],                       // older generations
         &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
     ];
     assert_eq!(bytes[HEADER_BYTES..], fields.concat());
-    assert_eq!(bytes.len(), HEADER_BYTES + 36 + 43 + 2 * 8);
+    assert_eq!(bytes.len(), HEADER_BYTES + 52 + 51 + 2 * 8);
 }
 
 #[test]

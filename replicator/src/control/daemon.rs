@@ -191,11 +191,7 @@ impl Daemon {
                 continue;
             };
             match notice {
-                FromResource::SeekLink {
-                    peer,
-                    seek,
-                    at_once,
-                } => service.links.seek(peer, seek, at_once),
+                FromResource::SeekLink { peer, seek } => service.links.seek(peer, seek),
                 FromResource::RunHandler { id, run } => service.run_handler(id, run),
                 FromResource::Report(change) => log_change(&service, &change),
                 FromResource::Stopped => {

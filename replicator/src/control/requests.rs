@@ -42,6 +42,21 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
             noted(bring_up::connect(&service, peer, discard_my_data).await)
         }
+        Request::Resolve {
+            resource,
+            peer,
+            keep_own,
+            shown,
+        } => {
+            let service = daemon.running(&resource)?;
+            let peer = service.peer_named(&peer)?;
+            let command = Command::Resolve {
+                peer,
+                keep_own,
+                shown,
+            };
+            noted(service.command(command).await)
+        }
         Request::Disconnect { resource, peer } => {
             let service = daemon.running(&resource)?;
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
@@ -78,6 +93,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         Request::Up(config) | Request::Adjust(config) => Some(&config.name),
         Request::Down { resource }
         | Request::Connect { resource, .. }
+        | Request::Resolve { resource, .. }
         | Request::Disconnect { resource, .. }
         | Request::Promote { resource, .. }
         | Request::Demote { resource, .. }

@@ -146,6 +146,7 @@ fn name(command: &Command) -> &'static str {
         Command::Attach { .. } => "attach",
         Command::Configure(_) => "configure",
         Command::Connect { .. } => "connect",
+        Command::Resolve { .. } => "resolve",
         Command::Disconnect { .. } => "disconnect",
         Command::Promote { .. } => "promote",
         Command::Demote { .. } => "demote",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rbd_engine::{
     Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Time,
+    RequestId, Seek, Time,
 };
 use rbd_protocol::control::Refusal;
 
@@ -394,10 +394,14 @@ impl World {
                 }
                 self.drop_link(node, link, loss);
             }
-            Action::SeekLink { seek, at_once, .. } => {
-                self.nodes[node].seeking = seek;
+            Action::SeekLink { seek, .. } => {
+                self.nodes[node].seeking = seek != Seek::Stop;
                 let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(if at_once { 0 } else { pause });
+                self.try_meet(match seek {
+                    Seek::Stop | Seek::AtOnce => 0,
+                    Seek::Soon => pause,
+                    Seek::Patiently => pause * 6,
+                });
             }
             Action::Complete { id, result } => self.completed(node, id, result),
             Action::Reply { call, result } => self.replied(node, call, result),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rbd_engine::Seek;
 use rbd_protocol::peer::Channel;
 use rbd_protocol::peer::greeting::{Acceptor, Agreement, GreetingError};
 use tokio::net::{TcpListener, TcpStream};
@@ -118,7 +119,7 @@ fn take(
             peer,
             "link from {address} lost while it was opened"
         );
-        return seat::start_seeking(shared, agreement.peer, false);
+        return seat::start_seeking(shared, agreement.peer, Seek::Soon);
     };
     match agreement.channel {
         Channel::Data => seat::keep_half(shared, agreement, socket),

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use rbd_engine::Seek;
 use rbd_protocol::control::{NetOptions, PeerConfig, ResourceConfig};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::greeting::{Host, HostPeer};
@@ -78,11 +79,11 @@ impl Links {
     }
 
     /// Starts or stops trying to reach a peer and accepting links from it.
-    pub(super) fn seek(&self, peer: NodeId, seek: bool, at_once: bool) {
-        if seek && !self.shared.closed.get() {
-            seat::start_seeking(&self.shared, peer, at_once);
-        } else {
+    pub(super) fn seek(&self, peer: NodeId, seek: Seek) {
+        if seek == Seek::Stop || self.shared.closed.get() {
             seat::stop_seeking(&self.shared, peer);
+        } else {
+            seat::start_seeking(&self.shared, peer, seek);
         }
     }
 

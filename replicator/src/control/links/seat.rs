@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rbd_engine::Seek;
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Channel;
 use rbd_protocol::peer::greeting::{Agreement, Reason};
@@ -67,7 +68,19 @@ pub(super) enum Verdict {
 type Seats = BTreeMap<NodeId, Seat>;
 
 /// A link is wanted from now on.
-pub(super) fn start_seeking(shared: &Rc<Shared>, peer: NodeId, at_once: bool) {
+pub(super) fn start_seeking(shared: &Rc<Shared>, peer: NodeId, seek: Seek) {
+    let pause_ms = match seek {
+        Seek::Stop | Seek::AtOnce => 0,
+        Seek::Soon => dial::FIRST_PAUSE_MS,
+        Seek::Patiently => {
+            let local = shared.local();
+            let interval_ms = local
+                .peer(peer)
+                .map_or(0, |peer| peer.net.connect_interval_ms);
+            PATIENCE * u64::from(interval_ms)
+        }
+    };
+    let at_once = pause_ms == 0;
     let mut seats = shared.seats.borrow_mut();
     let seat = seats.entry(peer).or_default();
     seat.wish = Wish::Link;
@@ -75,7 +88,6 @@ pub(super) fn start_seeking(shared: &Rc<Shared>, peer: NodeId, at_once: bool) {
     if under_way || (seat.dialer.is_some() && !at_once) {
         return;
     }
-    let pause_ms = if at_once { 0 } else { dial::FIRST_PAUSE_MS };
     seat.dialer = Some(dial::start(shared, peer, pause_ms));
 }
 
@@ -195,6 +207,10 @@ fn drop_half(shared: &Rc<Shared>, peer: NodeId, session: u128) {
         seat.dialer = Some(dial::start(shared, peer, dial::FIRST_PAUSE_MS));
     }
 }
+
+/// How many times `connect-int` passes before a peer whose data must not be joined is dialled
+/// again.
+const PATIENCE: u64 = 6;
 
 /// How long a data connection waits for its control connection.
 const HALF_DEADLINE: Duration = Duration::from_secs(5);

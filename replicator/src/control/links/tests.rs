@@ -79,7 +79,7 @@ fn pair(secrets: [Option<&str>; 2]) -> [Side; 2] {
 
 impl Side {
     fn seek(&self) {
-        self.links.seek(self.peer, true, true);
+        self.links.seek(self.peer, Seek::AtOnce);
     }
 
     fn count(&self) -> usize {
@@ -195,7 +195,7 @@ fn a_node_that_seeks_nothing_gets_nothing() {
         let sides = pair([None, None]);
         sides[0].seek();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        sides[0].links.seek(sides[0].peer, false, false);
+        sides[0].links.seek(sides[0].peer, Seek::Stop);
         sides[1].seek();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(sides[0].count() + sides[1].count(), 0);

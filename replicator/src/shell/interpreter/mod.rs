@@ -328,16 +328,8 @@ impl Interpreter {
                 loss,
                 peer: _,
             } => self.links.drop_link(link, loss, self.now),
-            Action::SeekLink {
-                peer,
-                seek,
-                at_once,
-            } => {
-                self.notices.tell(FromResource::SeekLink {
-                    peer,
-                    seek,
-                    at_once,
-                });
+            Action::SeekLink { peer, seek } => {
+                self.notices.tell(FromResource::SeekLink { peer, seek });
             }
             Action::Complete { id, result } => self.clients.complete(id, result),
             Action::Reply { call, result } => self.reply(call, result),

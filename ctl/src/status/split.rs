@@ -1,0 +1,96 @@
+//! A split brain in words: what each side has changed, and what ending it would destroy.
+
+use rbd_protocol::control::{
+    ConnectionStatus, Divergence, RefusedPeer, RefusedVolume, ResourceStatus,
+};
+use rbd_protocol::ids::BLOCK_SIZE;
+
+use super::measure::{duration, size};
+
+/// What is lost when one side's data is kept: a line for each volume.
+pub(crate) fn losses(
+    resource: &ResourceStatus,
+    connection: &ConnectionStatus,
+    refused: &RefusedPeer,
+    keep_own: bool,
+) -> Vec<String> {
+    let peer = &connection.name;
+    let loser = if keep_own { peer } else { "this node" };
+    let line = |volume: &RefusedVolume| {
+        let own_bytes = own_bytes(connection, volume);
+        let changed = if keep_own {
+            volume.changed_bytes
+        } else {
+            own_bytes
+        };
+        let mut line = format!(
+            "volume {}: what {loser} changed is lost, {}",
+            volume.volume,
+            amount(changed)
+        );
+        if volume.is_exact {
+            let most = own_bytes.saturating_add(volume.changed_bytes);
+            line.push_str(&format!("; at most {} are copied", size(most)));
+        } else {
+            let whole = whole_bytes(resource, volume);
+            line.push_str(&format!(
+                " that are known of; everything ({}) is copied, as the nodes do not count from \
+                 the same generation",
+                size(whole)
+            ));
+        }
+        line
+    };
+    refused.volumes.iter().map(line).collect()
+}
+
+/// What is known of a peer that was refused, in sentences.
+pub(super) fn sentences(connection: &ConnectionStatus, refused: &RefusedPeer) -> String {
+    let peer = &connection.name;
+    let who = match refused.divergence {
+        Divergence::Unknown => "What the two nodes have changed cannot be compared.".to_owned(),
+        Divergence::Neither => "Neither node has changes the other lacks.".to_owned(),
+        Divergence::Own => format!("Only this node has changes that {peer} lacks."),
+        Divergence::Peer => format!("Only {peer} has changes that this node lacks."),
+        Divergence::Both => {
+            "Both nodes have changes that the other lacks, so one of them must give up its own."
+                .to_owned()
+        }
+    };
+    let mut text = format!(
+        "{who} When {peer} was last heard, {} ago, it was {}.",
+        duration(refused.told_ms_ago / 1000),
+        refused.role
+    );
+    for volume in &refused.volumes {
+        let since = if volume.is_exact {
+            "Since their last common generation"
+        } else {
+            "As far as each of them knows"
+        };
+        text.push_str(&format!(
+            " {since}, this node has changed {} of volume {} and {peer} {}.",
+            amount(own_bytes(connection, volume)),
+            volume.volume,
+            amount(volume.changed_bytes)
+        ));
+    }
+    text
+}
+
+fn own_bytes(connection: &ConnectionStatus, volume: &RefusedVolume) -> u64 {
+    let mut devices = connection.peer_devices.iter();
+    let device = devices.find(|one| one.volume == volume.volume);
+    device.map_or(0, |one| one.out_of_sync_bytes)
+}
+
+fn whole_bytes(resource: &ResourceStatus, volume: &RefusedVolume) -> u64 {
+    let mut devices = resource.devices.iter();
+    let device = devices.find(|one| one.volume == volume.volume);
+    device.map_or(0, |one| one.size_bytes)
+}
+
+fn amount(bytes: u64) -> String {
+    let blocks = bytes / u64::from(BLOCK_SIZE);
+    format!("{} in {blocks} block(s)", size(bytes))
+}
