@@ -199,11 +199,16 @@ impl World {
         };
         match operation.what {
             What::Write { indices, fua } => {
+                let end = first + u64::try_from(indices.len()).unwrap_or(0);
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
+                self.check_promise(node, first..end, fua);
             }
-            What::Flush(covered) => self.registers.flush_acknowledged(&covered),
+            What::Flush(covered) => {
+                self.registers.flush_acknowledged(&covered);
+                self.check_promise(node, covered.into_iter().map(|(sector, _)| sector), true);
+            }
             What::Read(oldest) => {
                 let data = data.unwrap_or_default();
                 if data.len() != oldest.len() {

@@ -13,6 +13,7 @@ mod network;
 mod node;
 mod operator;
 mod profile;
+mod promise;
 mod random;
 mod report;
 mod verdict;

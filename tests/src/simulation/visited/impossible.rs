@@ -65,6 +65,7 @@ fn not_from_the_hands(situation: Situation, event: &str) -> Option<&'static str>
             Some("disks that fail are not modelled")
         }
         "HandlerDone" => Some("no handlers are configured in the simulation"),
+        "command Resolve" => Some("nobody resolves split brains in the simulation"),
         "LinkUp" if !closing => Some("a link comes only where there is none"),
         "command Attach" if disk != Disk::None => Some("who has a disk is given none"),
         "command NewGeneration" | "packet NewGeneration" | "packet NewGenerationAck"

@@ -196,6 +196,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Promote { .. } => "command Promote",
         Command::Demote { .. } => "command Demote",
         Command::NewGeneration { .. } => "command NewGeneration",
+        Command::Resolve { .. } => "command Resolve",
         Command::Stop => "command Stop",
     }
 }
@@ -276,6 +277,7 @@ const EVENTS: &[&str] = &[
     "command Promote",
     "command Demote",
     "command NewGeneration",
+    "command Resolve",
     "command Stop",
     "packet Hello",
     "packet State",
