@@ -13,7 +13,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 use crate::contract::{CallId, LinkId, LinkLoss, Time};
 
 /// The connection to one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) config: PeerConfig,
     pub(crate) state: ConnectionState,
@@ -46,14 +46,14 @@ pub(crate) struct Connection {
 /// An order to the peer to give up its changes. It names the generations it was given for, and
 /// lapses with the first handshake that knows of it, or after a short time, or when the peer's role
 /// changes: what the peer writes later is not meant.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) condemned: Shown,
     pub(crate) until: Time,
 }
 
 /// A peer whose data must not be joined with this node's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) at: Time,
     pub(crate) theirs: Box<Hello>,
@@ -64,7 +64,7 @@ pub(crate) struct Refused {
 }
 
 /// A link that stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) phase: Phase,
@@ -75,7 +75,7 @@ pub(crate) struct Link {
 }
 
 /// How far the handshake is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// The own greeting waits until what it would say is durable and nothing of an older link is
     /// in flight. The peer's may have come already.

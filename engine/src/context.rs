@@ -63,7 +63,7 @@ pub(crate) enum Operation {
 }
 
 /// The surroundings of the event being handled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context<B> {
     pub(crate) now: Time,
     pub(crate) random: Random,

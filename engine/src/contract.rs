@@ -16,7 +16,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use rbd_protocol::control::{Refusal, ResourceConfig, Shown};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown, WriteCache};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
@@ -154,6 +154,9 @@ pub struct AttachedDisk {
     pub image: Box<Image>,
     /// Smallest unit it can write, in bytes: 512 or 4096.
     pub block_bytes: u32,
+    /// Only shown to people: every flush is made whatever this says, because a device that is wrong
+    /// about itself must not cost data.
+    pub write_cache: WriteCache,
 }
 
 /// What has happened.
@@ -297,7 +300,7 @@ pub enum Command {
 }
 
 /// What is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action<B> {
     /// Do this on the volume's disk. Answered by [`Event::DiskDone`].
     Disk {

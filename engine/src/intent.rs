@@ -274,3 +274,6 @@ fn numbers_of(block: u32) -> core::ops::Range<u32> {
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     number(first)..number(first + BITS_PER_PAGE)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ mod local_disk;
 mod peer_device;
 mod random;
 mod resource;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 pub use contract::{

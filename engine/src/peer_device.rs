@@ -9,7 +9,7 @@ use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
 
 /// One volume on one peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeerDevice {
     pub(crate) node: NodeId,
     /// The link over which this volume is replicated; `None` before the handshake is done.
@@ -22,6 +22,8 @@ pub(crate) struct PeerDevice {
     pub(crate) bitmap: Bitmap,
     /// Writes the peer has acknowledged and not yet made durable, oldest first (B5).
     pub(crate) unstable: VecDeque<Unstable>,
+    /// How many of them a client wrote.
+    pub(crate) unstable_writes: usize,
     pub(crate) next_unstable: u64,
     /// Pages on disk that mark unstable blocks as dirty, to be safe.
     pub(crate) saved_with_unstable: BTreeSet<u32>,
@@ -56,7 +58,7 @@ pub(crate) enum Origin {
 }
 
 /// This node's part when it is the source of a resync.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     /// Own bitmap has been sent.
     pub(crate) bitmap_sent: bool,
@@ -75,7 +77,7 @@ pub(crate) struct SourceRead {
 }
 
 /// This node's part when it is the target of a resync.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// That this disk is inconsistent is durable from this superblock version on (E1).
     pub(crate) inconsistent_version: u64,
@@ -112,6 +114,7 @@ impl PeerDevice {
             peer_disk: DiskState::DUnknown,
             bitmap: Bitmap::new(0),
             unstable: VecDeque::new(),
+            unstable_writes: 0,
             next_unstable: 0,
             saved_with_unstable: BTreeSet::new(),
             behind_since_version: 0,
@@ -158,6 +161,7 @@ impl PeerDevice {
     /// The peer has this range and may not have made it durable.
     pub(crate) fn note_unstable(&mut self, range: ByteRange, origin: Origin) {
         self.next_unstable += 1;
+        self.unstable_writes += usize::from(origin == Origin::Write);
         self.unstable.push_back(Unstable {
             sequence: self.next_unstable,
             range,
@@ -171,6 +175,7 @@ impl PeerDevice {
             && first.sequence <= up_to
         {
             self.unstable.pop_front();
+            self.unstable_writes -= usize::from(first.origin == Origin::Write);
             self.save_again(first.range);
         }
     }
@@ -186,6 +191,13 @@ impl PeerDevice {
         for entry in resynced {
             self.save_again(entry.range);
         }
+    }
+
+    /// The disk is another one: nothing is known of what the peer has.
+    pub(crate) fn forget_unstable(&mut self) {
+        self.unstable.clear();
+        self.unstable_writes = 0;
+        self.saved_with_unstable.clear();
     }
 
     /// Pages that were saved with marks for this range may be saved without.
@@ -204,6 +216,7 @@ impl PeerDevice {
     /// write: what a resync copied is told from the peer's data by the generation it began with.
     pub(crate) fn mark_unstable_dirty(&mut self) -> bool {
         let mut written = false;
+        self.unstable_writes = 0;
         for entry in core::mem::take(&mut self.unstable) {
             self.bitmap.set_touched(entry.range);
             written |= entry.origin == Origin::Write;

@@ -7,6 +7,7 @@
 //! - [`nbd_client`]: a client that knows exactly what it was promised.
 
 pub mod check;
+pub mod exhaustive;
 pub mod nbd_client;
 pub mod process;
 pub mod simulation;

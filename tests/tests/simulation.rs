@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 28] = [
+const FAILED_ONCE: [(Profile, u64); 34] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -39,6 +39,12 @@ const FAILED_ONCE: [(Profile, u64); 28] = [
     (Profile::Network, 20_044),
     (Profile::Power, 1_037),
     (Profile::Power, 30_024),
+    (Profile::Power, 221),
+    (Profile::Disk, 36),
+    (Profile::Disk, 85),
+    (Profile::Disk, 135),
+    (Profile::Disk, 187),
+    (Profile::Disk, 199),
 ];
 
 fn seeds() -> u64 {
@@ -62,7 +68,11 @@ fn run_or_show(seed: u64, profile: Profile) -> Report {
 }
 
 fn run_seeds(profile: Profile, first: u64) -> Report {
-    let outcome = Batch::new(profile, first..first + seeds()).run();
+    run_first(profile, first, seeds())
+}
+
+fn run_first(profile: Profile, first: u64, count: u64) -> Report {
+    let outcome = Batch::new(profile, first..first + count).run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
         run_or_show(failure.report.seed, profile);
@@ -100,6 +110,16 @@ fn nothing_is_lost_when_everything_happens_at_once() {
             "these situations did not come up"
         );
     }
+}
+
+#[test]
+fn nothing_is_lost_when_disks_fail() {
+    run_seeds(Profile::Disk, 60_000);
+}
+
+#[test]
+fn nothing_is_lost_in_a_long_time_with_few_faults() {
+    run_first(Profile::Sparse, 50_000, seeds() / 10);
 }
 
 #[test]

@@ -269,6 +269,7 @@ fn disk(node: u8) -> Result<AttachedDisk, String> {
     Ok(AttachedDisk {
         image: Box::new(image),
         block_bytes: 4096,
+        write_cache: rbd_protocol::control::WriteCache::Volatile,
     })
 }
 

@@ -6,7 +6,7 @@
 
 use rbd_protocol::control::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, ResourceStatus,
-    ResyncProgress,
+    ResyncProgress, WriteCache,
 };
 use rbd_protocol::state::ReplicationState;
 use serde::Serialize;
@@ -61,6 +61,7 @@ struct Device {
     open_count: u32,
     hot_regions: u64,
     backing_dev: Option<String>,
+    write_cache: Option<&'static str>,
     current_uuid: String,
     note: String,
 }
@@ -218,6 +219,7 @@ fn device(status: &DeviceStatus) -> Device {
         open_count: status.open_count,
         hot_regions: status.hot_regions,
         backing_dev: status.backing_disk.clone(),
+        write_cache: status.write_cache.map(WriteCache::word),
         current_uuid: status.current_generation.to_string(),
         note: status.disk_note.clone(),
     }

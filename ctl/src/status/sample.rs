@@ -24,6 +24,7 @@ pub(crate) fn device(volume: u16, disk_state: DiskState) -> DeviceStatus {
         lower_pending: 70,
         hot_regions: 3,
         current_generation: GenerationId(0xF00D),
+        write_cache: None,
     }
 }
 

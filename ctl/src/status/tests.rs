@@ -419,3 +419,17 @@ fn durations_and_sizes_use_the_unit_that_suits() {
     assert_eq!(size(1 << 40), "1 TiB");
     assert_eq!(size((1 << 20) + (1 << 19)), "1.50 MiB");
 }
+
+#[test]
+fn verbose_status_tells_what_a_disk_says_of_its_cache() {
+    let mut status = healthy();
+    status.devices[0].write_cache = Some(rbd_protocol::control::WriteCache::Through);
+    let verbose = Layout {
+        verbose: true,
+        width: 200,
+        ..BARE
+    };
+    let text = render(std::slice::from_ref(&status), verbose);
+    assert!(text.contains(" open:no write-cache:through\n"), "{text}");
+    assert!(!render(&[status], BARE).contains("write-cache"));
+}

@@ -95,6 +95,9 @@ fn render_device(lines: &mut Wrapped, device: &DeviceStatus, name_volumes: bool,
     }
     let open = if device.open_count > 0 { "yes" } else { "no" };
     lines.word(&format!("open:{open}"));
+    if let (true, Some(cache)) = (layout.verbose, device.write_cache) {
+        lines.word(&format!("write-cache:{}", cache.word()));
+    }
     if layout.statistics {
         lines.continued();
         let counters = [

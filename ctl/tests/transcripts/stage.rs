@@ -233,6 +233,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
             lower_pending: 0,
             hot_regions: 0,
             current_generation: GenerationId(0xF00D),
+            write_cache: None,
         }],
         connections: vec![ConnectionStatus {
             peer_node_id: NodeId(1),

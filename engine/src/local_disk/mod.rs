@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::WriteCache;
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
     BlockAddress, Image, Layout, PeerBitmap, Superblock, encode_bitmap_block, encode_intent_block,
@@ -25,10 +26,11 @@ use crate::intent::IntentLog;
 use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot};
 
 /// One attached disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalDisk {
     layout: Layout,
     block_bytes: u32,
+    write_cache: WriteCache,
     superblock: Superblock,
     /// Counts changes of `superblock`.
     version: u64,
@@ -71,7 +73,11 @@ impl LocalDisk {
         attachment: u64,
         now: Time,
     ) -> Result<(Self, BTreeMap<NodeId, Bitmap>), AttachError> {
-        let AttachedDisk { image, block_bytes } = disk;
+        let AttachedDisk {
+            image,
+            block_bytes,
+            write_cache,
+        } = disk;
         let Image {
             mut superblock,
             layout,
@@ -126,6 +132,7 @@ impl LocalDisk {
         let mut local = Self {
             layout,
             block_bytes,
+            write_cache,
             superblock,
             version: 1,
             writing: None,
@@ -152,6 +159,11 @@ impl LocalDisk {
     /// Smallest unit the disk can write.
     pub(crate) fn block_bytes(&self) -> u32 {
         self.block_bytes
+    }
+
+    /// What the disk says of its cache.
+    pub(crate) fn write_cache(&self) -> WriteCache {
+        self.write_cache
     }
 
     /// The data's current generation.

@@ -75,6 +75,13 @@ impl<B: Clone> Resource<B> {
             let reason = alloc::format!("{name}/{number} already has its disk");
             return Err(Refusal::new(RefusalCode::AlreadyAttached, reason, ""));
         }
+        // A Primary without a disk has lost it to an error. What it lacks, a peer may have; as a
+        // Primary this node could only be the source of a resync (B4, D7).
+        if self.role == Role::Primary {
+            let reason = alloc::format!("{name} is Primary, and its disk has failed");
+            let help = alloc::format!("rbdadm secondary --force {name}");
+            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, help));
+        }
         let damage = disk.image.damage.clone();
         let peers: Vec<(NodeId, &str)> = self
             .config
@@ -101,8 +108,7 @@ impl<B: Clone> Resource<B> {
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.bitmap = bitmap;
                 peer.behind_since_version = 0;
-                peer.unstable.clear();
-                peer.saved_with_unstable.clear();
+                peer.forget_unstable();
             }
         }
         volume.set_disk_state(state, note_for(state), &mut self.cx);

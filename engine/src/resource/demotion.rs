@@ -18,7 +18,7 @@ use crate::contract::{Action, CallId, Level};
 use crate::volume::BarrierPurpose;
 
 /// A demotion under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Demotion {
     /// Waiting for requests in flight.
     Draining(Option<CallId>),

@@ -59,8 +59,9 @@ const BYTE_LIMIT: u64 = 64 << 20;
 /// Most bytes of a peer's bulk data held at once: what its own limits allow it to send, twice.
 const PEER_BYTE_LIMIT: u64 = 128 << 20;
 
-/// One resource on this node: its state and every decision about it.
-#[derive(Debug)]
+/// One resource on this node: its state and every decision about it. A clone is for asking what
+/// would happen if; only one of the two may act.
+#[derive(Clone, Debug)]
 pub struct Resource<B> {
     config: ResourceConfig,
     boot: u128,

@@ -83,6 +83,10 @@ impl<B: Clone> Resource<B> {
         let primary = self.role == Role::Primary;
         let cx = &mut self.cx;
         let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
+        // What a peer had sent before it noticed that its disk has failed: it makes the link anew.
+        if is_about_data(&packet) && volume.local.is_some() && !volume.is_replicating(node) {
+            return Ok(());
+        }
         match packet {
             Packet::Write { .. } | Packet::Zero { .. } if primary => {
                 Err("a write to a Primary, which only one of two nodes may be")
@@ -172,6 +176,9 @@ impl<B: Clone> Resource<B> {
             peer.peer_disk = *disk;
             if had_disk && !peer.has_disk() {
                 volume.lose_peer(node, *disk, &mut self.cx);
+                if role == Role::Primary {
+                    volume.outlive_primary(&mut self.cx);
+                }
             }
         }
         Ok(())
@@ -183,6 +190,21 @@ impl<B: Clone> Resource<B> {
         self.cx.report(Level::Warn, Some(node), None, text);
         self.drop_link(node, LinkLoss::Protocol);
     }
+}
+
+fn is_about_data(packet: &Packet) -> bool {
+    matches!(
+        packet,
+        Packet::Write { .. }
+            | Packet::Zero { .. }
+            | Packet::Bitmap { .. }
+            | Packet::BitmapEnd { .. }
+            | Packet::ResyncRequest { .. }
+            | Packet::ResyncData { .. }
+            | Packet::ResyncAck { .. }
+            | Packet::ResyncNegativeAck { .. }
+            | Packet::ResyncDone { .. }
+    )
 }
 
 fn volume_of(packet: &Packet) -> Option<VolumeNumber> {

@@ -25,7 +25,7 @@ const PROMOTION_MS: u64 = 8_000;
 const CONSENT_MS: u64 = 8_000;
 
 /// A promotion under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Promotion {
     call: CallId,
     force: bool,

@@ -15,12 +15,18 @@ use super::{BarrierPurpose, Volume, elapsed_ms};
 use crate::bitmap::{page_of, set_in_copy};
 use crate::context::Context;
 use crate::contract::{DiskError, Time};
+use crate::peer_device::PeerDevice;
 
 /// How long acknowledged writes may stay unstable on a peer.
 const UNSTABLE_MS: u64 = 1_000;
 
-/// How many of them may be unstable before a barrier is started at once.
-const UNSTABLE_LIMIT: usize = 4_096;
+/// How many of them there may be at most, and on the way there: later writes wait (B5). What a peer
+/// loses with its power is at most this much to copy again.
+const UNSTABLE_LIMIT: usize = 1_000;
+
+/// How many of them may be unstable before a barrier is started at once: early enough that it is
+/// over before writes have to wait.
+const UNSTABLE_MANY: usize = UNSTABLE_LIMIT / 2;
 
 /// How often marks and pages are looked through.
 const INTERVAL_MS: u64 = 5_000;
@@ -77,11 +83,18 @@ impl<B: Clone> Volume<B> {
             && self
                 .peers
                 .values()
-                .any(|peer| peer.unstable.len() > UNSTABLE_LIMIT)
+                .any(|peer| peer.unstable.len() >= UNSTABLE_MANY)
         {
             self.checkpoint = Checkpoint::Light;
             self.start_barrier(BarrierPurpose::Checkpoint, cx);
         }
+    }
+
+    /// Whether as many writes as may be are unstable on a peer, or may soon be.
+    pub(crate) fn is_unstable_full(&self) -> bool {
+        let started = self.writes.len().saturating_sub(self.waiting_writes.len());
+        let full = |peer: &PeerDevice| peer.unstable_writes + started >= UNSTABLE_LIMIT;
+        self.peers.values().any(full)
     }
 
     fn start_full_checkpoint(&mut self, hot_limit: u32, cx: &mut Context<B>) -> bool {
@@ -186,6 +199,8 @@ impl<B: Clone> Volume<B> {
             | Checkpoint::Flushing { .. }
             | Checkpoint::Done => {}
         }
+        // Writes may be waiting for room that only a barrier makes.
+        self.bound_unstable(cx);
     }
 
     fn save_pages(&mut self, cx: &mut Context<B>) {

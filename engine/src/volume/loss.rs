@@ -39,4 +39,12 @@ impl<B: Clone> Volume<B> {
         }
         self.unsettled = true;
     }
+
+    /// The disk of a Primary has failed. Whatever can still be read from it later, this copy is the
+    /// one that has everything: a new generation says so, also after a restart (B4, H2).
+    pub(crate) fn outlive_primary(&mut self, cx: &mut Context<B>) {
+        if self.disk == DiskState::UpToDate {
+            self.leave_absent_peers_behind(cx);
+        }
+    }
 }

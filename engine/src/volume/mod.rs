@@ -46,7 +46,7 @@ use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
 
 /// One volume of the resource.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Volume<B> {
     pub(crate) number: VolumeNumber,
     pub(crate) config: VolumeConfig,

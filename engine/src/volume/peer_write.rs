@@ -17,7 +17,7 @@ use crate::contract::{DiskError, DiskRequest, LinkId};
 use crate::peer_device::Origin;
 
 /// What a peer's write is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum PeerWriteKind<B> {
     /// A mirrored write.
     Write { data: B, fua: bool },
@@ -28,7 +28,7 @@ pub(crate) enum PeerWriteKind<B> {
 }
 
 /// A write of a peer, from its arrival to the disk's answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PeerWrite<B> {
     pub(crate) peer: NodeId,
     pub(crate) link: LinkId,

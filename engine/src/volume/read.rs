@@ -11,7 +11,7 @@ use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, RequestId};
 
 /// A client's read, from its arrival to its completion.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Read {
     pub(crate) request: RequestId,
     pub(crate) range: ByteRange,

@@ -29,7 +29,7 @@ pub(crate) enum Leg {
 }
 
 /// A client's write, from its arrival to its completion.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Write<B> {
     pub(crate) request: RequestId,
     pub(crate) range: ByteRange,
@@ -113,6 +113,9 @@ impl<B: Clone> Volume<B> {
             return true;
         };
         let range = write.range;
+        if self.is_unstable_full() {
+            return false;
+        }
         let earlier_overlaps = self
             .writes
             .range(..id)

@@ -19,7 +19,7 @@ pub use config::{
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress, Shown,
+    ResourceStatus, ResyncProgress, Shown, WriteCache,
 };
 
 /// What `rbdadm` asks of the daemon.

@@ -54,6 +54,28 @@ pub struct DeviceStatus {
     pub hot_regions: u64,
     /// Current data generation.
     pub current_generation: GenerationId,
+    /// What the disk's completed writes are worth before a flush; `None` without a disk.
+    pub write_cache: Option<WriteCache>,
+}
+
+/// Whether what a disk has completed may be lost with its power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum WriteCache {
+    /// It may, until a flush. Also what is assumed of a disk that does not say.
+    Volatile,
+    /// It says that it has no such cache, or that its cache outlives a power loss.
+    Through,
+}
+
+impl WriteCache {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Volatile => "volatile",
+            Self::Through => "through",
+        }
+    }
 }
 
 /// The connection to one peer.

@@ -105,14 +105,22 @@ impl PairCheck {
     /// # Errors
     /// Names the first that is not.
     pub fn verify(&self) -> Result<(), String> {
-        if self.unmarked_count == 0 {
-            return Ok(());
+        match self.first_unmarked() {
+            None => Ok(()),
+            Some(block) => Err(format!(
+                "pair-check: block {block} may differ after a crash now and neither disk says so"
+            )),
         }
-        let block = (0..self.differing.len()).find(|block| self.is_unmarked(*block));
-        Err(format!(
-            "pair-check: block {} may differ after a crash now and neither disk says so",
-            block.unwrap_or_default()
-        ))
+    }
+
+    /// The first block that may differ without a mark.
+    #[must_use]
+    pub fn first_unmarked(&self) -> Option<u64> {
+        if self.unmarked_count == 0 {
+            return None;
+        }
+        let mut blocks = self.differing_blocks();
+        blocks.find(|block| usize::try_from(*block).is_ok_and(|at| self.is_unmarked(at)))
     }
 
     fn is_unmarked(&self, block: usize) -> bool {

@@ -5,6 +5,7 @@ use rbd_protocol::ids::ByteRange;
 
 use super::disk::{Payload, SECTOR};
 use super::node::VOLUME;
+use super::random::Random;
 use super::world::{Happening, World};
 use crate::check::stamp;
 
@@ -15,6 +16,8 @@ pub(super) struct Operation {
     client: u64,
     first: u64,
     what: What,
+    /// Its client has gone away.
+    given_up: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -36,8 +39,10 @@ impl World {
         }
     }
 
+    /// A client asks for something if it can. What for depends on nothing but how often it has
+    /// asked before.
     pub(super) fn client_step(&mut self, client: u64) {
-        if !self.clients_allowed {
+        if !self.clients_allowed || self.without.client(client) {
             return;
         }
         let ready = |node: &super::node::Node| {
@@ -53,9 +58,22 @@ impl World {
             self.after_us(pause, Happening::Client { client });
             return;
         };
+        let steps = self.steps.entry(client).or_default();
+        *steps += 1;
+        let random = Random::of(self.report.seed, CLIENTS + client, *steps);
+        let before = std::mem::replace(&mut self.random, random);
+        self.ask(node, client);
+        self.random = before;
+    }
+
+    fn ask(&mut self, node: usize, client: u64) {
         let options = &self.options;
         let (reads, flushes) = (options.reads_percent, options.flush_percent);
         let (zeroes, fua) = (options.zero_percent, options.fua_percent);
+        if self.random.below(1_000) < self.options.give_up_permille {
+            let delay = self.random.magnitude(1, 1_000_000);
+            self.after_us(delay, Happening::GiveUp { client });
+        }
         if self.random.percent(flushes) {
             self.flush(node, client);
         } else if self.random.percent(reads) {
@@ -74,6 +92,20 @@ impl World {
                 self.write(node, client, (first, count), zero, fua);
             }
         }
+    }
+
+    /// A client goes away in the middle of a request, and another takes its place. What it asked
+    /// for may be done or not; the answer is owed all the same, and reaches nobody.
+    pub(super) fn give_up(&mut self, client: u64) {
+        let asked = |operation: &Operation| operation.client == client && !operation.given_up;
+        let Some(operation) = self.operations.values_mut().find(|known| asked(known)) else {
+            return;
+        };
+        operation.given_up = true;
+        let operation = operation.clone();
+        self.report.given_up += 1;
+        self.operation_abandoned(&operation);
+        self.revive_clients(vec![client]);
     }
 
     fn pick_range(&mut self) -> (u64, u64) {
@@ -111,6 +143,7 @@ impl World {
             client,
             first,
             what: What::Read(oldest),
+            given_up: false,
         };
         self.request(operation, RequestKind::Read, (first, count), None);
     }
@@ -122,6 +155,7 @@ impl World {
             client,
             first: 0,
             what: What::Flush(covered),
+            given_up: false,
         };
         self.request(operation, RequestKind::Flush, (0, 0), None);
     }
@@ -149,6 +183,7 @@ impl World {
             client,
             first,
             what,
+            given_up: false,
         };
         self.request(operation, kind, range, data);
     }
@@ -181,6 +216,9 @@ impl World {
         operation: Operation,
         result: Result<Option<Payload>, RequestError>,
     ) {
+        if operation.given_up {
+            return;
+        }
         let delay = self.random.below(self.options.think_us * 2 + 1);
         let client = operation.client;
         self.after_us(delay, Happening::Client { client });
@@ -190,7 +228,8 @@ impl World {
             Ok(data) => data,
             Err(error) => {
                 self.report.failed_operations += 1;
-                if error != RequestError::NotPrimary {
+                let expected = error == RequestError::NotPrimary || self.nodes[node].disk_failed;
+                if !expected {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
                 }
                 self.operation_abandoned(&operation);
@@ -244,8 +283,11 @@ impl World {
     pub(super) fn clients_at(&self, node: usize) -> Vec<u64> {
         self.operations
             .values()
-            .filter(|operation| operation.node == node)
+            .filter(|operation| operation.node == node && !operation.given_up)
             .map(|operation| operation.client)
             .collect()
     }
 }
+
+/// The first of the streams of chance that clients draw from.
+const CLIENTS: u64 = 1_000;

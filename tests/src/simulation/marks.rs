@@ -263,7 +263,7 @@ impl World {
 
     /// A process is about to die, or a machine to lose its power.
     pub(super) fn watch_death(&mut self, node: usize, power: bool) {
-        let Some(status) = self.nodes[node].status(self.time()) else {
+        let Some(status) = self.nodes[node].status(self.time(node)) else {
             if power {
                 self.watches[node].recovering = true;
             }
@@ -401,7 +401,7 @@ impl World {
     }
 
     fn between(&self, node: usize) -> Between {
-        let status = self.nodes[node].status(self.time());
+        let status = self.nodes[node].status(self.time(node));
         status.map_or(Between::Alone, |status| situation(&status).between)
     }
 }

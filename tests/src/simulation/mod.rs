@@ -5,8 +5,11 @@
 //! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
 
 mod client;
+mod clock;
 mod disk;
+mod faults;
 mod fencing;
+mod hands;
 mod many;
 mod marks;
 mod network;
@@ -19,6 +22,9 @@ mod report;
 mod verdict;
 mod visited;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
+mod without;
 mod world;
 
 pub use many::{Batch, Outcome};
@@ -27,3 +33,4 @@ pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use verdict::{run, run_traced};
 pub use visited::{Between, Disk, Situation, Visited};
+pub use without::Without;

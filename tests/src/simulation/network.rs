@@ -1,14 +1,16 @@
-//! The network between the two nodes: links of two byte streams, each in order, that may be cut.
+//! The network between the two nodes: links of two byte streams, each in order.
 //!
-//! Of a stream that is cut, what arrives is a prefix. Whether it ends inside a packet makes no
-//! difference to the engine, which is only told of whole ones. The two sides learn of a cut at
-//! different times, or never; then a side must notice the silence by itself.
+//! A stream that is cut ends anywhere; one that stalls delivers later what it holds, perhaps after
+//! another link has come up. The two sides learn of a cut at different times, or never; then a side
+//! must notice the silence by itself.
+
+use std::collections::VecDeque;
 
 use rbd_engine::{Event, LinkId, LinkLoss};
 use rbd_protocol::peer::{Channel, Packet};
 
 use super::disk::Payload;
-use super::wire::Parcel;
+use super::wire::{Parcel, Receiver};
 use super::world::{Happening, World};
 
 /// A pair of connections.
@@ -19,16 +21,54 @@ pub(super) struct Link {
     pub(super) cut: bool,
 }
 
-/// One side of a link.
+/// One side of a link, and what is on its way there.
 #[derive(Debug, Default)]
 pub(super) struct End {
     /// The node has been told that it stands and not that it is gone.
     pub(super) open: bool,
     closing: bool,
-    /// Per channel towards this side: packets sent, the last that arrives, and when it does.
-    sent: [u64; 2],
-    last: [u64; 2],
-    arrival: [u64; 2],
+    /// The process it was opened by.
+    life: u64,
+    /// Nothing arrives before this time.
+    stalled_until: u64,
+    lanes: [Lane; 2],
+}
+
+/// One direction of one connection.
+#[derive(Debug, Default)]
+struct Lane {
+    under_way: VecDeque<Piece>,
+    /// When the last of that arrives.
+    arrival: u64,
+    receiver: Receiver,
+    /// The next piece is to be damaged.
+    damage_next: bool,
+    /// A damaged piece has arrived: the packet it belongs to must not be accepted.
+    damaged: bool,
+}
+
+/// What arrives at once.
+#[derive(Debug)]
+enum Piece {
+    Packet(Parcel),
+    Bytes { bytes: Vec<u8>, damaged: bool },
+}
+
+impl Link {
+    /// Nothing is on its way to anyone who would hear it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.ends
+            .iter()
+            .all(|end| end.closing || end.lanes.iter().all(|lane| lane.under_way.is_empty()))
+    }
+
+    /// Nothing will ever come of it any more.
+    fn is_over(&self) -> bool {
+        let over = |end: &End| {
+            !end.open && end.closing && end.lanes.iter().all(|lane| lane.under_way.is_empty())
+        };
+        self.cut && self.ends.iter().all(over)
+    }
 }
 
 impl World {
@@ -51,13 +91,16 @@ impl World {
         self.report.links += 1;
         let mut ends = [End::default(), End::default()];
         for (node, end) in ends.iter_mut().enumerate() {
-            end.last = [u64::MAX; 2];
             self.nodes[node].seeking = false;
             let delay = self.random.magnitude(1, 5_000);
-            end.arrival = [self.now + delay * 1_000; 2];
-            let life = self.nodes[node].life;
+            for lane in &mut end.lanes {
+                lane.arrival = self.now + delay * 1_000;
+            }
+            end.life = self.nodes[node].life;
+            let life = end.life;
             self.after_us(delay, Happening::LinkUp { node, life, link });
         }
+        self.links.retain(|_, link| !link.is_over());
         self.links.insert(link, Link { ends, cut: false });
     }
 
@@ -82,16 +125,7 @@ impl World {
         // An end that has not opened yet opens first: its event is on the way.
         if !found.ends[node].open {
             if !found.ends[node].closing {
-                let life = self.nodes[node].life;
-                self.after_us(
-                    5_000,
-                    Happening::LinkDown {
-                        node,
-                        life,
-                        link,
-                        loss,
-                    },
-                );
+                self.hear_of_loss(node, link, loss, 5_000);
             }
             return;
         }
@@ -106,6 +140,17 @@ impl World {
                 loss,
             },
         );
+    }
+
+    fn hear_of_loss(&mut self, node: usize, link: u64, loss: LinkLoss, delay_us: u64) {
+        let life = self.nodes[node].life;
+        let what = Happening::LinkDown {
+            node,
+            life,
+            link,
+            loss,
+        };
+        self.after_us(delay_us, what);
     }
 
     pub(super) fn send(
@@ -123,9 +168,6 @@ impl World {
             Channel::Data => 0,
             Channel::Control => 1,
         };
-        let (low, high) = self.options.net_us;
-        let delay = self.random.magnitude(low, high) * 1_000;
-        let now = self.now;
         let to = 1 - node;
         let Some(found) = self.links.get_mut(&link.0) else {
             return;
@@ -133,107 +175,169 @@ impl World {
         if found.cut || found.ends[node].closing {
             return;
         }
-        let end = &mut found.ends[to];
-        end.sent[lane] += 1;
-        let number = end.sent[lane];
-        end.arrival[lane] = (now + delay).max(end.arrival[lane] + 1);
-        let at = end.arrival[lane];
-        self.packets_under_way += 1;
-        let parcel = Parcel::pack(packet, data);
         self.report.packets += 1;
-        self.at(
-            at,
-            Happening::Arrive {
-                link: link.0,
-                to,
-                lane,
-                number,
-                parcel,
-            },
-        );
+        if !self.options.bytes {
+            self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
+            return;
+        }
+        let mut bytes = Parcel::bytes(packet, data);
+        let pieces = self.random.between(1, 3);
+        for left in (0..pieces).rev() {
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let at = if left == 0 {
+                length
+            } else {
+                self.random.below(length + 1)
+            };
+            let rest = bytes.split_off(usize::try_from(at).unwrap_or(usize::MAX));
+            let mut piece = std::mem::replace(&mut bytes, rest);
+            let damaged = self.damage(link.0, to, lane, &mut piece);
+            let bytes = piece;
+            self.send_piece(link.0, to, lane, Piece::Bytes { bytes, damaged });
+        }
     }
 
-    pub(super) fn arrive(
-        &mut self,
-        link: u64,
-        to: usize,
-        lane: usize,
-        number: u64,
-        parcel: Parcel,
-    ) {
-        self.packets_under_way -= 1;
-        let Some(found) = self.links.get(&link) else {
+    fn send_piece(&mut self, link: u64, to: usize, lane: usize, piece: Piece) {
+        let (low, high) = self.options.net_us;
+        let delay = self.random.magnitude(low, high) * 1_000;
+        let Some(found) = self.links.get_mut(&link) else {
             return;
         };
-        let end = &found.ends[to];
-        if !end.open || number > end.last[lane] {
+        let stream = &mut found.ends[to].lanes[lane];
+        stream.under_way.push_back(piece);
+        stream.arrival = (self.now + delay).max(stream.arrival + 1);
+        let at = stream.arrival;
+        self.at(at, Happening::Arrive { link, to, lane });
+    }
+
+    /// Turns a bit around if this is the piece to be damaged.
+    fn damage(&mut self, link: u64, to: usize, lane: usize, bytes: &mut [u8]) -> bool {
+        let Some(found) = self.links.get_mut(&link) else {
+            return false;
+        };
+        let stream = &mut found.ends[to].lanes[lane];
+        if bytes.is_empty() || !std::mem::take(&mut stream.damage_next) {
+            return false;
+        }
+        let at = self
+            .random
+            .below(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let bit = self.random.below(8);
+        if let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 1 << bit;
+        }
+        self.report.damaged_packets += 1;
+        true
+    }
+
+    pub(super) fn arrive(&mut self, link: u64, to: usize, lane: usize) {
+        let life = self.nodes[to].life;
+        let ghosts = self.options.ghosts;
+        let Some(found) = self.links.get_mut(&link) else {
+            return;
+        };
+        let end = &mut found.ends[to];
+        if end.stalled_until > self.now {
+            let at = end.stalled_until;
+            self.at(at, Happening::Arrive { link, to, lane });
             return;
         }
-        match parcel.unpack() {
-            Ok((packet, data)) => self.tell(
-                to,
-                Event::Packet {
-                    peer: Self::peer_id(to),
-                    link: LinkId(link),
-                    packet,
-                    data,
-                },
-            ),
-            Err(text) => self.violation(format!("a packet that was sent is not one: {text}")),
+        let stream = &mut end.lanes[lane];
+        let Some(piece) = stream.under_way.pop_front() else {
+            return;
+        };
+        // What a process still has in its buffers when it learns of a loss, it may yet hand over.
+        let is_ghost = end.closing && ghosts && end.life == life;
+        if !end.open && !is_ghost {
+            return;
         }
+        match piece {
+            Piece::Packet(parcel) => match parcel.unpack() {
+                Ok((packet, data)) => self.deliver(link, to, packet, data),
+                Err(text) => self.violation(format!("a packet that was sent is not one: {text}")),
+            },
+            Piece::Bytes { bytes, damaged } => {
+                stream.damaged |= damaged;
+                stream.receiver.take(&bytes);
+                self.receive(link, to, lane);
+            }
+        }
+    }
+
+    /// Hands over the packets that are complete.
+    fn receive(&mut self, link: u64, to: usize, lane: usize) {
+        loop {
+            let Some(found) = self.links.get_mut(&link) else {
+                return;
+            };
+            let stream = &mut found.ends[to].lanes[lane];
+            let damaged = stream.damaged;
+            match stream.receiver.packet() {
+                Ok(None) => return,
+                Ok(Some(_)) if damaged => {
+                    self.violation("A4: a damaged packet was accepted");
+                    return;
+                }
+                Ok(Some((packet, data))) => self.deliver(link, to, packet, data),
+                Err(_) if damaged => {
+                    stream.under_way.clear();
+                    self.note(|| format!("link {link}: node {to} finds a damaged packet"));
+                    self.hear_of_loss(to, link, LinkLoss::Protocol, 0);
+                    self.hear_of_loss(1 - to, link, LinkLoss::Closed, 10_000);
+                    return;
+                }
+                Err(text) => {
+                    self.violation(format!("a packet that was sent is not one: {text}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, link: u64, to: usize, packet: Packet, data: Option<Payload>) {
+        self.tell(
+            to,
+            Event::Packet {
+                peer: Self::peer_id(to),
+                link: LinkId(link),
+                packet,
+                data,
+            },
+        );
     }
 
     /// A node closes its end: what it has sent arrives, then the peer notices.
     pub(super) fn drop_link(&mut self, node: usize, link: LinkId, loss: LinkLoss) {
         let delay = self.random.magnitude(1, 10_000);
-        let life = self.nodes[node].life;
+        let peer = 1 - node;
         let Some(found) = self.links.get_mut(&link.0) else {
             return;
         };
         found.ends[node].closing = true;
-        let peer = 1 - node;
-        let arrived = found.ends[peer].arrival.into_iter().max().unwrap_or(0);
+        let end = &found.ends[peer];
+        let arrived = end.lanes.iter().map(|lane| lane.arrival).max().unwrap_or(0);
+        let arrived = arrived.max(end.stalled_until);
         let silent = found.cut;
-        self.after_us(
-            delay,
-            Happening::LinkDown {
-                node,
-                life,
-                link: link.0,
-                loss,
-            },
-        );
+        self.hear_of_loss(node, link.0, loss, delay);
         if !silent {
-            let life = self.nodes[peer].life;
-            let at = arrived.max(self.now) + self.random.magnitude(1_000, 10_000_000);
-            let loss = LinkLoss::Closed;
-            let link = link.0;
-            self.at(
-                at,
-                Happening::LinkDown {
-                    node: peer,
-                    life,
-                    link,
-                    loss,
-                },
-            );
+            let wait = arrived.saturating_sub(self.now) / 1_000;
+            let delay = wait + self.random.magnitude(1, 10_000);
+            self.hear_of_loss(peer, link.0, LinkLoss::Closed, delay);
         }
+    }
+
+    fn standing_links(&self) -> Vec<u64> {
+        let standing = |(id, link): (&u64, &Link)| (!link.cut).then_some(*id);
+        self.links.iter().filter_map(standing).collect()
     }
 
     /// Cuts every link at any byte of each stream. Each side notices after a while, or, `silently`,
     /// perhaps never.
     pub(super) fn cut_links(&mut self, silently: bool) {
-        let standing: Vec<u64> = self
-            .links
-            .iter()
-            .filter(|(_, link)| !link.cut)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in standing {
+        for id in self.standing_links() {
             self.cut_link(id, silently);
         }
-        self.links
-            .retain(|_, link| !link.cut || link.ends.iter().any(|end| end.open || !end.closing));
+        self.links.retain(|_, link| !link.is_over());
     }
 
     fn cut_link(&mut self, id: u64, silently: bool) {
@@ -241,30 +345,59 @@ impl World {
         for node in 0..2 {
             let all = self.random.percent(30);
             for lane in 0..2 {
-                let most = self.random.below(20);
+                let most = usize::try_from(self.random.below(20)).unwrap_or(0);
                 let Some(link) = self.links.get_mut(&id) else {
                     return;
                 };
                 link.cut = true;
-                let end = &mut link.ends[node];
-                let sent = end.sent[lane];
-                end.last[lane] = if all { sent } else { sent.saturating_sub(most) };
+                let pieces = &mut link.ends[node].lanes[lane].under_way;
+                let kept = pieces.len().saturating_sub(if all { 0 } else { most });
+                pieces.truncate(kept);
             }
             if silently && self.random.percent(60) {
                 continue;
             }
-            let life = self.nodes[node].life;
             let delay = self.random.magnitude(1, 2_000_000);
-            let loss = LinkLoss::Closed;
-            self.after_us(
-                delay,
-                Happening::LinkDown {
-                    node,
-                    life,
-                    link: id,
-                    loss,
-                },
-            );
+            self.hear_of_loss(node, id, LinkLoss::Closed, delay);
+        }
+    }
+
+    /// Nothing arrives for a while, in one direction or both; then everything does.
+    pub(super) fn stall_links(&mut self) {
+        let until = self.now + self.random.magnitude(1_000, 180_000_000) * 1_000;
+        let directions = self.random.between(1, 3);
+        for id in self.standing_links() {
+            self.note(|| format!("link {id} stalls, directions {directions:02b}"));
+            let Some(link) = self.links.get_mut(&id) else {
+                continue;
+            };
+            for (node, end) in link.ends.iter_mut().enumerate() {
+                if directions >> node & 1 == 1 {
+                    end.stalled_until = end.stalled_until.max(until);
+                }
+            }
+        }
+    }
+
+    /// A bit of something sent later flips on its way.
+    pub(super) fn damage_links(&mut self) {
+        let (to, lane) = (self.random.below(2), self.random.below(2));
+        let (to, lane) = (usize::from(to == 1), usize::from(lane == 1));
+        for id in self.standing_links() {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.ends[to].lanes[lane].damage_next = true;
+            }
+        }
+    }
+
+    /// Nothing stalls any more.
+    pub(super) fn cut_stalled_links(&mut self) {
+        let now = self.now;
+        let stalls = |link: &Link| link.ends.iter().any(|end| now < end.stalled_until);
+        for id in self.standing_links() {
+            if self.links.get(&id).is_some_and(stalls) {
+                self.cut_link(id, false);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use rbd_protocol::metadata::{
 };
 use rbd_protocol::state::{DiskState, Role};
 
+use super::clock::Clock;
 use super::disk::{Disk, Payload};
 use super::profile::Options;
 use crate::check::garbage;
@@ -32,14 +33,22 @@ pub(super) struct Node {
     pub(super) boot: u128,
     /// Counts processes: what was for an earlier one reaches nobody.
     pub(super) life: u64,
-    /// The newest wish to be woken.
+    /// The newest wish to be woken; 0 when there is none.
     pub(super) wake: u64,
+    /// When, on its own clock.
+    pub(super) wakes_at: u64,
     pub(super) attached: bool,
     /// Wants a link.
     pub(super) seeking: bool,
     pub(super) openers: u32,
-    /// It has lost its power since it was last in sync or Primary: what it holds, it holds by luck.
-    pub(super) lost_power: bool,
+    /// It has lost its power, or its disk has failed, since it was last in sync or Primary: what it
+    /// holds, it holds by luck.
+    pub(super) suspect: bool,
+    /// The disk has returned an error since it was attached.
+    pub(super) disk_failed: bool,
+    pub(super) clock: Clock,
+    /// How often it is to crash again while it comes up.
+    pub(super) crashes_left: u64,
     /// The process is to die in the middle of what it does next.
     pub(super) dies_next: bool,
     /// The generation durable on the disk and those before it, newest first.
@@ -50,7 +59,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(index: usize, options: &Options) -> Self {
-        let mut disk = Disk::new(options.size_bytes);
+        let mut disk = Disk::new(options.size_bytes, options.internal_metadata);
         if !options.skip_initial_sync {
             for sector in 0..disk.sectors() {
                 let node = u8::try_from(index).expect("there are two nodes");
@@ -79,10 +88,17 @@ impl Node {
             boot: 1,
             life: 0,
             wake: 0,
+            wakes_at: 0,
             attached: false,
             seeking: false,
             openers: 0,
-            lost_power: false,
+            suspect: false,
+            disk_failed: false,
+            clock: Clock::new(
+                options.clock_permille.get(index).copied().unwrap_or(1_000),
+                u64::try_from(index).expect("there are two nodes") * 1_000_000_007,
+            ),
+            crashes_left: 0,
             dies_next: false,
             generations: Vec::new(),
             consistent: false,
@@ -106,6 +122,7 @@ impl Node {
         self.seeking = false;
         self.openers = 0;
         self.dies_next = false;
+        self.disk_failed = false;
     }
 
     /// What the metadata on the disk says.
@@ -129,6 +146,7 @@ impl Node {
         Ok(AttachedDisk {
             image: Box::new(self.open()?),
             block_bytes: 512,
+            write_cache: rbd_protocol::control::WriteCache::Volatile,
         })
     }
 
@@ -147,6 +165,15 @@ impl Node {
         self.engine
             .as_ref()
             .is_some_and(|engine| engine.role() == Role::Primary)
+    }
+
+    pub(super) fn is_up_to_date(&self, now: rbd_engine::Time) -> bool {
+        self.status(now).is_some_and(|status| {
+            status
+                .devices
+                .iter()
+                .all(|device| device.disk_state == DiskState::UpToDate)
+        })
     }
 
     pub(super) fn status(&self, now: rbd_engine::Time) -> Option<ResourceStatus> {

@@ -1,5 +1,5 @@
-//! Faults, and the commands of an operator who knows everything: he promotes a node only while the
-//! other one is no Primary and has nothing this one lacks, as fencing would make sure of.
+//! The commands of an operator who knows everything: he promotes a node only while the other one
+//! is no Primary and has nothing this one lacks, as fencing would make sure of.
 
 use rbd_engine::Command;
 use rbd_protocol::control::Refusal;
@@ -49,12 +49,21 @@ impl World {
         self.note(|| format!("order to {node}: {wish:?}"));
         let command = match wish {
             Wish::Attach => {
-                if self.nodes[node].attached {
+                if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
+                    return;
+                }
+                // A disk is let go of when its last operation has finished.
+                if !self.nodes[node].disk.is_idle() {
                     return;
                 }
                 match self.nodes[node].attachable() {
                     Ok(disk) => {
                         self.watch_attach(node, &disk.image);
+                        // The last copy there is has to be taken as it is: whoever attaches it
+                        // again has seen to it that it works.
+                        if !self.survives_with_everything(1 - node) {
+                            self.nodes[node].disk.forgive();
+                        }
                         self.nodes[node].attached = true;
                         Command::Attach {
                             volume: VOLUME,
@@ -139,19 +148,29 @@ impl World {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
+            // The disk of a Primary that has failed must not be taken again.
+            (Wish::Attach, Err(_)) if self.nodes[node].disk_failed => {
+                self.nodes[node].attached = false;
+            }
             (Wish::Attach, Err(refusal))
                 if refusal.code != rbd_protocol::control::RefusalCode::StateTransient =>
             {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
             (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
+            (Wish::Attach, Ok(_)) => self.nodes[node].disk_failed = false,
             _ => {}
         }
     }
 
     /// The operator's round: bring up what is down, have one Primary.
     pub(super) fn watch(&mut self) {
-        self.after_us(100_000, Happening::Watch);
+        let pause = if self.faults_allowed {
+            self.options.watch_ms
+        } else {
+            100
+        };
+        self.after_us(pause * 1_000, Happening::Watch);
         self.check_at_leisure();
         let waiting = |node: usize, world: &Self| {
             world.calls.values().any(|(of, wish)| {
@@ -164,9 +183,15 @@ impl World {
         for node in 0..2 {
             if !self.faults_allowed {
                 self.reconnect(node);
+            } else if self.nodes[node].disk_failed && self.random.percent(10) {
+                self.order(node, Wish::Attach);
             }
         }
-        if self.nodes.iter().any(super::node::Node::is_primary) {
+        if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {
+            let serves = self.nodes[primary].is_up_to_date(self.time(primary));
+            if !serves && self.random.percent(30) {
+                self.order(primary, Wish::Demote);
+            }
             return;
         }
         let first = usize::from(self.random.percent(50));
@@ -179,8 +204,7 @@ impl World {
     }
 
     fn reconnect(&mut self, node: usize) {
-        let now = self.time();
-        let Some(status) = self.nodes[node].status(now) else {
+        let Some(status) = self.nodes[node].status(self.time(node)) else {
             return;
         };
         let alone = status
@@ -199,8 +223,7 @@ impl World {
 
     /// Whether promoting the node cannot take anything back: the other has nothing it lacks.
     fn may_promote(&self, node: usize) -> bool {
-        let now = self.time();
-        let Some(status) = self.nodes[node].status(now) else {
+        let Some(status) = self.nodes[node].status(self.time(node)) else {
             return false;
         };
         if status.role == Role::Primary {
@@ -219,7 +242,7 @@ impl World {
         current.is_some_and(|current| !self.nodes[other].generations.contains(current))
     }
 
-    fn holds_everything(&self, node: usize) -> bool {
+    pub(super) fn holds_everything(&self, node: usize) -> bool {
         self.missing(node).is_ok()
     }
 
@@ -229,143 +252,10 @@ impl World {
         self.registers.is_current(|sector| disk.content(sector))
     }
 
-    pub(super) fn fault(&mut self) {
-        if !self.faults_allowed {
-            return;
-        }
-        let pause = self.random.below(self.options.fault_every_ms * 2_000) + 1_000;
-        self.after_us(pause, Happening::Fault);
-        let options = self.options.clone();
-        let weights = [
-            options.cut,
-            options.partition,
-            options.kill,
-            options.power,
-            options.power_both,
-            options.disconnect,
-            options.switch_over,
-            options.stop,
-        ];
-        let mut lot = self.random.below(weights.iter().sum());
-        let mut chosen = None;
-        for (fault, weight) in weights.into_iter().enumerate() {
-            if lot < weight {
-                chosen = Some(fault);
-                break;
-            }
-            lot -= weight;
-        }
-        let node = usize::from(self.random.percent(50));
-        match chosen {
-            Some(0) => {
-                self.report.cuts += 1;
-                let silently = self.random.percent(20);
-                self.cut_links(silently);
-            }
-            Some(1) => {
-                self.report.cuts += 1;
-                self.network_works = false;
-                self.note(|| "network fails".into());
-                self.cut_links(true);
-                let delay = self.random.magnitude(1_000, 5_000_000);
-                self.after_us(delay, Happening::Repair);
-            }
-            Some(2) => {
-                if self.random.percent(70) && self.nodes[node].engine.is_some() {
-                    self.nodes[node].dies_next = true;
-                } else {
-                    self.kill(node);
-                }
-            }
-            Some(3) => self.lose_power(node),
-            Some(4) => {
-                self.lose_power(node);
-                self.lose_power(1 - node);
-            }
-            Some(5) if self.nodes[node].engine.is_some() => {
-                self.order(node, Wish::Disconnect);
-                let life = self.nodes[node].life;
-                let delay = self.random.magnitude(1_000, 1_000_000);
-                let wish = Wish::Connect;
-                self.after_us(delay, Happening::Order { node, life, wish });
-            }
-            Some(6) => {
-                if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {
-                    self.order(primary, Wish::Demote);
-                }
-            }
-            Some(7) if self.nodes[node].engine.is_some() => self.order(node, Wish::Stop),
-            _ => {}
-        }
-    }
-
-    /// The process dies; the machine goes on.
-    pub(super) fn kill(&mut self, node: usize) {
-        if self.nodes[node].engine.is_none() {
-            return;
-        }
-        self.note(|| format!("node {node}: process dies"));
-        self.watch_death(node, false);
-        self.report.kills += 1;
-        self.abandon_links(node, false);
-        self.end_process(node);
-        self.nodes[node].disk.process_crash(&mut self.random);
-        self.come_back(node, 1_000_000);
-    }
-
-    fn lose_power(&mut self, node: usize) {
-        self.note(|| format!("node {node}: power fails"));
-        self.watch_death(node, true);
-        self.report.power_losses += 1;
-        let ran = self.nodes[node].engine.is_some();
-        let held = self.holds_everything(node);
-        if ran {
-            self.abandon_links(node, true);
-            self.end_process(node);
-        }
-        self.nodes[node].disk.power_loss(&mut self.random);
-        self.nodes[node].boot += 1;
-        let other = 1 - node;
-        self.nodes[node].lost_power = true;
-        let survivor = !self.nodes[other].lost_power
-            && self.nodes[other].is_a_copy(self.time())
-            && !self.is_newer(node, other)
-            && self.holds_everything(other);
-        if self.is_traced() {
-            let lost = self.missing(node);
-            self.note(|| {
-                format!(
-                    "held everything: {held}, afterwards: {lost:?}, \
-                     the peer survives with everything: {survivor}"
-                )
-            });
-        }
-        if held && !survivor {
-            self.note(|| "nobody holds everything any more".into());
-            self.registers.caches_lost();
-        }
-        if ran {
-            self.come_back(node, 3_000_000);
-        }
-    }
-
-    fn end_process(&mut self, node: usize) {
-        let clients = self.clients_at(node);
-        self.forget_work_of(node);
-        self.nodes[node].forget_process();
-        self.revive_clients(clients);
-    }
-
-    fn come_back(&mut self, node: usize, most_us: u64) {
-        let delay = self.random.magnitude(1_000, most_us);
-        self.after_us(delay, Happening::Start { node });
-    }
-
     /// Whether both nodes say that both replicas are identical.
     pub(super) fn is_in_sync(&self) -> bool {
-        let now = self.time();
         self.nodes.iter().all(|node| {
-            node.status(now).is_some_and(|status| {
+            node.status(self.time(node.index)).is_some_and(|status| {
                 status
                     .devices
                     .iter()

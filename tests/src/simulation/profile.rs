@@ -1,5 +1,6 @@
 //! What may happen in a run: drawn from the seed, within the limits of a named profile.
 
+use super::faults::{Class, Fault};
 use super::random::Random;
 
 /// Which faults and commands a run consists of.
@@ -9,23 +10,58 @@ pub enum Profile {
     Calm,
     /// Everything below, each class in about half of the seeds.
     Swarm,
-    /// Cut links and partitions only.
+    /// Links that are cut, stall or damage what they carry, and partitions.
     Network,
     /// Crashes and power losses only.
     Power,
+    /// Disks that return errors, fill up, hang, crawl or vanish, and crashes.
+    Disk,
+    /// Everything, but rarely, over a long time.
+    Sparse,
 }
 
 impl Profile {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Calm,
+        Self::Network,
+        Self::Power,
+        Self::Disk,
+        Self::Swarm,
+        Self::Sparse,
+    ];
+
     /// The profile of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "calm" => Self::Calm,
-            "swarm" => Self::Swarm,
-            "network" => Self::Network,
-            "power" => Self::Power,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Swarm => "swarm",
+            Self::Network => "network",
+            Self::Power => "power",
+            Self::Disk => "disk",
+            Self::Sparse => "sparse",
+        }
+    }
+
+    /// How many in a hundred of its seeds have faults of this class.
+    fn chance(self, class: Class) -> u64 {
+        match (self, class) {
+            (Self::Calm, Class::Role)
+            | (Self::Network, Class::Network | Class::Role)
+            | (Self::Power, Class::Power | Class::Role)
+            | (Self::Disk, Class::Disk | Class::Role) => 100,
+            (Self::Disk, Class::Power) | (Self::Network, Class::Clock) => 30,
+            (Self::Swarm | Self::Sparse, Class::Disk) => 30,
+            (Self::Swarm | Self::Sparse, _) => 50,
+            _ => 0,
+        }
     }
 }
 
@@ -41,45 +77,42 @@ pub(super) struct Options {
     pub(super) fua_percent: u64,
     pub(super) zero_percent: u64,
     pub(super) overlap_percent: u64,
+    /// So many requests in a thousand are given up by their clients before they are answered.
+    pub(super) give_up_permille: u64,
     pub(super) think_us: u64,
     pub(super) disk_us: (u64, u64),
     pub(super) net_us: (u64, u64),
+    pub(super) watch_ms: u64,
     pub(super) connect_ms: u32,
     pub(super) ping_ms: (u32, u32),
     pub(super) hot_region_limit: u32,
+    /// Writing metadata makes data durable too: both are on one device with one cache.
+    pub(super) internal_metadata: bool,
+    /// Everything crosses the network as bytes, in pieces.
+    pub(super) bytes: bool,
+    /// What a link that is gone still held may be handed over late.
+    pub(super) ghosts: bool,
+    /// How fast each node's clock runs, in thousandths.
+    pub(super) clock_permille: [u64; 2],
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
-    pub(super) cut: u64,
-    pub(super) partition: u64,
-    pub(super) kill: u64,
-    pub(super) power: u64,
-    pub(super) power_both: u64,
-    pub(super) disconnect: u64,
-    pub(super) switch_over: u64,
-    pub(super) stop: u64,
+    pub(super) faults: Vec<(Fault, u64)>,
 }
 
 impl Options {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         let sizes = [64 << 12, 512 << 12, 4096 << 12, 20 << 20];
-        let mut weight = |allowed: bool| {
-            if allowed && random.percent(60) {
-                random.between(1, 10)
-            } else {
-                0
+        let mut on = |class| random.percent(profile.chance(class));
+        let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| on(*class)).collect();
+        let mut faults = Vec::new();
+        for (fault, class) in Fault::ALL {
+            if classes.contains(&class) && random.percent(60) {
+                faults.push((fault, random.magnitude(1, 16)));
             }
-        };
-        let network = matches!(profile, Profile::Swarm | Profile::Network);
-        let power = matches!(profile, Profile::Swarm | Profile::Power);
+        }
+        let has = |class| classes.contains(&class);
         let mut options = Self {
-            cut: weight(network),
-            partition: weight(network),
-            kill: weight(power),
-            power: weight(power),
-            power_both: weight(power),
-            disconnect: weight(profile == Profile::Swarm),
-            switch_over: weight(true),
-            stop: weight(profile == Profile::Swarm),
+            faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
             skip_initial_sync: random.percent(70),
             clients: random.between(1, 8),
@@ -89,15 +122,32 @@ impl Options {
             fua_percent: random.pick(&[0, 5, 30]).unwrap_or(5),
             zero_percent: random.pick(&[0, 5, 20]).unwrap_or(5),
             overlap_percent: random.pick(&[0, 20, 100]).unwrap_or(20),
+            give_up_permille: random.pick(&[0, 0, 5, 50]).unwrap_or(0),
             think_us: random.magnitude(100, 200_000),
             disk_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
             net_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
+            watch_ms: 100,
             connect_ms: 100,
             ping_ms: (500, 700),
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
+            internal_metadata: random.percent(30),
+            bytes: has(Class::Network) && random.percent(25),
+            ghosts: has(Class::Network) && random.percent(50),
+            clock_permille: [1_000; 2],
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
         };
+        if has(Class::Clock) {
+            options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
+        }
+        if profile == Profile::Sparse {
+            options.watch_ms = 20_000;
+            options.ping_ms = (30_000, 700);
+            options.think_us = random.magnitude(5_000_000, 60_000_000);
+            options.fault_every_ms = random.magnitude(20_000, 600_000);
+            options.duration_ms = random.magnitude(3_600_000, 40_000_000);
+            return options;
+        }
         // About as many events whatever the pace.
         let busy =
             options.clients * options.duration_ms * 1_000 / (options.think_us + options.disk_us.1);

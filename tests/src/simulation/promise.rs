@@ -39,7 +39,7 @@ impl World {
                 return;
             }
             // A peer that has just lost its power may lack what it acknowledged: nobody knows yet.
-            if is_behind || (other.lost_power && !durable) {
+            if is_behind || (other.suspect && !durable) {
                 continue;
             }
             if let Err(text) = self.holds(other, sector, durable) {

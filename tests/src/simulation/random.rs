@@ -9,6 +9,12 @@ impl Random {
         Self(seed)
     }
 
+    /// The chance of one thing among many: what else is drawn in the run does not change it.
+    pub(super) fn of(seed: u64, stream: u64, number: u64) -> Self {
+        let mut mixed = Self(seed ^ Self(stream ^ Self(number).next()).next());
+        Self(mixed.next())
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

@@ -1,5 +1,7 @@
 //! What a run was, and what was wrong with it.
 
+use std::collections::BTreeMap;
+
 use super::marks::Marks;
 use super::visited::Visited;
 
@@ -22,8 +24,14 @@ pub struct Report {
     pub links: u64,
     /// Packets sent.
     pub packets: u64,
-    /// Links cut.
-    pub cuts: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Disk operations that failed.
+    pub disk_errors: u64,
+    /// Packets a bit of which flipped on the way.
+    pub damaged_packets: u64,
+    /// Requests their clients gave up.
+    pub given_up: u64,
     /// Processes killed.
     pub kills: u64,
     /// Machines that lost power.
@@ -67,7 +75,12 @@ impl Report {
         self.commands += other.commands;
         self.links += other.links;
         self.packets += other.packets;
-        self.cuts += other.cuts;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+        self.disk_errors += other.disk_errors;
+        self.damaged_packets += other.damaged_packets;
+        self.given_up += other.given_up;
         self.kills += other.kills;
         self.power_losses += other.power_losses;
         self.promotions += other.promotions;
@@ -86,7 +99,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
-             promotions, {} links, {} packets, {} cuts, {} kills, {} power losses, {} comparisons, \
+             promotions, {} links, {} packets, {} disk errors, {} kills, {} power losses, {} comparisons, \
              at most {} blocks differing; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
@@ -97,7 +110,7 @@ impl std::fmt::Display for Report {
             self.promotions,
             self.links,
             self.packets,
-            self.cuts,
+            self.disk_errors,
             self.kills,
             self.power_losses,
             self.comparisons,

@@ -1,12 +1,14 @@
 //! What is looked at while a run goes on, and in what order a run goes.
 
+use super::network::Link;
 use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
 use super::visited::Visited;
+use super::without::Without;
 use super::world::{Happening, World};
-use crate::check::dirty_after_crash;
+use crate::check::{Possible, dirty_after_crash};
 use rbd_protocol::state::{ConnectionState, ReplicationState};
 
 impl World {
@@ -45,7 +47,7 @@ impl World {
                 }
             }
         }
-        if gave_way.is_some_and(|node| self.nodes[1 - node].lost_power) {
+        if gave_way.is_some_and(|node| self.nodes[1 - node].suspect) {
             self.registers.caches_lost();
         }
         let mut changed = std::mem::take(&mut self.changed);
@@ -65,9 +67,30 @@ impl World {
             if self.set_up
                 && let Err(text) = self.pair.verify()
             {
+                let text = format!("{text}:{}", self.describe_difference());
                 self.violation(text);
             }
         }
+    }
+
+    /// What may be in the first sector that may differ and is not marked.
+    fn describe_difference(&self) -> String {
+        let Some(block) = self.pair.first_unmarked() else {
+            return String::new();
+        };
+        let [one, other] = &self.nodes;
+        let mut text = String::new();
+        for sector in block * 8..block * 8 + 8 {
+            let values = [&one.disk, &other.disk].map(|disk| {
+                let mut values = Vec::new();
+                disk.possible(sector, &mut |value| values.push(value));
+                values
+            });
+            if values[0] != values[1] || values[0].len() > 1 {
+                text += &format!(" sector {sector}: {:x?} and {:x?}", values[0], values[1]);
+            }
+        }
+        text
     }
 
     /// Now and then: roles, and whether what claims to be identical is.
@@ -76,8 +99,10 @@ impl World {
             self.violation("G1: both nodes are Primary");
         }
         let in_sync = self.is_in_sync();
-        for node in &mut self.nodes {
-            node.lost_power &= !(in_sync || node.is_primary());
+        for node in 0..2 {
+            let now = self.time(node);
+            let node = &mut self.nodes[node];
+            node.suspect &= !(in_sync || (node.is_primary() && node.is_up_to_date(now)));
         }
         if !in_sync {
             return;
@@ -147,9 +172,8 @@ impl World {
     }
 
     fn are_connected(&self) -> bool {
-        let now = self.time();
         self.nodes.iter().all(|node| {
-            node.status(now).is_some_and(|status| {
+            node.status(self.time(node.index)).is_some_and(|status| {
                 status.connections.iter().all(|peer| {
                     peer.connection_state == ConnectionState::Connected
                         && peer
@@ -164,7 +188,7 @@ impl World {
     /// Faults have stopped: everything must heal and everything be answered.
     fn heal(&mut self) -> Result<(), Box<Failure>> {
         self.faults_allowed = false;
-        self.network_works = true;
+        self.repair_everything();
         self.try_meet(0);
         for node in 0..2 {
             if self.nodes[node].engine.is_none() {
@@ -176,6 +200,16 @@ impl World {
         self.run_while(limit, |world| !world.is_healed())?;
         if !self.is_healed() {
             let text = self.describe_illness();
+            if self.is_traced() {
+                let engines: Vec<String> = self
+                    .nodes
+                    .iter()
+                    .map(|node| format!("{:?}", node.engine))
+                    .collect();
+                for engine in engines {
+                    self.note(|| engine);
+                }
+            }
             return Err(self.fail(&text));
         }
         self.clients_allowed = false;
@@ -210,7 +244,7 @@ impl World {
 
     fn is_idle(&self) -> bool {
         self.operations.is_empty()
-            && self.packets_under_way == 0
+            && self.links.values().all(Link::is_quiet)
             && self.nodes.iter().all(|node| node.disk.is_idle())
     }
 
@@ -235,13 +269,12 @@ impl World {
     }
 
     fn describe_illness(&self) -> String {
-        let now = self.time();
         let mut text = String::from("L1: not healed after all faults have stopped:");
         for node in &self.nodes {
             if let Err(missing) = self.missing(node.index) {
                 text += &format!(" [node {} lacks {missing}]", node.index);
             }
-            match node.status(now) {
+            match node.status(self.time(node.index)) {
                 None => text += &format!(" [node {} is down]", node.index),
                 Some(status) => {
                     for device in &status.devices {
@@ -295,7 +328,7 @@ fn run_once(
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
-    let mut world = World::new(seed, options, random, traced);
+    let mut world = World::new(seed, options, Without::default(), random, traced);
     world.report.visited = visits.then(Visited::default);
     let text = format!("{:?}", world.options);
     world.note(|| text);

@@ -1,8 +1,9 @@
 //! Packets as they cross the simulated network: the protocol's own bytes.
 //!
-//! Bulk payload travels beside them as the handle it is, with a checksum over its sectors' values
-//! where the protocol has one over the bytes: making, checksumming and reading the bytes of a
-//! megabyte tells no more than that, and would take most of the time.
+//! In most runs bulk payload travels beside them as the handle it is, with a checksum over its
+//! sectors' values where the protocol has one over the bytes: making, checksumming and reading the
+//! bytes of a megabyte tells no more than that, and would take most of the time. In some runs
+//! everything is bytes, in pieces of any length, and bits may flip.
 
 use rbd_protocol::peer::{HEADER_BYTES, Header, Packet};
 
@@ -24,6 +25,20 @@ impl Parcel {
             head,
             bulk: bulk.cloned(),
         }
+    }
+
+    /// The packet as a stream has it, byte by byte.
+    pub(super) fn bytes(packet: &Packet, bulk: Option<&Payload>) -> Vec<u8> {
+        let mut data = Vec::new();
+        for value in bulk.into_iter().flat_map(|bulk| bulk.iter()) {
+            data.extend_from_slice(&value.to_le_bytes());
+            data.resize(data.len() + 496, 0);
+            data.extend_from_slice(&value.to_le_bytes());
+        }
+        let mut bytes = Vec::new();
+        packet.encode(&data, &mut bytes);
+        bytes.append(&mut data);
+        bytes
     }
 
     pub(super) fn unpack(self) -> Result<(Packet, Option<Payload>), String> {
@@ -51,6 +66,57 @@ impl Parcel {
         let packet = Packet::decode(&header, body).map_err(|error| error.to_string())?;
         Ok((packet, self.bulk))
     }
+}
+
+/// Cuts a stream into packets, as the daemon's receiver does.
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    bytes: Vec<u8>,
+}
+
+impl Receiver {
+    /// More of the stream has come.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next packet that is complete.
+    ///
+    /// # Errors
+    /// When what has come is no packet; nothing after it can be trusted.
+    pub(super) fn packet(&mut self) -> Result<Option<(Packet, Option<Payload>)>, String> {
+        let Some((head, rest)) = self.bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let header = Header::decode(head).map_err(|error| error.to_string())?;
+        let length = usize::try_from(header.payload_length).unwrap_or(usize::MAX);
+        let Some(payload) = rest.get(..length) else {
+            return Ok(None);
+        };
+        header
+            .check_payload(payload)
+            .map_err(|error| error.to_string())?;
+        let is_bulk = header.kind.is_bulk();
+        let body = if is_bulk { &[] } else { payload };
+        let packet = Packet::decode(&header, body).map_err(|error| error.to_string())?;
+        let bulk = if is_bulk { Some(read(payload)?) } else { None };
+        self.bytes.drain(..HEADER_BYTES + length);
+        Ok(Some((packet, bulk)))
+    }
+}
+
+/// The values in the bytes of a bulk payload: a sector begins and ends with its own.
+fn read(payload: &[u8]) -> Result<Payload, String> {
+    payload
+        .chunks(512)
+        .map(|sector| {
+            let first = sector.first_chunk::<8>().ok_or("a piece of a sector")?;
+            if sector.last_chunk::<8>() != Some(first) {
+                return Err("a sector made of two".into());
+            }
+            Ok(u64::from_le_bytes(*first))
+        })
+        .collect()
 }
 
 fn length_of(bulk: &Payload) -> u32 {

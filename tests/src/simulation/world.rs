@@ -6,28 +6,23 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use rbd_engine::{
-    Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Seek, Time,
-};
-use rbd_protocol::control::Refusal;
+use rbd_engine::{Action, LinkLoss, OperationId};
 
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::HandlerEnd;
 use super::marks::Watch;
 use super::network::Link;
-use super::node::{Node, VOLUME, node_id};
+use super::node::Node;
 use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
-use super::visited::{name as event_name, situation};
-use super::wire::Parcel;
+use super::without::Without;
 use crate::check::{PairCheck, Registers};
 
 /// Something that is going to happen.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Happening {
     /// The engine's timer.
     Timer { node: usize, life: u64, wake: u64 },
@@ -54,22 +49,20 @@ pub(super) enum Happening {
         link: u64,
         loss: LinkLoss,
     },
-    /// A packet arrives.
-    Arrive {
-        link: u64,
-        to: usize,
-        lane: usize,
-        number: u64,
-        parcel: Parcel,
-    },
+    /// The next piece of a stream arrives.
+    Arrive { link: u64, to: usize, lane: usize },
     /// A client does something.
     Client { client: u64 },
+    /// A client goes away.
+    GiveUp { client: u64 },
     /// Something goes wrong, or someone commands something.
     Fault,
     /// The operator looks whether anything is to be done.
     Watch,
     /// A machine comes up.
     Start { node: usize },
+    /// A process dies, or with `power` its machine.
+    Crash { node: usize, power: bool },
     /// The network works again.
     Repair,
     /// A handler ends.
@@ -94,7 +87,6 @@ pub(super) struct World {
     pub(super) next_name: u64,
     pub(super) network_works: bool,
     pub(super) meeting: bool,
-    pub(super) packets_under_way: u64,
     pub(super) registers: Registers,
     pub(super) pair: PairCheck,
     pub(super) operations: BTreeMap<u64, Operation>,
@@ -102,20 +94,32 @@ pub(super) struct World {
     pub(super) set_up: bool,
     pub(super) faults_allowed: bool,
     pub(super) clients_allowed: bool,
+    /// Faults so far.
+    pub(super) faults: u64,
+    /// How often each client has asked for something.
+    pub(super) steps: BTreeMap<u64, u64>,
+    /// What is left out of this run.
+    pub(super) without: Without,
     pub(super) report: Report,
     /// What is remembered to tell rare situations.
     pub(super) watches: [Watch; 2],
     pub(super) failure: Option<String>,
     /// Room for the list of blocks an event has changed.
     pub(super) changed: Vec<u64>,
-    actions: Vec<Action<Payload>>,
+    pub(super) actions: Vec<Action<Payload>>,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     trace: Option<VecDeque<String>>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: Options, random: Random, traced: bool) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        options: Options,
+        without: Without,
+        random: Random,
+        traced: bool,
+    ) -> Self {
         let nodes = [Node::new(0, &options), Node::new(1, &options)];
         let pair = PairCheck::new(options.size_bytes / 4096);
         Self {
@@ -127,7 +131,6 @@ impl World {
             next_name: 0,
             network_works: true,
             meeting: false,
-            packets_under_way: 0,
             registers: Registers::default(),
             pair,
             operations: BTreeMap::new(),
@@ -135,6 +138,9 @@ impl World {
             set_up: false,
             faults_allowed: false,
             clients_allowed: false,
+            faults: 0,
+            steps: BTreeMap::new(),
+            without,
             report: Report {
                 seed,
                 ..Report::default()
@@ -235,33 +241,18 @@ impl World {
         self.next_name
     }
 
-    pub(super) fn time(&self) -> Time {
-        Time(self.now)
-    }
-
     fn happen(&mut self, what: Happening) {
         match what {
             Happening::Timer { node, life, wake } => {
                 if self.lives(node, life) && self.nodes[node].wake == wake {
-                    self.tell(node, Event::Timer);
+                    self.timer(node);
                 }
             }
-            Happening::DiskDone { node, life, id } => {
-                if self.lives(node, life) {
-                    let data = self.nodes[node].disk.complete(id);
-                    self.tell(
-                        node,
-                        Event::DiskDone {
-                            id,
-                            result: Ok(data),
-                        },
-                    );
-                }
-            }
-            Happening::MetaDone { node, life, id } => {
-                if self.lives(node, life) {
-                    self.nodes[node].disk.complete(id);
-                    self.tell(node, Event::MetaDone { id, result: Ok(()) });
+            Happening::DiskDone { node, life, id } => self.disk_done(node, life, id, false),
+            Happening::MetaDone { node, life, id } => self.disk_done(node, life, id, true),
+            Happening::Crash { node, power } => {
+                if self.faults_allowed {
+                    self.crash(node, power);
                 }
             }
             Happening::Meet => self.meet(),
@@ -280,14 +271,9 @@ impl World {
                     self.link_down(node, link, loss);
                 }
             }
-            Happening::Arrive {
-                link,
-                to,
-                lane,
-                number,
-                parcel,
-            } => self.arrive(link, to, lane, number, parcel),
+            Happening::Arrive { link, to, lane } => self.arrive(link, to, lane),
             Happening::Client { client } => self.client_step(client),
+            Happening::GiveUp { client } => self.give_up(client),
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
             Happening::Start { node } => self.start_node(node),
@@ -307,190 +293,6 @@ impl World {
 
     pub(super) fn lives(&self, node: usize, life: u64) -> bool {
         self.nodes[node].life == life && self.nodes[node].engine.is_some()
-    }
-
-    /// Tells an engine something and does what it asks for.
-    pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
-        let now = self.time();
-        self.note(|| format!("  {node} <- {}", shorten(&event)));
-        self.watch_event(node, &event);
-        let mut actions = std::mem::take(&mut self.actions);
-        let Some(engine) = &mut self.nodes[node].engine else {
-            return;
-        };
-        if let Some(visited) = &mut self.report.visited {
-            let situation = situation(&engine.status(now));
-            visited.note(situation, event_name(situation, &event));
-        }
-        engine.handle(now, event, &mut actions);
-        let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
-        let keep = if dies {
-            self.random
-                .below(u64::try_from(actions.len()).unwrap_or(1) + 1)
-        } else {
-            u64::MAX
-        };
-        for (index, action) in (0_u64..).zip(actions.drain(..)) {
-            if index >= keep {
-                break;
-            }
-            if self.is_traced() {
-                self.note(|| format!("    {node} -> {}", shorten(&action)));
-            }
-            self.watch_action(node, &action);
-            self.perform(node, action);
-        }
-        self.actions = actions;
-        if dies {
-            self.kill(node);
-        }
-    }
-
-    fn perform(&mut self, node: usize, action: Action<Payload>) {
-        let life = self.nodes[node].life;
-        match action {
-            Action::Disk {
-                id,
-                request,
-                range,
-                data,
-                ..
-            } => {
-                let result = self.nodes[node].disk.submit(
-                    id,
-                    request,
-                    range,
-                    data.as_ref(),
-                    &mut self.random,
-                );
-                if let Err(text) = result {
-                    self.violation(format!("node {node}: {text}"));
-                }
-                let (low, high) = self.options.disk_us;
-                let slow = if request == DiskRequest::Flush { 4 } else { 1 };
-                let delay = self.random.magnitude(low, high) * slow;
-                self.after_us(delay, Happening::DiskDone { node, life, id });
-            }
-            Action::Meta {
-                id, offset, block, ..
-            } => {
-                if let Err(text) = self.nodes[node].disk.submit_metadata(id, offset, block) {
-                    self.violation(format!("node {node}: {text}"));
-                }
-                let (low, high) = self.options.disk_us;
-                let delay = self.random.magnitude(low, high) * 4;
-                self.after_us(delay, Happening::MetaDone { node, life, id });
-            }
-            Action::Send {
-                link,
-                channel,
-                packet,
-                data,
-                ..
-            } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => {
-                if loss == LinkLoss::Protocol {
-                    self.violation(format!("node {node} says that its peer broke the protocol"));
-                }
-                self.drop_link(node, link, loss);
-            }
-            Action::SeekLink { seek, .. } => {
-                self.nodes[node].seeking = seek != Seek::Stop;
-                let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(match seek {
-                    Seek::Stop | Seek::AtOnce => 0,
-                    Seek::Soon => pause,
-                    Seek::Patiently => pause * 6,
-                });
-            }
-            Action::Complete { id, result } => self.completed(node, id, result),
-            Action::Reply { call, result } => self.replied(node, call, result),
-            Action::WakeAt(time) => {
-                let wake = self.name();
-                self.nodes[node].wake = wake;
-                let at = time.0.max(self.now);
-                self.at(at, Happening::Timer { node, life, wake });
-            }
-            Action::ReleaseDisk { .. } => self.nodes[node].attached = false,
-            Action::CloseClients { .. } => {
-                self.nodes[node].openers = 0;
-                self.after_us(
-                    1,
-                    Happening::Order {
-                        node,
-                        life,
-                        wish: Wish::Openers(0),
-                    },
-                );
-            }
-            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Report(_) => {}
-        }
-    }
-
-    fn completed(
-        &mut self,
-        node: usize,
-        id: RequestId,
-        result: Result<Option<Payload>, RequestError>,
-    ) {
-        match self.operations.remove(&id.0) {
-            Some(operation) => self.operation_ended(node, operation, result),
-            None => self.violation(format!("node {node}: {id:?} is completed twice")),
-        }
-    }
-
-    fn replied(&mut self, node: usize, call: CallId, result: Result<Option<String>, Refusal>) {
-        match self.calls.remove(&call.0) {
-            Some((_, wish)) => self.wish_ended(node, wish, result),
-            None => self.violation(format!("node {node}: {call:?} is answered twice")),
-        }
-    }
-
-    /// Gives a command.
-    pub(super) fn command(&mut self, node: usize, wish: Wish, command: Command) {
-        let call = self.name();
-        self.calls.insert(call, (node, wish));
-        self.report.commands += 1;
-        self.tell(
-            node,
-            Event::Command {
-                call: CallId(call),
-                command,
-            },
-        );
-    }
-
-    /// The process is gone: nobody waits for its answers any more.
-    pub(super) fn forget_work_of(&mut self, node: usize) {
-        self.calls.retain(|_, (of, _)| *of != node);
-        let (gone, rest) = std::mem::take(&mut self.operations)
-            .into_iter()
-            .partition(|(_, operation)| operation.node == node);
-        self.operations = rest;
-        let gone: BTreeMap<u64, Operation> = gone;
-        for operation in gone.into_values() {
-            self.operation_abandoned(&operation);
-        }
-    }
-
-    pub(super) fn peer_link(&self, node: usize, id: LinkId) -> Option<&Link> {
-        self.links.get(&id.0).filter(|link| link.ends[node].open)
-    }
-
-    pub(super) fn openers(&mut self, node: usize, count: u32) {
-        self.nodes[node].openers = count;
-        self.tell(
-            node,
-            Event::Openers {
-                volume: VOLUME,
-                count,
-            },
-        );
-    }
-
-    pub(super) fn peer_id(node: usize) -> rbd_protocol::ids::NodeId {
-        node_id(1 - node)
     }
 }
 
@@ -518,16 +320,7 @@ fn micros(now: u64) -> String {
     format!("{:>10}.{:06}", now / 1_000_000_000, now / 1_000 % 1_000_000)
 }
 
-fn shorten(what: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{what:?}");
-    if let Some((at, _)) = text.char_indices().nth(1_600) {
-        text.truncate(at);
-        text.push('…');
-    }
-    text
-}
+const TRACE_LENGTH: usize = 20_000;
 
 /// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
 const MOST_EVENTS: u64 = 500_000;
-
-const TRACE_LENGTH: usize = 20_000;

@@ -4,9 +4,10 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rbd_protocol::control::{Refusal, RefusalCode};
+use rbd_protocol::control::{Refusal, RefusalCode, WriteCache};
 use rbd_protocol::metadata::ReadError;
 use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -23,6 +24,8 @@ pub(super) struct BackingFile {
     pub(super) alignment: u32,
     /// Smallest unit it can write.
     pub(super) block_bytes: u32,
+    /// What it says of its cache.
+    pub(super) write_cache: WriteCache,
 }
 
 /// Who else may have it open.
@@ -73,6 +76,11 @@ impl BackingFile {
         }
         let size_bytes = (&file).seek(SeekFrom::End(0)).map_err(failed)?;
         let (alignment, block_bytes) = granularity(&file, block_device, direct);
+        let write_cache = if block_device {
+            write_cache_of(&file)
+        } else {
+            WriteCache::Volatile // a file's data is in the page cache, or in its disk's
+        };
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -81,6 +89,7 @@ impl BackingFile {
             size_bytes,
             alignment,
             block_bytes,
+            write_cache,
         })
     }
 
@@ -103,6 +112,30 @@ impl BackingFile {
             }
             _ => Err(ReadError { code: 0 }),
         }
+    }
+}
+
+/// What the kernel knows of a block device's cache.
+fn write_cache_of(device: &File) -> WriteCache {
+    let Ok(facts) = device.metadata() else {
+        return WriteCache::Volatile;
+    };
+    let (major, minor) = (
+        rustix::fs::major(facts.rdev()),
+        rustix::fs::minor(facts.rdev()),
+    );
+    let whole = format!("/sys/dev/block/{major}:{minor}");
+    write_cache_in(Path::new(&whole))
+}
+
+/// A partition has no queue of its own; its disk's is one directory up. Whoever does not say
+/// clearly that nothing can be lost is taken to have a cache that loses.
+pub(super) fn write_cache_in(device: &Path) -> WriteCache {
+    let read = |queue: &str| std::fs::read_to_string(device.join(queue)).ok();
+    let text = read("queue/write_cache").or_else(|| read("../queue/write_cache"));
+    match text.as_deref().map(str::trim) {
+        Some("write through") => WriteCache::Through,
+        _ => WriteCache::Volatile,
     }
 }
 

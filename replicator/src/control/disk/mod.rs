@@ -80,6 +80,7 @@ pub(super) fn open(
         disk: AttachedDisk {
             image: Box::new(image),
             block_bytes,
+            write_cache: data.write_cache,
         },
         files: DiskFiles {
             direct: data.direct,

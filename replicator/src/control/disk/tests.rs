@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use rbd_protocol::control::RefusalCode;
+use rbd_protocol::control::{RefusalCode, WriteCache};
 
-use super::file::{BackingFile, Sharing};
+use super::file::{BackingFile, Sharing, write_cache_in};
 
 fn file_of(bytes: &[u8]) -> (tempfile::NamedTempFile, String) {
     let mut file = tempfile::NamedTempFile::new().expect("there is a temporary directory");
@@ -60,4 +60,26 @@ fn what_is_no_disk_is_refused_under_the_name_the_caller_gave_it() {
         assert_eq!(refused.code, RefusalCode::CannotOpenMetaDisk);
         assert!(refused.reason.contains(path));
     }
+}
+
+#[test]
+fn only_a_device_that_says_write_through_is_taken_to_lose_nothing() {
+    let devices = tempfile::tempdir().unwrap();
+    let disk = devices.path().join("disk");
+    let partition = disk.join("part1");
+    std::fs::create_dir_all(disk.join("queue")).unwrap();
+    std::fs::create_dir(&partition).unwrap();
+    assert_eq!(write_cache_in(&disk), WriteCache::Volatile);
+    for (text, cache) in [
+        ("write through\n", WriteCache::Through),
+        ("write back\n", WriteCache::Volatile),
+        ("", WriteCache::Volatile),
+    ] {
+        std::fs::write(disk.join("queue/write_cache"), text).unwrap();
+        assert_eq!(write_cache_in(&disk), cache);
+        assert_eq!(write_cache_in(&partition), cache);
+    }
+    let (_kept, path) = file_of(&[0; 4096]);
+    let file = BackingFile::open(&path, Sharing::Exclusive, RefusalCode::CannotOpenDisk).unwrap();
+    assert_eq!(file.write_cache, WriteCache::Volatile);
 }

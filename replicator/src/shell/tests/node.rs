@@ -108,6 +108,7 @@ impl Node {
         let disk = AttachedDisk {
             image,
             block_bytes: 4096,
+            write_cache: rbd_protocol::control::WriteCache::Volatile,
         };
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Attach {

@@ -3,15 +3,21 @@
 //! Data: what has completed is readable, and survives a power loss only if a flush that *began*
 //! after its completion has completed, or if it was a FUA write; otherwise each 512-byte sector
 //! keeps, on its own, any of the values it had since then. Metadata: whole blocks, durable on
-//! completion, torn at sectors when a crash comes first. A metadata write never flushes data: the
-//! two are separate devices, which is the harder case.
+//! completion, torn at sectors when a crash comes first. On separate devices, which is the harder
+//! case, a metadata write flushes no data; on one device its flush does.
+//!
+//! An operation that fails has happened in part. What a failed flush should have made durable may
+//! stay in the cache and be out of every later flush's reach.
 
 mod sectors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
-use rbd_engine::{DiskRequest, OperationId};
+use rbd_engine::{DiskError, DiskRequest, OperationId};
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::metadata::ReadError;
 
@@ -43,7 +49,18 @@ enum InFlight {
     Meta {
         offset: u64,
         block: Box<[u8; 4096]>,
+        /// Which data it makes durable, if it does.
+        up_to: Option<u64>,
     },
+}
+
+/// Which operations fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    Read,
+    Write,
+    Flush,
+    Metadata,
 }
 
 /// A disk and its metadata device.
@@ -54,11 +71,30 @@ pub(super) struct Disk {
     in_flight: BTreeMap<OperationId, InFlight>,
     /// The metadata has changed since this was last reset.
     pub(super) marks_changed: bool,
+    /// Metadata and data share one cache.
+    shared_cache: bool,
+    /// How many operations of each kind are still to fail.
+    failing: BTreeMap<Trouble, u64>,
+    /// Sectors that cannot be read until they are written.
+    bad: Vec<Range<u64>>,
+    pub(super) full_until: u64,
+    pub(super) gone_until: u64,
+    pub(super) stuck_until: u64,
+    pub(super) slow_until: u64,
+    pub(super) slow_factor: u64,
 }
 
 impl Disk {
-    pub(super) fn new(size_bytes: u64) -> Self {
+    pub(super) fn new(size_bytes: u64, shared_cache: bool) -> Self {
         Self {
+            shared_cache,
+            failing: BTreeMap::new(),
+            bad: Vec::new(),
+            full_until: 0,
+            gone_until: 0,
+            stuck_until: 0,
+            slow_until: 0,
+            slow_factor: 1,
             sectors: Sectors::new(size_bytes / SECTOR),
             metadata: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -187,7 +223,13 @@ impl Disk {
             .in_flight
             .values()
             .any(|other| matches!(other, InFlight::Meta { offset: other, .. } if *other == offset));
-        self.in_flight.insert(id, InFlight::Meta { offset, block });
+        let up_to = self.shared_cache.then(|| self.sectors.order());
+        let operation = InFlight::Meta {
+            offset,
+            block,
+            up_to,
+        };
+        self.in_flight.insert(id, operation);
         if twice {
             return Err(format!(
                 "the metadata block at {offset} is written twice at once"
@@ -197,23 +239,124 @@ impl Disk {
     }
 
     /// Ends an operation. A read returns its data.
-    pub(super) fn complete(&mut self, id: OperationId) -> Option<Payload> {
-        match self.in_flight.remove(&id)? {
-            InFlight::Read { range, early } => Some(early.unwrap_or_else(|| self.read(range))),
+    ///
+    /// # Errors
+    /// When something is wrong with the disk: the operation has happened in part.
+    pub(super) fn complete(
+        &mut self,
+        id: OperationId,
+        now: u64,
+        random: &mut Random,
+    ) -> Result<Option<Payload>, DiskError> {
+        let Some(operation) = self.in_flight.remove(&id) else {
+            return Ok(None);
+        };
+        if let Some(error) = self.trouble(&operation, now) {
+            self.fail_operation(operation, random);
+            return Err(error);
+        }
+        match operation {
+            InFlight::Read { range, early } => {
+                return Ok(Some(early.unwrap_or_else(|| self.read(range))));
+            }
             InFlight::Write { range, fua } => {
                 self.sectors.complete(range, fua);
-                None
+                self.mend(range);
             }
-            InFlight::Flush { up_to } => {
-                self.sectors.flush(up_to);
-                None
-            }
-            InFlight::Meta { offset, block } => {
+            InFlight::Flush { up_to } => self.sectors.flush(up_to),
+            InFlight::Meta {
+                offset,
+                block,
+                up_to,
+            } => {
+                if let Some(up_to) = up_to {
+                    self.sectors.flush(up_to);
+                }
                 self.metadata.insert(offset, block);
                 self.marks_changed = true;
-                None
             }
         }
+        Ok(None)
+    }
+
+    /// Why the operation fails, if it does.
+    fn trouble(&mut self, operation: &InFlight, now: u64) -> Option<DiskError> {
+        if now < self.gone_until {
+            return Some(DiskError::Io);
+        }
+        let kind = match operation {
+            InFlight::Read { range, .. } => {
+                let (first, end) = (range.offset / SECTOR, range.end() / SECTOR);
+                let hit = |bad: &Range<u64>| bad.start < end && first < bad.end;
+                if self.bad.iter().any(hit) {
+                    return Some(DiskError::Io);
+                }
+                Trouble::Read
+            }
+            InFlight::Write { .. } if now < self.full_until => return Some(DiskError::NoSpace),
+            InFlight::Write { .. } => Trouble::Write,
+            InFlight::Flush { .. } => Trouble::Flush,
+            InFlight::Meta { .. } => Trouble::Metadata,
+        };
+        let left = self.failing.get_mut(&kind)?;
+        *left -= 1;
+        if *left == 0 {
+            self.failing.remove(&kind);
+        }
+        Some(DiskError::Io)
+    }
+
+    fn fail_operation(&mut self, operation: InFlight, random: &mut Random) {
+        let extent = Extent::any(random);
+        match operation {
+            InFlight::Read { .. } => {}
+            InFlight::Write { range, .. } => self.sectors.abandon(range, extent, random),
+            InFlight::Flush { up_to } => {
+                let percent = random.pick(&[0, 50, 100]).unwrap_or(0);
+                self.sectors.fail_flush(up_to, percent, random);
+            }
+            InFlight::Meta { offset, block, .. } => {
+                self.tear_metadata(offset, &block, extent, random);
+            }
+        }
+    }
+
+    /// The next operations of this kind fail.
+    pub(super) fn fail(&mut self, kind: Trouble, times: u64) {
+        self.failing.insert(kind, times);
+    }
+
+    /// A later flush makes durable after all what a failed one should have.
+    pub(super) fn forgive(&mut self) {
+        self.sectors.forgive();
+    }
+
+    /// These sectors can no longer be read.
+    pub(super) fn spoil(&mut self, first: u64, count: u64) {
+        self.bad.push(first..first.saturating_add(count));
+    }
+
+    /// What has been written can be read again.
+    fn mend(&mut self, range: ByteRange) {
+        if self.bad.is_empty() {
+            return;
+        }
+        let (first, end) = (range.offset / SECTOR, range.end() / SECTOR);
+        let pieces = std::mem::take(&mut self.bad)
+            .into_iter()
+            .flat_map(|bad| [bad.start..bad.end.min(first), bad.start.max(end)..bad.end])
+            .filter(|piece| piece.start < piece.end);
+        self.bad = pieces.collect();
+    }
+
+    /// Nothing is wrong with it any more.
+    pub(super) fn repair(&mut self) {
+        self.failing.clear();
+        self.bad.clear();
+        self.full_until = 0;
+        self.gone_until = 0;
+        self.stuck_until = 0;
+        self.slow_until = 0;
     }
 
     fn read(&self, range: ByteRange) -> Payload {
@@ -227,12 +370,11 @@ impl Disk {
     /// sectors have happened. The cache survives.
     pub(super) fn process_crash(&mut self, random: &mut Random) {
         for (_, operation) in std::mem::take(&mut self.in_flight) {
-            let extent = [Extent::Nothing, Extent::SomeSectors, Extent::All];
-            let extent = random.pick(&extent).unwrap_or(Extent::All);
+            let extent = Extent::any(random);
             match operation {
                 InFlight::Read { .. } | InFlight::Flush { .. } => {}
                 InFlight::Write { range, .. } => self.sectors.abandon(range, extent, random),
-                InFlight::Meta { offset, block } => {
+                InFlight::Meta { offset, block, .. } => {
                     self.tear_metadata(offset, &block, extent, random);
                 }
             }

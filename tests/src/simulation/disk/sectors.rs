@@ -41,6 +41,13 @@ pub(super) enum Extent {
     All,
 }
 
+impl Extent {
+    pub(super) fn any(random: &mut Random) -> Self {
+        let all = [Self::Nothing, Self::SomeSectors, Self::All];
+        random.pick(&all).unwrap_or(Self::All)
+    }
+}
+
 impl Sectors {
     pub(super) fn new(count: u64) -> Self {
         Self {
@@ -148,20 +155,42 @@ impl Sectors {
             };
             // What a write in flight has put into the cache early has not completed.
             let pinned = usize::from(live.early);
-            let done = live
+            let complete = live.cached.len() - pinned;
+            let last = live
                 .cached
                 .iter()
-                .take(live.cached.len() - pinned)
-                .take_while(|(order, _)| *order <= up_to)
-                .count();
-            let Some((_, value)) = done.checked_sub(1).and_then(|last| live.cached.get(last))
+                .take(complete)
+                .rposition(|(order, _)| *order <= up_to);
+            let Some((last, (_, value))) = last.and_then(|at| Some((at, *live.cached.get(at)?)))
             else {
                 continue;
             };
-            let (sector, value) = (live.sector, *value);
-            live.cached.drain(..done);
+            let sector = live.sector;
+            live.cached.drain(..=last);
             self.set_stable(sector, value);
             self.settle(sector);
+        }
+    }
+
+    /// A flush that began at this point has failed: of what it should have made durable, no later
+    /// one does so many sectors in a hundred.
+    pub(super) fn fail_flush(&mut self, up_to: u64, percent: u64, random: &mut Random) {
+        for live in &mut self.live {
+            if random.percent(percent) {
+                for (order, _) in live.cached.iter_mut().filter(|(order, _)| *order <= up_to) {
+                    *order = u64::MAX;
+                }
+            }
+        }
+    }
+
+    /// A later flush makes durable after all what a failed one should have.
+    pub(super) fn forgive(&mut self) {
+        let order = self.order;
+        for live in &mut self.live {
+            for (of, _) in live.cached.iter_mut().filter(|(of, _)| *of == u64::MAX) {
+                *of = order;
+            }
         }
     }
 

@@ -1,0 +1,114 @@
+//! Promotion, step by step.
+use super::{Bench, LINK, PEER, VOLUME};
+use crate::{Command, DiskRequest, Event, LinkLoss};
+use rbd_protocol::ids::ByteRange;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::Role;
+
+const WRITE: DiskRequest = DiskRequest::Write { fua: false };
+
+#[test]
+fn a_node_is_primary_only_when_the_peer_consents_and_the_disk_says_so() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(Command::Promote { force: false });
+    assert!(!bench.is_writing_metadata(), "the peer has not consented");
+    bench.consent();
+    assert!(bench.is_writing_metadata());
+    assert_eq!(
+        (bench.engine.role(), bench.reply(call)),
+        (Role::Secondary, None)
+    );
+    bench.write_metadata();
+    assert_eq!(
+        (bench.engine.role(), bench.reply(call)),
+        (Role::Primary, Some(true))
+    );
+}
+
+#[test]
+fn a_peer_that_objects_ends_it() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(Command::Promote { force: false });
+    let request = bench.sent().into_iter().find_map(|packet| match packet {
+        Packet::PromoteRequest { id } => Some(id),
+        _ => None,
+    });
+    let id = request.expect("the peer is asked");
+    bench.packet(Packet::PromoteReply { id, granted: false });
+    assert_eq!(
+        (bench.engine.role(), bench.reply(call)),
+        (Role::Secondary, Some(false))
+    );
+    assert!(!bench.is_writing_metadata());
+}
+
+#[test]
+fn a_peer_that_never_answers_ends_it() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(Command::Promote { force: false });
+    bench.wait_ms(8_000);
+    assert_eq!(bench.reply(call), Some(false));
+    assert_eq!(bench.engine.role(), Role::Secondary);
+}
+
+#[test]
+fn what_the_last_primary_is_still_writing_here_is_waited_for() {
+    let mut bench = Bench::in_sync();
+    bench.packet(Packet::Write {
+        id: 50,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+        fua: false,
+    });
+    assert_eq!(bench.on_disk(WRITE), 1);
+    bench.tell(Event::LinkDown {
+        peer: PEER,
+        link: LINK,
+        loss: LinkLoss::Closed,
+    });
+    let call = bench.command(Command::Promote { force: false });
+    bench.write_metadata();
+    assert_eq!(
+        bench.reply(call),
+        None,
+        "a read could return what the write then changes (B8)"
+    );
+    bench.disk(WRITE, Ok(()));
+    bench.write_metadata();
+    assert_eq!(
+        (bench.engine.role(), bench.reply(call)),
+        (Role::Primary, Some(true))
+    );
+}
+
+#[test]
+fn a_node_promoted_without_its_peer_begins_a_generation_the_peer_does_not_have() {
+    let mut bench = Bench::in_sync();
+    bench.tell(Event::LinkDown {
+        peer: PEER,
+        link: LINK,
+        loss: LinkLoss::Closed,
+    });
+    let before = bench.engine.status(bench.now).devices[0].current_generation;
+    let call = bench.command(Command::Promote { force: false });
+    assert_eq!(bench.reply(call), None, "it is not durable yet (D6)");
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+    let status = bench.engine.status(bench.now);
+    assert_ne!(status.devices[0].current_generation, before);
+    assert_eq!(
+        status.connections[0].peer_devices[0].bitmap_generation,
+        before
+    );
+}
+
+#[test]
+fn nobody_consents_to_a_second_primary() {
+    let mut bench = Bench::primary();
+    bench.packet(Packet::PromoteRequest { id: 60 });
+    let refused = Packet::PromoteReply {
+        id: 60,
+        granted: false,
+    };
+    assert!(bench.sent().contains(&refused));
+}

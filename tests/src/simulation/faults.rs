@@ -1,0 +1,372 @@
+//! What goes wrong: which fault when, and what each of them does.
+
+use rbd_engine::{DiskError, Time};
+
+use super::disk::Trouble;
+use super::node::Node;
+use super::operator::Wish;
+use super::random::Random;
+use super::world::{Happening, World};
+
+/// Faults that tend to come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Network,
+    Power,
+    Disk,
+    Clock,
+    Command,
+    Role,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Network,
+        Self::Power,
+        Self::Disk,
+        Self::Clock,
+        Self::Command,
+        Self::Role,
+    ];
+}
+
+/// Something that goes wrong, or that someone does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// Links are cut.
+    Cut,
+    /// Links are cut and none can be made for a while.
+    Partition,
+    /// Nothing arrives for a while, in one direction or both.
+    Stall,
+    /// A bit flips on its way.
+    Damage,
+    /// A process dies.
+    Kill,
+    /// A machine loses its power.
+    Power,
+    /// Both do, at the same moment or one soon after the other.
+    PowerOfBoth,
+    /// A process dies or its machine loses power, and again while it comes up.
+    CrashLoop,
+    /// One or a few operations fail, or all until the disk is looked after.
+    DiskError,
+    /// Some sectors can no longer be read until they are written again.
+    BadSectors,
+    /// Writes find no space for a while.
+    DiskFull,
+    /// Everything takes 10 to 1,000 times as long for a while.
+    DiskSlow,
+    /// Nothing completes for a while, then everything.
+    DiskStuck,
+    /// The disk is no longer there for a while.
+    DiskGone,
+    /// A node's clock jumps ahead.
+    ClockJump,
+    /// A node's clock stands still for a while.
+    ClockStop,
+    /// An operator disconnects and connects.
+    Disconnect,
+    /// An operator stops a node.
+    Stop,
+    /// An operator demotes the Primary; either node is promoted then.
+    SwitchOver,
+}
+
+impl Fault {
+    pub(super) const ALL: [(Self, Class); 19] = [
+        (Self::Cut, Class::Network),
+        (Self::Partition, Class::Network),
+        (Self::Stall, Class::Network),
+        (Self::Damage, Class::Network),
+        (Self::Kill, Class::Power),
+        (Self::Power, Class::Power),
+        (Self::PowerOfBoth, Class::Power),
+        (Self::CrashLoop, Class::Power),
+        (Self::DiskError, Class::Disk),
+        (Self::BadSectors, Class::Disk),
+        (Self::DiskFull, Class::Disk),
+        (Self::DiskSlow, Class::Disk),
+        (Self::DiskStuck, Class::Disk),
+        (Self::DiskGone, Class::Disk),
+        (Self::ClockJump, Class::Clock),
+        (Self::ClockStop, Class::Clock),
+        (Self::Disconnect, Class::Command),
+        (Self::Stop, Class::Command),
+        (Self::SwitchOver, Class::Role),
+    ];
+}
+
+impl World {
+    /// The next fault. What it is, and when the one after it comes, depends on nothing but its
+    /// number, so that leaving one out changes no other.
+    pub(super) fn fault(&mut self) {
+        if !self.faults_allowed {
+            return;
+        }
+        self.faults += 1;
+        let number = self.faults;
+        let mut random = Random::of(self.report.seed, FAULTS, number);
+        let pause = random.below(self.options.fault_every_ms * 2_000) + 1_000;
+        self.after_us(pause, Happening::Fault);
+        let faults = &self.options.faults;
+        let mut lot = random.below(faults.iter().map(|(_, weight)| weight).sum());
+        let chosen = faults.iter().find(|(_, weight)| {
+            let hit = lot < *weight;
+            lot = lot.saturating_sub(*weight);
+            hit
+        });
+        let Some((fault, _)) = chosen.copied() else {
+            return;
+        };
+        if self.without.fault(number) {
+            return;
+        }
+        self.note(|| format!("fault {number}: {fault:?}"));
+        *self.report.faults.entry(format!("{fault:?}")).or_default() += 1;
+        let node = usize::from(random.percent(50));
+        let before = std::mem::replace(&mut self.random, random);
+        self.happens(fault, node);
+        self.random = before;
+    }
+
+    fn happens(&mut self, fault: Fault, node: usize) {
+        match fault {
+            Fault::Cut => {
+                let silently = self.random.percent(20);
+                self.cut_links(silently);
+            }
+            Fault::Partition => {
+                self.network_works = false;
+                self.note(|| "network fails".into());
+                self.cut_links(true);
+                let delay = self.random.magnitude(1_000, 5_000_000);
+                self.after_us(delay, Happening::Repair);
+            }
+            Fault::Stall => self.stall_links(),
+            Fault::Damage => self.damage_links(),
+            Fault::Kill => {
+                if self.random.percent(70) && self.nodes[node].engine.is_some() {
+                    self.nodes[node].dies_next = true;
+                } else {
+                    self.kill(node);
+                }
+            }
+            Fault::Power => self.lose_power(node),
+            Fault::PowerOfBoth => {
+                self.lose_power(node);
+                let other = 1 - node;
+                if self.random.percent(50) {
+                    self.lose_power(other);
+                } else {
+                    let delay = self.random.magnitude(1, 50_000);
+                    self.after_us(
+                        delay,
+                        Happening::Crash {
+                            node: other,
+                            power: true,
+                        },
+                    );
+                }
+            }
+            Fault::CrashLoop => {
+                self.nodes[node].crashes_left = self.random.between(1, 5);
+                self.crash(node, true);
+            }
+            Fault::DiskError
+            | Fault::BadSectors
+            | Fault::DiskFull
+            | Fault::DiskSlow
+            | Fault::DiskStuck
+            | Fault::DiskGone => self.disk_trouble(fault, node),
+            Fault::ClockJump => {
+                let ahead = self.random.magnitude(1_000, 3_600_000_000) * 1_000;
+                self.nodes[node].clock.jump(self.now, ahead);
+                self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
+                self.wake_again(node);
+            }
+            Fault::ClockStop => {
+                let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
+                self.nodes[node].clock.stop(self.now, until);
+            }
+            Fault::Disconnect => {
+                if self.nodes[node].engine.is_some() {
+                    self.order(node, Wish::Disconnect);
+                    let life = self.nodes[node].life;
+                    let delay = self.random.magnitude(1_000, 1_000_000);
+                    let wish = Wish::Connect;
+                    self.after_us(delay, Happening::Order { node, life, wish });
+                }
+            }
+            Fault::Stop => {
+                if self.nodes[node].engine.is_some() {
+                    self.order(node, Wish::Stop);
+                }
+            }
+            Fault::SwitchOver => {
+                if let Some(primary) = self.nodes.iter().position(Node::is_primary) {
+                    self.order(primary, Wish::Demote);
+                }
+            }
+        }
+    }
+
+    fn disk_trouble(&mut self, fault: Fault, node: usize) {
+        let until = self.now + self.random.magnitude(1_000, 120_000_000) * 1_000;
+        let disk = &mut self.nodes[node].disk;
+        match fault {
+            Fault::DiskError => {
+                let kinds = [
+                    Trouble::Read,
+                    Trouble::Write,
+                    Trouble::Flush,
+                    Trouble::Metadata,
+                ];
+                let kind = self.random.pick(&kinds).unwrap_or(Trouble::Write);
+                let times = self.random.pick(&[1, 1, 3, u64::MAX]).unwrap_or(1);
+                disk.fail(kind, times);
+            }
+            Fault::BadSectors => {
+                let first = self.random.below(disk.sectors());
+                let count = self.random.magnitude(1, 4_096);
+                disk.spoil(first, count);
+            }
+            Fault::DiskFull => disk.full_until = until,
+            Fault::DiskSlow => {
+                disk.slow_until = until;
+                disk.slow_factor = self.random.magnitude(10, 1_000);
+            }
+            Fault::DiskStuck => disk.stuck_until = until,
+            _ => disk.gone_until = until,
+        }
+    }
+
+    /// An operation has failed: whatever the disk holds from here on, it holds by luck.
+    pub(super) fn disk_failed(&mut self, node: usize, error: DiskError) {
+        self.report.disk_errors += 1;
+        self.note(|| format!("node {node}: the disk fails: {error:?}"));
+        self.nodes[node].disk_failed = true;
+        self.note_suspect(node);
+    }
+
+    /// The node's disk is no longer known to hold everything. If no other copy is, what was not
+    /// flushed may be gone.
+    fn note_suspect(&mut self, node: usize) {
+        let held = self.holds_everything(node);
+        let other = 1 - node;
+        self.nodes[node].suspect = true;
+        let survivor = self.survives_with_everything(other);
+        if held && !survivor {
+            self.note(|| "nobody is known to hold everything any more".into());
+            self.registers.caches_lost();
+        }
+    }
+
+    /// Whether the node's disk is known to hold everything, whatever becomes of the other one's.
+    pub(super) fn survives_with_everything(&self, node: usize) -> bool {
+        !self.nodes[node].suspect
+            && self.nodes[node].is_a_copy(self.time(node))
+            && !self.is_newer(1 - node, node)
+            && self.holds_everything(node)
+    }
+
+    /// The process dies; the machine goes on.
+    pub(super) fn kill(&mut self, node: usize) {
+        if self.nodes[node].engine.is_none() {
+            return;
+        }
+        self.note(|| format!("node {node}: process dies"));
+        self.watch_death(node, false);
+        self.report.kills += 1;
+        self.abandon_links(node, false);
+        self.end_process(node);
+        self.nodes[node].disk.process_crash(&mut self.random);
+        self.come_back(node, 1_000_000);
+    }
+
+    /// The process dies, or the power fails.
+    pub(super) fn crash(&mut self, node: usize, power: bool) {
+        if power {
+            self.lose_power(node);
+        } else {
+            self.kill(node);
+        }
+    }
+
+    pub(super) fn lose_power(&mut self, node: usize) {
+        self.note(|| format!("node {node}: power fails"));
+        self.watch_death(node, true);
+        self.report.power_losses += 1;
+        let ran = self.nodes[node].engine.is_some();
+        let held = self.holds_everything(node);
+        if ran {
+            self.abandon_links(node, true);
+            self.end_process(node);
+        }
+        self.nodes[node].disk.power_loss(&mut self.random);
+        self.nodes[node].boot += 1;
+        let other = 1 - node;
+        self.nodes[node].suspect = true;
+        let survivor = self.survives_with_everything(other);
+        if self.is_traced() {
+            let lost = self.missing(node);
+            self.note(|| {
+                format!(
+                    "held everything: {held}, afterwards: {lost:?}, \
+                     the peer survives with everything: {survivor}"
+                )
+            });
+        }
+        if held && !survivor {
+            self.note(|| "nobody holds everything any more".into());
+            self.registers.caches_lost();
+        }
+        if ran {
+            self.come_back(node, 3_000_000);
+        }
+    }
+
+    fn end_process(&mut self, node: usize) {
+        let clients = self.clients_at(node);
+        self.forget_work_of(node);
+        self.nodes[node].forget_process();
+        self.revive_clients(clients);
+    }
+
+    fn come_back(&mut self, node: usize, most_us: u64) {
+        let delay = self.random.magnitude(1_000, most_us);
+        self.after_us(delay, Happening::Start { node });
+        if self.nodes[node].crashes_left > 0 {
+            self.nodes[node].crashes_left -= 1;
+            let power = self.random.percent(50);
+            let delay = delay + self.random.magnitude(10, 300_000);
+            self.after_us(delay, Happening::Crash { node, power });
+        }
+    }
+
+    /// Nothing is wrong with any disk, clock or link any more.
+    pub(super) fn repair_everything(&mut self) {
+        self.network_works = true;
+        for node in 0..2 {
+            self.nodes[node].disk.repair();
+            self.nodes[node].clock.go_on(self.now);
+            self.nodes[node].crashes_left = 0;
+            self.wake_again(node);
+        }
+        self.cut_stalled_links();
+    }
+
+    /// The node's clock has changed: when the timer fires is reckoned anew.
+    fn wake_again(&mut self, node: usize) {
+        let (life, wake) = (self.nodes[node].life, self.nodes[node].wake);
+        self.after_us(1, Happening::Timer { node, life, wake });
+    }
+
+    /// The time on the node's own clock.
+    pub(super) fn time(&self, node: usize) -> Time {
+        Time(self.nodes[node].clock.read(self.now))
+    }
+}
+
+/// The stream of chance that faults are drawn from.
+const FAULTS: u64 = 1;

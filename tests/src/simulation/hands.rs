@@ -1,0 +1,269 @@
+//! The hands of both nodes: tells an engine what has happened, and does what it asks for.
+
+use std::collections::BTreeMap;
+
+use rbd_engine::{
+    Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
+    RequestId, Seek,
+};
+use rbd_protocol::control::Refusal;
+
+use super::client::Operation;
+use super::disk::Payload;
+use super::network::Link;
+use super::node::{VOLUME, node_id};
+use super::operator::Wish;
+use super::visited::{name as event_name, situation};
+use super::world::{Happening, World};
+
+impl World {
+    /// Tells an engine something and does what it asks for.
+    pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
+        let now = self.time(node);
+        self.note(|| format!("  {node} <- {}", shorten(&event)));
+        self.watch_event(node, &event);
+        let mut actions = std::mem::take(&mut self.actions);
+        let Some(engine) = &mut self.nodes[node].engine else {
+            return;
+        };
+        if let Some(visited) = &mut self.report.visited {
+            let situation = situation(&engine.status(now));
+            visited.note(situation, event_name(situation, &event));
+        }
+        engine.handle(now, event, &mut actions);
+        let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
+        let keep = if dies {
+            self.random
+                .below(u64::try_from(actions.len()).unwrap_or(1) + 1)
+        } else {
+            u64::MAX
+        };
+        for (index, action) in (0_u64..).zip(actions.drain(..)) {
+            if index >= keep {
+                break;
+            }
+            if self.is_traced() {
+                self.note(|| format!("    {node} -> {}", shorten(&action)));
+            }
+            self.watch_action(node, &action);
+            self.perform(node, action);
+        }
+        self.actions = actions;
+        if dies {
+            self.kill(node);
+        }
+    }
+
+    fn perform(&mut self, node: usize, action: Action<Payload>) {
+        let life = self.nodes[node].life;
+        match action {
+            Action::Disk {
+                id,
+                request,
+                range,
+                data,
+                ..
+            } => {
+                let result = self.nodes[node].disk.submit(
+                    id,
+                    request,
+                    range,
+                    data.as_ref(),
+                    &mut self.random,
+                );
+                if let Err(text) = result {
+                    self.violation(format!("node {node}: {text}"));
+                }
+                let (low, high) = self.options.disk_us;
+                let slow = if request == DiskRequest::Flush { 4 } else { 1 };
+                let delay = self.random.magnitude(low, high) * slow;
+                let delay = self.slowed_down(node, delay);
+                self.after_us(delay, Happening::DiskDone { node, life, id });
+            }
+            Action::Meta {
+                id, offset, block, ..
+            } => {
+                if let Err(text) = self.nodes[node].disk.submit_metadata(id, offset, block) {
+                    self.violation(format!("node {node}: {text}"));
+                }
+                let (low, high) = self.options.disk_us;
+                let delay = self.random.magnitude(low, high) * 4;
+                let delay = self.slowed_down(node, delay);
+                self.after_us(delay, Happening::MetaDone { node, life, id });
+            }
+            Action::Send {
+                link,
+                channel,
+                packet,
+                data,
+                ..
+            } => self.send(node, link, channel, &packet, data.as_ref()),
+            Action::DropLink { link, loss, .. } => {
+                if loss == LinkLoss::Protocol {
+                    self.violation(format!("node {node} says that its peer broke the protocol"));
+                }
+                self.drop_link(node, link, loss);
+            }
+            Action::SeekLink { seek, .. } => {
+                self.nodes[node].seeking = seek != Seek::Stop;
+                let pause = u64::from(self.options.connect_ms) * 1_000;
+                self.try_meet(match seek {
+                    Seek::Stop | Seek::AtOnce => 0,
+                    Seek::Soon => pause,
+                    Seek::Patiently => pause * 6,
+                });
+            }
+            Action::Complete { id, result } => self.completed(node, id, result),
+            Action::Reply { call, result } => self.replied(node, call, result),
+            Action::WakeAt(time) => {
+                let wake = self.name();
+                self.nodes[node].wake = wake;
+                self.nodes[node].wakes_at = time.0;
+                let at = self.nodes[node].clock.when(time.0, self.now);
+                self.at(at, Happening::Timer { node, life, wake });
+            }
+            Action::ReleaseDisk { .. } => self.nodes[node].attached = false,
+            Action::CloseClients { .. } => {
+                self.nodes[node].openers = 0;
+                self.after_us(
+                    1,
+                    Happening::Order {
+                        node,
+                        life,
+                        wish: Wish::Openers(0),
+                    },
+                );
+            }
+            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
+            Action::Report(_) => {}
+        }
+    }
+
+    fn slowed_down(&self, node: usize, delay_us: u64) -> u64 {
+        let disk = &self.nodes[node].disk;
+        if self.now < disk.slow_until {
+            (delay_us * disk.slow_factor).min(SLOWEST_US)
+        } else {
+            delay_us
+        }
+    }
+
+    pub(super) fn disk_done(&mut self, node: usize, life: u64, id: OperationId, meta: bool) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let disk = &mut self.nodes[node].disk;
+        if self.now < disk.stuck_until {
+            // In steps, since it may be repaired in the meantime.
+            let at = disk.stuck_until.min(self.now + 1_000_000_000);
+            let what = if meta {
+                Happening::MetaDone { node, life, id }
+            } else {
+                Happening::DiskDone { node, life, id }
+            };
+            self.at(at, what);
+            return;
+        }
+        let result = disk.complete(id, self.now, &mut self.random);
+        if let Err(error) = result {
+            self.disk_failed(node, error);
+        }
+        let event = if meta {
+            let result = result.map(drop);
+            Event::MetaDone { id, result }
+        } else {
+            Event::DiskDone { id, result }
+        };
+        self.tell(node, event);
+    }
+
+    /// The timer of the node fires when its own clock says so.
+    pub(super) fn timer(&mut self, node: usize) {
+        let (clock, wakes_at) = (&self.nodes[node].clock, self.nodes[node].wakes_at);
+        if clock.read(self.now) < wakes_at {
+            let at = clock.when(wakes_at, self.now).max(self.now + 1_000);
+            let (life, wake) = (self.nodes[node].life, self.nodes[node].wake);
+            self.at(at, Happening::Timer { node, life, wake });
+            return;
+        }
+        self.nodes[node].wake = 0;
+        self.tell(node, Event::Timer);
+    }
+
+    fn completed(
+        &mut self,
+        node: usize,
+        id: RequestId,
+        result: Result<Option<Payload>, RequestError>,
+    ) {
+        match self.operations.remove(&id.0) {
+            Some(operation) => self.operation_ended(node, operation, result),
+            None => self.violation(format!("node {node}: {id:?} is completed twice")),
+        }
+    }
+
+    fn replied(&mut self, node: usize, call: CallId, result: Result<Option<String>, Refusal>) {
+        match self.calls.remove(&call.0) {
+            Some((_, wish)) => self.wish_ended(node, wish, result),
+            None => self.violation(format!("node {node}: {call:?} is answered twice")),
+        }
+    }
+
+    /// Gives a command.
+    pub(super) fn command(&mut self, node: usize, wish: Wish, command: Command) {
+        let call = self.name();
+        self.calls.insert(call, (node, wish));
+        self.report.commands += 1;
+        self.tell(
+            node,
+            Event::Command {
+                call: CallId(call),
+                command,
+            },
+        );
+    }
+
+    /// The process is gone: nobody waits for its answers any more.
+    pub(super) fn forget_work_of(&mut self, node: usize) {
+        self.calls.retain(|_, (of, _)| *of != node);
+        let (gone, rest) = std::mem::take(&mut self.operations)
+            .into_iter()
+            .partition(|(_, operation)| operation.node == node);
+        self.operations = rest;
+        let gone: BTreeMap<u64, Operation> = gone;
+        for operation in gone.into_values() {
+            self.operation_abandoned(&operation);
+        }
+    }
+
+    pub(super) fn peer_link(&self, node: usize, id: LinkId) -> Option<&Link> {
+        self.links.get(&id.0).filter(|link| link.ends[node].open)
+    }
+
+    pub(super) fn openers(&mut self, node: usize, count: u32) {
+        self.nodes[node].openers = count;
+        self.tell(
+            node,
+            Event::Openers {
+                volume: VOLUME,
+                count,
+            },
+        );
+    }
+
+    pub(super) fn peer_id(node: usize) -> rbd_protocol::ids::NodeId {
+        node_id(1 - node)
+    }
+}
+
+/// However slow a disk is, an operation that is not stuck takes no longer than this.
+const SLOWEST_US: u64 = 20_000_000;
+
+fn shorten(what: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{what:?}");
+    if let Some((at, _)) = text.char_indices().nth(1_600) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
