@@ -90,6 +90,11 @@ fn nothing_goes_wrong_when_nothing_fails() {
 }
 
 #[test]
+fn one_node_at_most_is_primary_whoever_is_promoted() {
+    run_seeds(Profile::Rivals, 70_000);
+}
+
+#[test]
 fn nothing_is_lost_when_links_are_cut() {
     run_seeds(Profile::Network, 20_000);
 }

@@ -1,11 +1,11 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
 //! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] [--marks]
-//! --seed N | --seeds A..B`
+//! [--json] --seed N | --seeds A..B`
 
 use std::process::ExitCode;
 
-use rbd_tests::simulation::{Batch, Failure, Profile, Report, run_traced};
+use rbd_tests::simulation::{Batch, Failure, Mark, Outcome, Profile, Report, run_traced};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic of the engine is a failure like any other
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
                 "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] \
-                 [--marks] --seed N | --seeds A..B"
+                 [--marks] [--json] --seed N | --seeds A..B"
             );
             ExitCode::from(1)
         }
@@ -29,6 +29,7 @@ struct Options {
     go_on: bool,
     matrix: bool,
     marks: bool,
+    json: bool,
     jobs: usize,
 }
 
@@ -41,6 +42,7 @@ impl Options {
             go_on: false,
             matrix: false,
             marks: false,
+            json: false,
             jobs: 0,
         };
         let mut arguments = std::env::args().skip(1);
@@ -51,6 +53,7 @@ impl Options {
                 "--go-on" => options.go_on = true,
                 "--matrix" => options.matrix = true,
                 "--marks" => options.marks = true,
+                "--json" => options.json = true,
                 "--jobs" => {
                     let text = value()?;
                     options.jobs = text
@@ -107,6 +110,9 @@ impl Options {
         if self.marks {
             println!("{}", outcome.total.marks);
         }
+        if self.json {
+            println!("{}", figures(&outcome));
+        }
         println!("{outcome}");
         if outcome.failures.is_empty() {
             ExitCode::SUCCESS
@@ -126,6 +132,21 @@ fn show(seed: u64, profile: Profile) {
         println!("{line}");
     }
     println!("{}", summary(result));
+}
+
+/// What `cargo xtask campaign` writes down, on one line.
+fn figures(outcome: &Outcome) -> serde_json::Value {
+    let total = &outcome.total;
+    serde_json::json!({
+        "seeds": outcome.seeds,
+        "failed": outcome.failures.len(),
+        "events": total.events,
+        "operations": total.operations,
+        "virtual_ms": total.virtual_ms,
+        "faults": total.faults,
+        "marks": Mark::ALL.map(|mark| (format!("{mark:?}"), total.marks.count(mark))).to_vec(),
+        "processor_seconds": outcome.processor_seconds,
+    })
 }
 
 fn retrace(seed: u64, profile: Profile) -> (String, Vec<String>) {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbd_engine::{
-    Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Seek,
+    Action, CallId, Command, DiskRequest, Event, LinkId, OperationId, RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
 
@@ -98,12 +97,7 @@ impl World {
                 data,
                 ..
             } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => {
-                if loss == LinkLoss::Protocol {
-                    self.violation(format!("node {node} says that its peer broke the protocol"));
-                }
-                self.drop_link(node, link, loss);
-            }
+            Action::DropLink { link, loss, .. } => self.drop_link(node, link, loss),
             Action::SeekLink { seek, .. } => {
                 self.nodes[node].seeking = seek != Seek::Stop;
                 let pause = u64::from(self.options.connect_ms) * 1_000;

@@ -187,6 +187,14 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
+        if self.options.rivals && self.are_connected() {
+            let first = usize::from(self.random.percent(50));
+            self.order(first, Wish::Promote);
+            if self.random.percent(70) {
+                self.order(1 - first, Wish::Promote);
+            }
+            return;
+        }
         if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {
             let serves = self.nodes[primary].is_up_to_date(self.time(primary));
             if !serves && self.random.percent(30) {

@@ -171,7 +171,7 @@ impl World {
         Ok(())
     }
 
-    fn are_connected(&self) -> bool {
+    pub(super) fn are_connected(&self) -> bool {
         self.nodes.iter().all(|node| {
             node.status(self.time(node.index)).is_some_and(|status| {
                 status.connections.iter().all(|peer| {
