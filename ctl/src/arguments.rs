@@ -212,6 +212,9 @@ pub(crate) struct Connect {
     /// In a split brain, give up this node's changes
     #[arg(long)]
     pub(crate) discard_my_data: bool,
+    /// Only find out what a connection would do
+    #[arg(long)]
+    pub(crate) tentative: bool,
 }
 
 /// Options of `resolve`.

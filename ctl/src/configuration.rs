@@ -145,6 +145,8 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             ping_timeout_ms: tenths(net.ping_timeout_tenths),
             send_buffer_bytes: limited(net.send_buffer_bytes),
             receive_buffer_bytes: limited(net.receive_buffer_bytes),
+            split: net.split,
+            resync_conflict: net.resync_conflict,
         },
     }
 }

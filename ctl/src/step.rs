@@ -18,10 +18,12 @@ pub(crate) fn request_line(request: &Request) -> String {
             resource,
             peer,
             discard_my_data,
+            tentative,
         } => {
             let target = connection_words(resource, peer.as_deref());
+            let only = if *tentative { " tentative:yes" } else { "" };
             format!(
-                "rbdd connect {target} discard-my-data:{}",
+                "rbdd connect {target} discard-my-data:{}{only}",
                 yes_no(*discard_my_data)
             )
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{Divergence, PeerConfig, RefusedPeer, RefusedVolume, Shown};
 use rbd_protocol::ids::{BLOCK_SIZE, NodeId, VolumeNumber};
-use rbd_protocol::peer::Hello;
+use rbd_protocol::peer::{Hello, HelloVolume};
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use crate::contract::{CallId, LinkId, LinkLoss, Time};
@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) peer_role: Role,
     /// In a split brain this node gives up its changes.
     pub(crate) discard_my_data: bool,
+    /// Whether somebody only wants to know what a connection would do.
+    pub(crate) tentative: Tentative,
     /// In a split brain the peer gives up its changes, by an order given on this node.
     pub(crate) order: Option<Order>,
     /// The last handshake found data that must not be joined. The connection stays StandAlone and
@@ -52,10 +54,22 @@ pub(crate) struct Order {
     pub(crate) until: Time,
 }
 
+/// A handshake that is to decide and then to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tentative {
+    /// Handshakes are meant.
+    No,
+    /// The next one is only a question.
+    Wanted,
+    /// This was the answer.
+    Told(String),
+}
+
 /// A peer whose data must not be joined with this node's.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) at: Time,
+    pub(crate) sent: Box<Hello>,
     pub(crate) theirs: Box<Hello>,
     pub(crate) divergence: Divergence,
     /// Per volume, whether both count their changes from the same generation.
@@ -98,6 +112,7 @@ impl Connection {
             link: None,
             peer_role: Role::Unknown,
             discard_my_data: false,
+            tentative: Tentative::No,
             order: None,
             refused: None,
             reconsider: false,
@@ -121,9 +136,10 @@ impl Connection {
         self.note = note.into();
     }
 
-    /// Whether it is StandAlone only because the data must not be joined, and tried again.
+    /// Whether nothing is replicated only because the data must not be joined, and it is tried
+    /// again.
     pub(crate) fn is_refused(&self) -> bool {
-        self.state == ConnectionState::StandAlone && self.refused.is_some()
+        self.refused.is_some()
     }
 
     /// Forgets every order to give up data: it was carried out, has lapsed, or was taken back.
@@ -162,6 +178,11 @@ impl Connection {
 }
 
 impl Refused {
+    fn own(&self, number: VolumeNumber) -> Option<&HelloVolume> {
+        let mut volumes = self.sent.volumes.iter();
+        volumes.find(|volume| volume.number == number)
+    }
+
     /// For people.
     pub(crate) fn status(&self, now: Time) -> RefusedPeer {
         let volumes = self.theirs.volumes.iter().map(|volume| RefusedVolume {
@@ -170,6 +191,8 @@ impl Refused {
             generation: volume.current,
             changed_bytes: volume.dirty_blocks.saturating_mul(u64::from(BLOCK_SIZE)),
             is_exact: self.exact.contains(&volume.number),
+            own_since: self.own(volume.number).map_or(0, |own| own.counted_since),
+            peer_since: volume.counted_since,
         });
         RefusedPeer {
             told_ms_ago: now.ms_since(self.at),

@@ -73,13 +73,14 @@ pub(crate) struct Context<B> {
     /// Handlers there is a reason to run, in the order in which the reasons came up.
     pub(crate) handlers: Vec<Wanted>,
     operations: BTreeMap<u64, Operation>,
+    unix_start: u64,
     next_operation: u64,
     next_name: u64,
     wake: Option<Time>,
 }
 
 impl<B> Context<B> {
-    pub(crate) fn new(random: Random) -> Self {
+    pub(crate) fn new(random: Random, unix_start: u64) -> Self {
         Self {
             now: Time(0),
             random,
@@ -88,9 +89,19 @@ impl<B> Context<B> {
             client_bytes: 0,
             handlers: Vec::new(),
             operations: BTreeMap::new(),
+            unix_start,
             next_operation: 0,
             next_name: 0,
             wake: None,
+        }
+    }
+
+    /// The time on the wall, in seconds since 1970, as far as it is known; 0 if not.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        let elapsed = self.now.ms_since(Time(0)) / 1000;
+        match self.unix_start {
+            0 => 0,
+            start => start.saturating_add(elapsed),
         }
     }
 

@@ -48,7 +48,8 @@ impl Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the engine, never reused.
+/// Names a disk or metadata operation, or the run of a handler, until it is done. Chosen by the
+/// engine, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
@@ -260,6 +261,8 @@ pub enum Command {
         peer: Option<NodeId>,
         /// In a split brain, give up this node's changes.
         discard_my_data: bool,
+        /// Only find out what a connection would do, and drop it.
+        tentative: bool,
     },
     /// End a split brain with this peer: one of the two nodes gives up its changes. Done when the
     /// order has been taken down; the next handshake carries it out.

@@ -26,6 +26,12 @@ impl GenerationId {
     /// Metadata was created and no data has ever been declared good.
     pub const JUST_CREATED: Self = Self(4);
 
+    /// Whether it names data: something has been declared good under it.
+    #[must_use]
+    pub fn names_data(self) -> bool {
+        !self.is_none() && self != Self::JUST_CREATED
+    }
+
     /// Whether this slot is empty.
     #[must_use]
     pub fn is_none(self) -> bool {

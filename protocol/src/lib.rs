@@ -7,7 +7,7 @@
 //! | [`metadata`] | the disk, beside the data |
 //! | [`nbd`] | the socket of an NBD client |
 //! | [`control`] | the Unix socket between `rbdadm` and `rbdd` |
-//! | [`ids`], [`state`] | all of them: names, ranges, and the states an administrator knows |
+//! | [`ids`], [`state`], [`policy`] | all of them: names, ranges, states and policies |
 //!
 //! Nothing here decides, and nothing here performs I/O: bytes become values, values become bytes,
 //! and whatever is wrong with the bytes becomes an error. No input makes it panic.
@@ -20,4 +20,5 @@ pub mod ids;
 pub mod metadata;
 pub mod nbd;
 pub mod peer;
+pub mod policy;
 pub mod state;

@@ -89,6 +89,7 @@ fn connection_request(connect: bool) -> Request {
             resource,
             peer,
             discard_my_data: false,
+            tentative: false,
         }
     } else {
         Request::Disconnect { resource, peer }

@@ -3,11 +3,13 @@
 //! - [`simulation`]: two engines, their disks and the network between them on virtual time; one
 //!   seed decides everything.
 //! - [`process`]: real daemons under real clients, and everything bad that can happen to them.
+//! - [`faultfs`]: disks with a cache that is lost with the power, and with every fault disks have.
 //! - [`check`]: what must hold, as code that knows nothing of the programs' inner state.
 //! - [`nbd_client`]: a client that knows exactly what it was promised.
 
 pub mod check;
 pub mod exhaustive;
+pub mod faultfs;
 pub mod nbd_client;
 pub mod process;
 pub mod simulation;

@@ -12,3 +12,17 @@ fn ten_rounds_of_random_harm_lose_nothing() {
     }
     println!("{}", torture.finish());
 }
+
+#[test]
+fn five_rounds_of_power_cuts_and_failing_disks_lose_nothing() {
+    let name = "five_rounds_of_power_cuts_and_failing_disks_lose_nothing";
+    let seed = Chance::seed();
+    let Some(mut torture) = Torture::with_faults(name, seed) else {
+        return;
+    };
+    println!("rbd-torture --rounds 5 --seed {seed} --faults");
+    for _ in 0..5 {
+        println!("{}", torture.round());
+    }
+    println!("{}", torture.finish());
+}

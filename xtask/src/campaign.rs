@@ -30,7 +30,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         for profile in PROFILES {
             let seeds = format!("{seed}..{}", seed + SEEDS_AT_ONCE);
             let mut command = Command::new(&program);
-            command.args(["--profile", profile, "--go-on", "--json", "--seeds", &seeds]);
+            command.args([
+                "--profile",
+                profile,
+                "--go-on",
+                "--figures",
+                "--seeds",
+                &seeds,
+            ]);
             let answer = process::capture(&mut command, DEADLINE)?;
             let failed = answer
                 .stdout

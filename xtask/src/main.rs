@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -10,6 +10,7 @@ mod bench;
 mod campaign;
 mod check;
 mod demo;
+mod fuzz;
 mod nbd_client;
 mod process;
 mod suite;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&arguments),
         "zoo" => zoo::run(&arguments),
         "campaign" => campaign::run(&arguments),
+        "fuzz" => fuzz::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
@@ -68,4 +70,7 @@ usage: cargo xtask COMMAND
   campaign         runs fresh seeds of the simulation and adds a row to the ledger
       --minutes N  for so long (10)
       --from SEED  from this seed on, instead of one nobody has run
+  fuzz TARGET|all  libFuzzer on a target, or on one after the other, on all cores
+      --minutes N  how long for each (5)
+      --keep       instead, take the few inputs that reach most into the committed corpus
 ";

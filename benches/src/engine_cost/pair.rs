@@ -43,6 +43,7 @@ impl Pair {
                 let seed = Seed {
                     random: 1 + u64::from(node),
                     boot: 1 + u128::from(node),
+                    unix_start: 0,
                 };
                 Resource::new(config(node), seed)
             }),
@@ -62,6 +63,7 @@ impl Pair {
             let connect = Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             };
             pair.command(node, connect)?;
         }

@@ -2,6 +2,7 @@
 
 use rbd_protocol::control::{Request, ResourceStatus};
 
+use super::tentative;
 use crate::arguments::{Connect, NewCurrentUuid, Role};
 use crate::failure::Failure;
 use crate::session::Session;
@@ -30,8 +31,12 @@ pub(super) fn connect(session: &mut Session, options: &Connect) {
             resource: target.resource.clone(),
             peer: target.peer.clone(),
             discard_my_data: options.discard_my_data,
+            tentative: options.tentative,
         })
     });
+    if options.tentative && !session.options.dry_run {
+        tentative::report(session, words);
+    }
 }
 
 /// `disconnect`, from one peer or all.

@@ -5,6 +5,7 @@ mod lifecycle;
 mod queries;
 mod resolve;
 mod states;
+mod tentative;
 mod wait;
 mod watch;
 

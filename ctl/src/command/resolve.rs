@@ -86,7 +86,7 @@ impl Job<'_> {
             let failure = self.not_enough(&session.node, connection, refused);
             return session.fail(&failure);
         }
-        self.order(session, refused.shown());
+        self.order(session, refused.shown(status.tenure));
     }
 
     /// What is known of the split brain; says so when there is none, or none that fits.
@@ -134,6 +134,7 @@ impl Job<'_> {
                         resource: self.resource.to_owned(),
                         peer: Some(self.peer.to_owned()),
                         discard_my_data: false,
+                        tentative: false,
                     },
                 );
             }

@@ -9,8 +9,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::policy::{
+    ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
+};
 
-use super::diagnostics::{Findings, Severity, warning};
+use super::diagnostics::{Findings, Severity, error, warning};
 use super::effective::Effective;
 use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, NbdListen};
 use super::options::Section;
@@ -103,6 +106,10 @@ pub struct NetOptions {
     pub allow_two_primaries: bool,
     /// What both nodes must know to be let in.
     pub shared_secret: Option<Secret>,
+    /// What may end a split brain without a person.
+    pub split: SplitPolicies,
+    /// What happens when a Primary would have to be overwritten.
+    pub resync_conflict: ResyncConflict,
     /// Everything set for the connection, by name, as written; the secret is left out.
     pub written: BTreeMap<String, String>,
 }
@@ -330,11 +337,40 @@ impl<'a> Resolver<'a, '_> {
             connection_name: link.name.map(str::to_owned),
             own_address: here.address,
             address: there.outside,
-            net: net_options(&net),
+            net: NetOptions {
+                split: self.split_policies(&net, peer.host.name()),
+                ..net_options(&net)
+            },
             diskless: without_disk
                 .map(|volume| VolumeNumber(volume.number))
                 .collect(),
         })
+    }
+
+    /// The policies for a split brain. The old spelling names the host whose changes are given up.
+    fn split_policies(&mut self, net: &Effective<'a>, peer: &str) -> SplitPolicies {
+        let word = |name| net.text(Section::Net, name).unwrap_or_default();
+        let first = word("after-sb-0pri");
+        let without_primary = match first.strip_prefix("discard-node-") {
+            Some(host) if host == self.own.host.name() => WithoutPrimary::DiscardLocal,
+            Some(host) if host == peer => WithoutPrimary::DiscardRemote,
+            Some(host) => {
+                if let Some(setting) = net.setting(Section::Net, "after-sb-0pri") {
+                    let message = format!("{host} is no end of the connection to {peer}");
+                    let diagnostic = error(self.sources, setting.span, message);
+                    self.findings.error(diagnostic);
+                }
+                WithoutPrimary::Disconnect
+            }
+            None => WithoutPrimary::from_word(&first).unwrap_or_default(),
+        };
+        let (one, two) = (word("after-sb-1pri"), word("after-sb-2pri"));
+        SplitPolicies {
+            without_primary,
+            with_one_primary: WithOnePrimary::from_word(&one).unwrap_or_default(),
+            with_two_primaries: WithTwoPrimaries::from_word(&two).unwrap_or_default(),
+            always: net.switch(Section::Net, "always-asbp"),
+        }
     }
 
     /// A digest alone, as in DRBD, lets everybody in.
@@ -365,6 +401,11 @@ fn net_options(net: &Effective<'_>) -> NetOptions {
         receive_buffer_bytes: number("rcvbuf-size"),
         allow_two_primaries: net.switch(Section::Net, "allow-two-primaries"),
         shared_secret: net.text(Section::Net, "shared-secret").map(Secret),
+        split: SplitPolicies::default(),
+        resync_conflict: net
+            .text(Section::Net, "rr-conflict")
+            .and_then(|word| ResyncConflict::from_word(&word))
+            .unwrap_or_default(),
         written,
     }
 }

@@ -60,8 +60,12 @@ fn words(image: &Image) -> String {
             ("outdated", flags.peer_outdated),
             ("full-sync", flags.full_sync),
             ("seen", flags.seen),
+            ("was-primary", flags.was_primary),
         ]);
         lines.push(format!("    flags {set};"));
+        if peer.counted_since != 0 {
+            lines.push(format!("    counted-since {};", peer.counted_since));
+        }
         lines.push(format!("    # bits-set {}", bits_set(image, slot)));
         lines.push("}".to_owned());
     }

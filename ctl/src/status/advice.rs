@@ -13,7 +13,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 use super::measure::{
     duration, is_intentionally_diskless, mib_per_second, percent, seconds_left, size,
 };
-use super::split::sentences;
+use super::split::{brief, sentences};
 
 /// One thing that is not as it should be.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Trouble {
     pub(super) since_ms: Option<u64>,
     /// Why.
     pub(super) reason: String,
+    /// How much, in few words; for `status` only.
+    pub(super) figures: String,
     /// What else is known, in sentences; for `explain` only.
     pub(super) facts: String,
     /// What helps; empty when it passes by itself.
@@ -79,7 +81,10 @@ impl Trouble {
         let since = self.since_ms.map_or_else(String::new, |since_ms| {
             format!(" for {}", duration(since_ms / 1000))
         });
-        let reason = &self.reason;
+        let mut reason = self.reason.clone();
+        if !self.figures.is_empty() {
+            reason.push_str(&format!("; changed: {}", self.figures));
+        }
         if self.next.is_empty() {
             format!("{what}{since}: {reason}")
         } else {
@@ -127,6 +132,7 @@ fn disk_trouble(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Trou
         subject: Subject::Disk(device.volume, state),
         since_ms: None,
         reason,
+        figures: String::new(),
         facts: String::new(),
         next,
     })
@@ -229,6 +235,11 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
         subject: Subject::Connection(peer.clone(), state),
         since_ms: Some(connection.since_ms),
         reason: reason.to_owned(),
+        figures: connection
+            .refused
+            .as_ref()
+            .filter(|_| is_split_brain(connection))
+            .map_or_else(String::new, |refused| brief(connection, refused)),
         facts: connection
             .refused
             .as_ref()
@@ -272,6 +283,7 @@ fn peer_trouble(
         subject: Subject::Replication(connection.name.clone(), peer_device.volume, state),
         since_ms: None,
         reason,
+        figures: String::new(),
         facts: String::new(),
         next: String::new(),
     })
@@ -290,6 +302,7 @@ fn peer_disk_trouble(
                 subject: Subject::OutOfSync(peer.clone(), peer_device.volume),
                 since_ms: None,
                 reason: format!("{} differ", size(peer_device.out_of_sync_bytes)),
+                figures: String::new(),
                 facts: String::new(),
                 next: format!("rbdadm disconnect {name}:{peer}, then rbdadm connect {name}:{peer}"),
             });
@@ -309,6 +322,7 @@ fn peer_disk_trouble(
         subject: Subject::PeerDisk(peer.clone(), peer_device.volume, disk),
         since_ms: None,
         reason: reason.to_owned(),
+        figures: String::new(),
         facts: String::new(),
         next: format!("rbdadm status {name} on {peer}"),
     })

@@ -10,12 +10,14 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::{Subject, Trouble, troubles};
 use super::measure::duration;
+use super::split::automatic;
 
 /// The paragraphs, each on one line.
 pub(crate) fn explain(resource: &ResourceStatus) -> Vec<String> {
     let found = troubles(resource);
     let mut paragraphs = vec![summary(resource, found.len())];
     paragraphs.extend(found.iter().map(paragraph));
+    paragraphs.extend(resource.connections.iter().filter_map(automatic));
     paragraphs
 }
 

@@ -83,6 +83,12 @@ struct Connection {
     since_ms: u64,
     note: String,
     refused: Option<Refused>,
+    tentative: Option<String>,
+    after_sb_0pri: &'static str,
+    after_sb_1pri: &'static str,
+    after_sb_2pri: &'static str,
+    always_asbp: bool,
+    rr_conflict: &'static str,
 }
 
 /// What is known of a peer whose data must not be joined with this node's.
@@ -102,6 +108,8 @@ struct RefusedVolume {
     peer_disk_state: &'static str,
     peer_current_uuid: String,
     peer_changed_bytes: u64,
+    own_changed_since: Option<u64>,
+    peer_changed_since: Option<u64>,
     is_exact: bool,
 }
 
@@ -249,6 +257,12 @@ fn connection(resource: &ResourceStatus, status: &ConnectionStatus) -> Connectio
         since_ms: status.since_ms,
         note: status.note.clone(),
         refused: status.refused.as_ref().map(refused),
+        tentative: status.tentative.clone(),
+        after_sb_0pri: status.split.without_primary.word(),
+        after_sb_1pri: status.split.with_one_primary.word(),
+        after_sb_2pri: status.split.with_two_primaries.word(),
+        always_asbp: status.split.always,
+        rr_conflict: status.resync_conflict.word(),
     }
 }
 
@@ -271,6 +285,8 @@ fn refused(status: &RefusedPeer) -> Refused {
                 peer_disk_state: one.disk_state.word(),
                 peer_current_uuid: one.generation.to_string(),
                 peer_changed_bytes: one.changed_bytes,
+                own_changed_since: Some(one.own_since).filter(|since| *since != 0),
+                peer_changed_since: Some(one.peer_since).filter(|since| *since != 0),
                 is_exact: one.is_exact,
             })
             .collect(),

@@ -47,6 +47,31 @@ pub(crate) fn duration(seconds: u64) -> String {
     }
 }
 
+/// A moment, given in seconds since 1970, as people write it: `2023-11-14 22:13:20 UTC`.
+pub(crate) fn moment(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// The date so many days after 1970-01-01. Years are counted from March, so that the leap day is
+/// their last.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let of_month = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + later, month, of_month)
+}
+
 /// A number of bytes in the largest binary unit that suits.
 #[expect(clippy::cast_precision_loss, reason = "a size for people")]
 pub(crate) fn size(bytes: u64) -> String {

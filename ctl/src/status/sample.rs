@@ -5,6 +5,7 @@ use rbd_protocol::control::{
     ResourceStatus, ResyncProgress,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 pub(crate) fn device(volume: u16, disk_state: DiskState) -> DeviceStatus {
@@ -66,6 +67,9 @@ pub(crate) fn peer(
         peer_address: "[fd00::2]:7790".to_owned(),
         peer_devices,
         refused: None,
+        tentative: None,
+        split: SplitPolicies::default(),
+        resync_conflict: ResyncConflict::default(),
     }
 }
 
@@ -79,6 +83,7 @@ pub(crate) fn resource(
         name: name.to_owned(),
         node_id: NodeId(4),
         role,
+        tenure: 9,
         devices,
         connections,
     }
@@ -127,6 +132,8 @@ pub(crate) fn split_brain() -> ResourceStatus {
             disk_state: DiskState::UpToDate,
             generation: GenerationId(0xBEEF),
             changed_bytes: 64 << 10,
+            own_since: 1_700_000_000,
+            peer_since: 1_700_003_601,
             is_exact: true,
         }],
     });

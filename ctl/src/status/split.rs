@@ -4,8 +4,9 @@ use rbd_protocol::control::{
     ConnectionStatus, Divergence, RefusedPeer, RefusedVolume, ResourceStatus,
 };
 use rbd_protocol::ids::BLOCK_SIZE;
+use rbd_protocol::policy::ResyncConflict;
 
-use super::measure::{duration, size};
+use super::measure::{duration, moment, size};
 
 /// What is lost when one side's data is kept: a line for each volume.
 pub(crate) fn losses(
@@ -69,13 +70,57 @@ pub(super) fn sentences(connection: &ConnectionStatus, refused: &RefusedPeer) ->
             "As far as each of them knows"
         };
         text.push_str(&format!(
-            " {since}, this node has changed {} of volume {} and {peer} {}.",
+            " {since}, this node has changed {} of volume {}{} and {peer} {}{}.",
             amount(own_bytes(connection, volume)),
             volume.volume,
-            amount(volume.changed_bytes)
+            since_when(volume.own_since),
+            amount(volume.changed_bytes),
+            since_when(volume.peer_since)
         ));
     }
     text
+}
+
+/// The same in few words, for one line.
+pub(super) fn brief(connection: &ConnectionStatus, refused: &RefusedPeer) -> String {
+    let each = refused.volumes.iter().map(|volume| {
+        format!(
+            "volume {}: this node {}{}, {} {}{}",
+            volume.volume,
+            size(own_bytes(connection, volume)),
+            since_when(volume.own_since),
+            connection.name,
+            size(volume.changed_bytes),
+            since_when(volume.peer_since)
+        )
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What a connection may do by itself in a split brain or against a Primary, if it may do anything.
+pub(super) fn automatic(connection: &ConnectionStatus) -> Option<String> {
+    let (split, conflict) = (connection.split, connection.resync_conflict);
+    if split.is_default() && conflict == ResyncConflict::default() {
+        return None;
+    }
+    let always = if split.always { "yes" } else { "no" };
+    Some(format!(
+        "Towards {} a split brain may be ended without a person, and then the changes of one node \
+         are lost: after-sb-0pri {}, after-sb-1pri {}, after-sb-2pri {}, always-asbp {always}, \
+         rr-conflict {}.",
+        connection.name,
+        split.without_primary.word(),
+        split.with_one_primary.word(),
+        split.with_two_primaries.word(),
+        conflict.word()
+    ))
+}
+
+fn since_when(seconds: u64) -> String {
+    match seconds {
+        0 => String::new(),
+        known => format!(" (since {})", moment(known)),
+    }
 }
 
 fn own_bytes(connection: &ConnectionStatus, volume: &RefusedVolume) -> u64 {

@@ -1,10 +1,11 @@
 //! Text, JSON and advice, of made-up states.
 
+use rbd_protocol::policy::WithoutPrimary;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::advice;
 use super::explain::{explain, wrapped};
-use super::measure::{duration, percent, size};
+use super::measure::{duration, moment, percent, size};
 use super::sample::{device, healthy, lost_link, peer, resource, resyncing, split_brain};
 use super::{Layout, document, losses, render};
 
@@ -317,9 +318,9 @@ fn a_split_brain_is_explained_with_what_each_side_has_changed() {
                     connection. Both nodes have changes that the other lacks, so one of them must \
                     give up its own. When beta was last heard, 30 s ago, it was Secondary. Since \
                     their last common generation, this node has changed 8 KiB in 2 block(s) of \
-                    volume 0 and beta 64 KiB in 16 block(s). What to do: rbdadm resolve r0 --keep \
-                    NODE --dry-run shows what would be lost, without --dry-run it ends the split \
-                    brain.";
+                    volume 0 (since 2023-11-14 22:13:20 UTC) and beta 64 KiB in 16 block(s) (since \
+                    2023-11-14 23:13:21 UTC). What to do: rbdadm resolve r0 --keep NODE --dry-run \
+                    shows what would be lost, without --dry-run it ends the split brain.";
     assert_eq!(explain(&split_brain())[1], expected);
 }
 
@@ -418,6 +419,41 @@ fn durations_and_sizes_use_the_unit_that_suits() {
     assert_eq!(size(4096), "4 KiB");
     assert_eq!(size(1 << 40), "1 TiB");
     assert_eq!(size((1 << 20) + (1 << 19)), "1.50 MiB");
+}
+
+#[test]
+fn a_split_brain_is_one_line_with_both_sides_changes() {
+    let expected = "beta StandAlone for 2 min: Split-Brain detected but unresolved, dropping \
+                    connection!; changed: volume 0: this node 8 KiB (since 2023-11-14 22:13:20 \
+                    UTC), beta 64 KiB (since 2023-11-14 23:13:21 UTC); next: rbdadm resolve r0 \
+                    --keep NODE --dry-run shows what would be lost, without --dry-run it ends the \
+                    split brain";
+    assert_eq!(advice(&split_brain())[0], expected);
+}
+
+#[test]
+fn policies_that_give_data_up_are_explained() {
+    let mut status = healthy();
+    assert_eq!(explain(&status).len(), 1);
+    status.connections[0].split.without_primary = WithoutPrimary::DiscardZeroChanges;
+    let paragraphs = explain(&status);
+    assert!(
+        paragraphs[1].contains("after-sb-0pri discard-zero-changes"),
+        "{paragraphs:?}"
+    );
+}
+
+#[test]
+fn a_moment_is_written_as_a_date() {
+    for (seconds, text) in [
+        (0, "1970-01-01 00:00:00 UTC"),
+        (951_782_399, "2000-02-28 23:59:59 UTC"),
+        (951_782_400, "2000-02-29 00:00:00 UTC"),
+        (951_868_800, "2000-03-01 00:00:00 UTC"),
+        (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+    ] {
+        assert_eq!(moment(seconds), text);
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ fn split(divergence: Divergence) -> ResourceStatus {
             disk_state: DiskState::UpToDate,
             generation: GenerationId(7),
             changed_bytes: 8192,
+            own_since: 0,
+            peer_since: 0,
             is_exact: true,
         }],
     });
@@ -82,6 +84,7 @@ fn connect() -> Request {
         resource: "r0".to_owned(),
         peer: Some("beta".to_owned()),
         discard_my_data: false,
+        tentative: false,
     }
 }
 
@@ -91,6 +94,7 @@ fn resolve(keep_own: bool) -> Request {
         peer: "beta".to_owned(),
         keep_own,
         shown: Shown {
+            own_tenure: 9,
             tenure: 5,
             generations: vec![(VolumeNumber(0), GenerationId(7))],
         },

@@ -14,6 +14,7 @@ use rbd_protocol::control::{
     ConnectionStatus, DeviceStatus, PeerDeviceStatus, Reply, Request, ResourceStatus,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 use tempfile::TempDir;
 
@@ -217,6 +218,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
         name: name.to_owned(),
         node_id: NodeId(0),
         role: Role::Secondary,
+        tenure: 9,
         devices: vec![DeviceStatus {
             volume: VolumeNumber(0),
             minor: Some(1),
@@ -260,6 +262,9 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
                 resync: None,
             }],
             refused: None,
+            tentative: None,
+            split: SplitPolicies::default(),
+            resync_conflict: ResyncConflict::default(),
         }],
     }
 }

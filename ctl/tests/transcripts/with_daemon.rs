@@ -45,6 +45,7 @@ fn every_command_becomes_its_request() {
                 resource: resource(),
                 peer: beta(),
                 discard_my_data: true,
+                tentative: false,
             },
         ),
         (
@@ -53,6 +54,7 @@ fn every_command_becomes_its_request() {
                 resource: resource(),
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
         ),
         (

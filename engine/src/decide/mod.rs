@@ -4,9 +4,17 @@
 //! was never interrupted since both were in sync beats a crashed Primary (B7). And "nothing to do"
 //! must be proven: with equal generations both bitmaps must be empty (D4). Both nodes evaluate the
 //! same greetings with the sides exchanged and reach mirrored verdicts (D1).
+//!
+//! In a split brain an administrator's order counts first, then the configured policies.
+
+mod policy;
 
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
+mod rule_tests;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +51,17 @@ pub(crate) enum Verdict {
 pub(crate) enum Conflict {
     /// Both nodes have changes the other lacks.
     SplitBrain,
+    /// The same, and the nodes have been told different policies for it.
+    PoliciesDiffer,
+    /// The same, and this node, which is Primary, is to give up its changes by policy.
+    OwnPrimaryLoses,
+    /// The same, and the peer, which is Primary, is to give up its changes by policy.
+    PeerPrimaryLoses,
     /// No generation in common.
     Unrelated,
+    /// The same, and of several volumes the policies would keep some from one node and some from
+    /// the other.
+    VolumesDisagree,
     /// Both nodes are Primary.
     TwoPrimaries,
     /// The node that would be overwritten is Primary.
@@ -58,13 +75,13 @@ pub(crate) enum Conflict {
 /// Decides one volume. `own` is this node's greeting as it was sent, `peer` as it was received.
 pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if own.hello.role == Role::Primary && peer.hello.role == Role::Primary {
-        return Verdict::Refuse(Conflict::TwoPrimaries);
+        return two_primaries(own, peer);
     }
     if !has_disk(own) || !has_disk(peer) {
         return Verdict::NoDisk;
     }
     let verdict = match compare(own, peer) {
-        Verdict::Refuse(Conflict::SplitBrain) => by_command(own, peer),
+        Verdict::Refuse(Conflict::SplitBrain) => split_brain(own, peer),
         verdict => verdict,
     };
     let (source, target) = match verdict {
@@ -82,6 +99,17 @@ pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
         return Verdict::Refuse(Conflict::SourceIsInconsistent);
     }
     verdict
+}
+
+/// Whether both sides have changes, whatever is to be done about it.
+pub(crate) fn is_split_brain(own: Side<'_>, peer: Side<'_>) -> bool {
+    divergence(own, peer) == Divergence::Both
+}
+
+/// Whether both sides count their changes from the same generation, so that their bitmaps together
+/// tell all that differs (Z15).
+pub(crate) fn count_from_the_same(s: &HelloVolume, p: &HelloVolume) -> bool {
+    s.bitmap == p.bitmap && !s.bitmap.is_none()
 }
 
 /// Who has changes the other lacks, whatever the roles and orders.
@@ -198,17 +226,40 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
-/// In a split brain, a node told to give up its changes, on itself or on the other node, becomes
-/// the target, if it is the only one.
-/// The bitmaps tell what differs only if both count from the same generation (Z15).
-fn by_command(own: Side<'_>, peer: Side<'_>) -> Verdict {
-    let full = own.volume.bitmap != peer.volume.bitmap || own.volume.bitmap.is_none();
+/// Two Primaries are never joined. A policy may say which of them is to stop being one.
+fn two_primaries(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    if is_split_brain(own, peer) {
+        match policy::by_policy(own, peer) {
+            Verdict::Refuse(Conflict::SplitBrain) => {}
+            verdict => return verdict,
+        }
+    }
+    Verdict::Refuse(Conflict::TwoPrimaries)
+}
+
+/// Both sides have changes. A node told to give up its own, on itself or on the other node, becomes
+/// the target, if it is the only one; without an order the policies decide.
+fn split_brain(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    // What a half-copied disk had of its own was given up when the copying began; by now it is no
+    // data at all.
+    match (is_torn(own), is_torn(peer)) {
+        (true, false) => return Verdict::Target { full: true },
+        (false, true) => return Verdict::Source { full: true },
+        (true, true) => return Verdict::Refuse(Conflict::SourceIsInconsistent),
+        (false, false) => {}
+    }
+    let full = !count_from_the_same(own.volume, peer.volume);
     let gives_up = |side: Side<'_>, other| side.hello.discard_my_data || is_condemned(side, other);
     match (gives_up(own, peer), gives_up(peer, own)) {
         (true, false) => Verdict::Target { full },
         (false, true) => Verdict::Source { full },
-        (true, true) | (false, false) => Verdict::Refuse(Conflict::SplitBrain),
+        (true, true) => Verdict::Refuse(Conflict::SplitBrain),
+        (false, false) => policy::by_policy(own, peer),
     }
+}
+
+fn is_torn(side: Side<'_>) -> bool {
+    side.volume.disk == DiskState::Inconsistent
 }
 
 fn is_fresh(volume: &HelloVolume) -> bool {

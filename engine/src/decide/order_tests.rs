@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::policy::SplitPolicies;
 
 use super::*;
 
@@ -20,6 +21,8 @@ fn hello(role: Role) -> Hello {
         seen_incarnation: 0,
         tenure: TENURE,
         condemned_tenure: 0,
+        policies: SplitPolicies::default(),
+        tentative: false,
         discard_my_data: false,
         volumes: Vec::new(),
     }
@@ -44,6 +47,8 @@ fn volume(current: GenerationId, bitmap: GenerationId, dirty_blocks: u64) -> Hel
         condemned: GenerationId::NONE,
         history: Vec::new(),
         dirty_blocks,
+        was_primary: false,
+        counted_since: 0,
         crashed_primary: false,
         was_resync_target: false,
         kept_power: false,
@@ -59,12 +64,7 @@ fn both_ways(own: (&Hello, &HelloVolume), peer: (&Hello, &HelloVolume)) -> Verdi
     };
     let (own, peer) = (side(0, own), side(1, peer));
     let (here, there) = (decide(own, peer), decide(peer, own));
-    let mirrored = match here {
-        Verdict::Source { full } => Verdict::Target { full },
-        Verdict::Target { full } => Verdict::Source { full },
-        same @ (Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_)) => same,
-    };
-    assert_eq!(there, mirrored, "{own:?} {peer:?}");
+    assert_eq!(there, tests::mirrored(here), "{own:?} {peer:?}");
     here
 }
 

@@ -4,11 +4,12 @@ use super::*;
 use alloc::vec;
 use alloc::vec::Vec;
 use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::policy::SplitPolicies;
 
-const FRESH: u64 = 4;
+pub(super) const FRESH: u64 = 4;
 const TENURE: u64 = 100;
 
-fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hello {
+pub(super) fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hello {
     Hello {
         role: Role::Secondary,
         incarnation: 1,
@@ -16,6 +17,8 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
         seen_incarnation: 0,
         tenure: TENURE,
         condemned_tenure: 0,
+        policies: SplitPolicies::default(),
+        tentative: false,
         discard_my_data: false,
         volumes: vec![HelloVolume {
             number: VolumeNumber(0),
@@ -26,6 +29,8 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
             bitmap: GenerationId(bitmap),
             history: history.iter().copied().map(GenerationId).collect(),
             dirty_blocks: 0,
+            was_primary: false,
+            counted_since: 0,
             crashed_primary: false,
             was_resync_target: disk == DiskState::Inconsistent,
             kept_power: false,
@@ -34,7 +39,7 @@ fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskState) -> Hell
     }
 }
 
-fn sides<'a>(own: &'a Hello, peer: &'a Hello) -> (Side<'a>, Side<'a>) {
+pub(super) fn sides<'a>(own: &'a Hello, peer: &'a Hello) -> (Side<'a>, Side<'a>) {
     let side = |node, hello: &'a Hello| Side {
         node: NodeId(node),
         hello,
@@ -88,7 +93,7 @@ fn by_interruptions() -> Vec<Hello> {
     all
 }
 
-fn doubled(all: &mut Vec<Hello>, change: impl Fn(&mut Hello)) {
+pub(super) fn doubled(all: &mut Vec<Hello>, change: impl Fn(&mut Hello)) {
     let mut changed = all.clone();
     changed.iter_mut().for_each(change);
     all.append(&mut changed);
@@ -219,10 +224,12 @@ fn changes_on_both_sides_are_a_split_brain_unless_one_gives_up_its_own() {
 }
 
 /// The same verdict as the other node sees it.
-fn mirrored(verdict: Verdict) -> Verdict {
+pub(super) fn mirrored(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Source { full } => Verdict::Target { full },
         Verdict::Target { full } => Verdict::Source { full },
+        Verdict::Refuse(Conflict::OwnPrimaryLoses) => Verdict::Refuse(Conflict::PeerPrimaryLoses),
+        Verdict::Refuse(Conflict::PeerPrimaryLoses) => Verdict::Refuse(Conflict::OwnPrimaryLoses),
         Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => verdict,
     }
 }

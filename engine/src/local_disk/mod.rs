@@ -7,6 +7,7 @@
 //! way. Nothing here decides when to change what.
 
 mod attach;
+mod counting;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -173,7 +174,7 @@ impl LocalDisk {
 
     /// Whether the data has never been declared good.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.current() == GenerationId::JUST_CREATED
+        !self.current().names_data()
     }
 
     /// Earlier generations, newest first.

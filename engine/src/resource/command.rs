@@ -10,6 +10,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
+use crate::connection::Tentative;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
 
@@ -36,7 +37,10 @@ impl<B: Clone> Resource<B> {
             Command::Connect {
                 peer,
                 discard_my_data,
-            } => self.connect(peer, discard_my_data).map(|()| Some(None)),
+                tentative,
+            } => self
+                .connect(peer, discard_my_data, tentative)
+                .map(|()| Some(None)),
             Command::Resolve {
                 peer,
                 keep_own,
@@ -154,7 +158,12 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn connect(&mut self, peer: Option<NodeId>, discard_my_data: bool) -> Result<(), Refusal> {
+    fn connect(
+        &mut self,
+        peer: Option<NodeId>,
+        discard_my_data: bool,
+        tentative: bool,
+    ) -> Result<(), Refusal> {
         if discard_my_data && self.role == Role::Primary {
             let help = alloc::format!("rbdadm secondary {}", self.config.name);
             let reason = "a Primary's data is in use";
@@ -169,7 +178,34 @@ impl<B: Clone> Resource<B> {
             }
             connection.order = None;
             connection.discard_my_data = discard_my_data;
+            if tentative {
+                self.ask_tentatively(node)?;
+            } else {
+                self.start_connecting(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next handshake is only a question. A connection that is wanted for good is not turned
+    /// into one; one that was refused stays so.
+    fn ask_tentatively(&mut self, node: NodeId) -> Result<(), Refusal> {
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return Ok(());
+        };
+        if connection.state != ConnectionState::StandAlone {
+            let reason = alloc::format!("it is already {}", connection.state);
+            let help = alloc::format!("rbdadm disconnect {}", self.config.name);
+            connection.discard_my_data = false;
+            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, help));
+        }
+        if connection.is_refused() {
+            self.reconsider(node);
+        } else {
             self.start_connecting(node);
+        }
+        if let Some(connection) = self.connections.get_mut(&node) {
+            connection.tentative = Tentative::Wanted;
         }
         Ok(())
     }
@@ -178,6 +214,7 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
+        connection.tentative = Tentative::No;
         // A handshake under way has said what it has said.
         connection.reconsider = connection.link.is_some();
         if connection.state == ConnectionState::StandAlone {
@@ -224,6 +261,7 @@ impl<B: Clone> Resource<B> {
             return;
         }
         connection.forget_orders();
+        connection.tentative = Tentative::No;
         connection.reconsider = false;
         if let Some(link) = connection.link.as_ref().map(|link| link.id) {
             if connection.connected_link().is_some() {
@@ -295,7 +333,7 @@ impl<B: Clone> Resource<B> {
             return refuse(RefusalCode::StateNeedsConnection, reason, help);
         }
         let generation = self.cx.random.generation();
-        self.clearing = Some((call, number));
+        self.clearing = Some((call, number, generation));
         for (node, link) in established {
             let packet = Packet::NewGeneration {
                 id: generation.0,
@@ -316,7 +354,8 @@ impl<B: Clone> Resource<B> {
         number: VolumeNumber,
         generation: GenerationId,
     ) {
-        let adopted = self.role == Role::Secondary
+        let adopted = generation.names_data()
+            && self.role == Role::Secondary
             && self.volumes.get(&number).is_some_and(|volume| {
                 volume.local.as_ref().is_some_and(LocalDisk::is_fresh)
                     && volume
@@ -345,11 +384,12 @@ impl<B: Clone> Resource<B> {
         id: u64,
         adopted: bool,
     ) {
-        let Some((call, asked)) = self.clearing.take_if(|(_, asked)| *asked == number) else {
+        let is_answer = |asked: &mut (_, _, GenerationId)| asked.1 == number && asked.2.0 == id;
+        let Some((call, asked, generation)) = self.clearing.take_if(is_answer) else {
             return;
         };
         if adopted {
-            self.skip_initial_sync(node, asked, GenerationId(id));
+            self.skip_initial_sync(node, asked, generation);
             self.cx.reply(call, Ok(None));
         } else {
             let reason = "the peer's volume is in use or not just created";
@@ -360,7 +400,7 @@ impl<B: Clone> Resource<B> {
 
     /// The peer that was asked is gone.
     pub(super) fn clearing_lost_peer(&mut self, _node: NodeId) {
-        if let Some((call, _)) = self.clearing.take() {
+        if let Some((call, ..)) = self.clearing.take() {
             let reason = "the connection was lost on the way";
             let refusal = Refusal::new(RefusalCode::StateNeedsConnection, reason, "");
             self.cx.reply(call, Err(refusal));

@@ -89,11 +89,19 @@ impl<B: Clone> Resource<B> {
         self.demotion = Some(Demotion::Draining(call));
     }
 
-    /// Takes a demotion as far as it can go.
+    /// Takes a demotion as far as it can go. As with a stop, a step that starts nothing has no
+    /// completion that would bring the next one about.
     pub(super) fn advance_demotion(&mut self) {
-        if self.demotion.is_none() {
-            return;
+        while self.demotion.is_some() {
+            let step = self.demotion.as_ref().map(core::mem::discriminant);
+            self.advance_demotion_by_one_step();
+            if step == self.demotion.as_ref().map(core::mem::discriminant) {
+                return;
+            }
         }
+    }
+
+    fn advance_demotion_by_one_step(&mut self) {
         let quiet = self.volumes.values().all(super::Volume::is_quiet);
         let settled = self
             .volumes

@@ -7,25 +7,33 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::Resource;
-use crate::connection::{Phase, Refused};
-use crate::contract::{Level, LinkLoss};
+use super::objection::Objection;
+use crate::connection::{Phase, Tentative};
+use crate::contract::Level;
 use crate::decide::{self, Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
 use crate::volume::Volume;
 
 /// What was decided on one volume.
 #[derive(Clone, Copy, Debug)]
-struct Decided {
-    number: VolumeNumber,
+pub(super) struct Decided {
+    pub(super) number: VolumeNumber,
     peer_disk: DiskState,
     peer_current: GenerationId,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
+    /// An order or a policy had to choose.
+    is_split: bool,
+}
+
+impl Decided {
+    fn keeps_own(&self) -> bool {
+        matches!(self.verdict, Verdict::Source { .. })
+    }
 }
 
 impl<B: Clone> Resource<B> {
@@ -75,6 +83,8 @@ impl<B: Clone> Resource<B> {
             seen_incarnation: connection.seen_incarnation,
             tenure: self.tenure,
             condemned_tenure: condemned.map_or(0, |shown| shown.tenure),
+            policies: connection.config.net.split,
+            tentative: connection.tentative == Tentative::Wanted,
             discard_my_data: connection.discard_my_data,
             volumes: self
                 .volumes
@@ -131,10 +141,17 @@ impl<B: Clone> Resource<B> {
     }
 
     fn decide_volumes(&mut self, node: NodeId, sent: &Hello, theirs: &Hello) {
-        let verdicts = match self.compare_volumes(node, sent, theirs) {
+        let outcome = self.compare_volumes(node, sent, theirs);
+        if sent.tentative || theirs.tentative {
+            self.end_tentative(node, sent, &outcome);
+            return;
+        }
+        let meeting = self.meeting(node, sent, theirs);
+        self.tell_of_split_brain(node, &meeting);
+        let verdicts = match outcome {
             Ok(verdicts) => verdicts,
-            Err(text) => {
-                self.refuse_link(node, text, sent, theirs);
+            Err(objection) => {
+                self.refuse_link(node, objection, meeting);
                 return;
             }
         };
@@ -149,6 +166,7 @@ impl<B: Clone> Resource<B> {
         let id = link.id;
         connection.peer_role = theirs.role;
         connection.forget_orders();
+        connection.tentative = Tentative::No;
         connection.refused = None;
         connection.reconsider = false;
         connection.enter(ConnectionState::Connected, "", self.cx.now);
@@ -170,6 +188,7 @@ impl<B: Clone> Resource<B> {
             peer_disk,
             peer_current,
             verdict,
+            is_split: _,
         } in verdicts
         {
             let Some(volume) = self.volumes.get_mut(&number) else {
@@ -190,13 +209,13 @@ impl<B: Clone> Resource<B> {
         node: NodeId,
         sent: &Hello,
         theirs: &Hello,
-    ) -> Result<Vec<Decided>, String> {
+    ) -> Result<Vec<Decided>, Objection> {
         if sent.volumes.len() != theirs.volumes.len() {
-            return Err(alloc::format!(
+            return Err(Objection::of_configuration(alloc::format!(
                 "the peer has {} volumes, this node {}: the configurations differ",
                 theirs.volumes.len(),
                 sent.volumes.len()
-            ));
+            )));
         }
         let mut verdicts = Vec::new();
         for own in &sent.volumes {
@@ -206,12 +225,12 @@ impl<B: Clone> Resource<B> {
                 .find(|theirs| theirs.number == own.number)
             else {
                 let number = own.number;
-                return Err(alloc::format!(
+                return Err(Objection::of_configuration(alloc::format!(
                     "the peer has no {number:?}: the configurations differ"
-                ));
+                )));
             };
             if let Some(text) = sizes_differ(own, peer) {
-                return Err(text);
+                return Err(Objection::of_configuration(text));
             }
             let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
             let verdict = decide(own_side, peer_side);
@@ -219,19 +238,27 @@ impl<B: Clone> Resource<B> {
             self.cx
                 .report(Level::Debug, Some(node), Some(own.number), text);
             if let Verdict::Refuse(conflict) = verdict {
-                return Err(explain(conflict).into());
+                return Err(Objection::of_data(conflict));
             }
             verdicts.push(Decided {
                 number: own.number,
                 peer_disk: peer.disk,
                 peer_current: peer.current,
                 verdict,
+                is_split: decide::is_split_brain(own_side, peer_side) && !is_torn(own, peer),
             });
+        }
+        let kept = |decided: &&Decided| decided.is_split;
+        let mut directions = verdicts.iter().filter(kept).map(Decided::keeps_own);
+        if let Some(first) = directions.next()
+            && directions.any(|other| other != first)
+        {
+            return Err(Objection::of_data(Conflict::VolumesDisagree));
         }
         Ok(verdicts)
     }
 
-    fn sides<'a>(
+    pub(super) fn sides<'a>(
         &self,
         node: NodeId,
         own: (&'a Hello, &'a HelloVolume),
@@ -248,50 +275,6 @@ impl<B: Clone> Resource<B> {
             volume: peer.1,
         };
         (own, peer)
-    }
-
-    /// The data of the two nodes must not be joined until a person or a change of roles decides.
-    /// The connection is StandAlone, and tried again patiently to find out whether one has.
-    fn refuse_link(&mut self, node: NodeId, text: String, sent: &Hello, theirs: &Hello) {
-        let mut divergence = Divergence::Neither;
-        let mut exact = Vec::new();
-        let ordered = |hello: &Hello| {
-            let mut volumes = hello.volumes.iter();
-            hello.discard_my_data || volumes.any(|volume| !volume.condemned.is_none())
-        };
-        let was_ordered = ordered(sent) || ordered(theirs);
-        for own in &sent.volumes {
-            let Some(peer) = theirs.volumes.iter().find(|one| one.number == own.number) else {
-                divergence = Divergence::Unknown;
-                break;
-            };
-            let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
-            divergence = join(divergence, decide::divergence(own_side, peer_side));
-            if own.bitmap == peer.bitmap && !own.bitmap.is_none() {
-                exact.push(own.number);
-            }
-        }
-        let now = self.cx.now;
-        let is_news = self
-            .connections
-            .get(&node)
-            .is_some_and(|peer| !peer.is_refused() || peer.note != text);
-        let level = if is_news { Level::Error } else { Level::Debug };
-        self.cx.report(level, Some(node), None, text.clone());
-        self.drop_link(node, LinkLoss::Refused);
-        if let Some(connection) = self.connections.get_mut(&node) {
-            connection.enter(ConnectionState::StandAlone, text, now);
-            if ordered(sent) {
-                connection.forget_orders();
-            }
-            connection.refused = Some(Refused {
-                at: now,
-                theirs: Box::new(theirs.clone()),
-                divergence,
-                exact,
-                was_ordered,
-            });
-        }
     }
 
     /// Remembers that both nodes are in sync in these incarnations of theirs.
@@ -361,13 +344,19 @@ fn apply<B: Clone>(
 fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
     let local = volume.local.as_ref();
     let peer = volume.peers.get(&node);
+    let bitmap = local.map_or_else(Default::default, |local| local.bitmap_generation(node));
+    let (was_primary, counted_since) = local
+        .filter(|_| !bitmap.is_none())
+        .map_or((false, 0), |local| local.counting(node));
     HelloVolume {
         number: volume.number,
         size_bytes: volume.size_bytes(),
         block_bytes: volume.block_bytes(),
         disk: volume.disk,
         current: local.map_or_else(Default::default, LocalDisk::current),
-        bitmap: local.map_or_else(Default::default, |local| local.bitmap_generation(node)),
+        bitmap,
+        was_primary,
+        counted_since,
         history: local.map_or_else(Vec::new, LocalDisk::history),
         dirty_blocks: peer.map_or(0, |peer| peer.bitmap.count()),
         crashed_primary: local.is_some_and(LocalDisk::crashed_primary),
@@ -389,31 +378,6 @@ fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<String> {
     })
 }
 
-/// Who has changes, all volumes together.
-fn join(one: Divergence, other: Divergence) -> Divergence {
-    match (one, other) {
-        (Divergence::Unknown, _) | (_, Divergence::Unknown) => Divergence::Unknown,
-        (Divergence::Neither, known) | (known, Divergence::Neither) => known,
-        (one, other) if one == other => one,
-        _ => Divergence::Both,
-    }
-}
-
-fn explain(conflict: Conflict) -> &'static str {
-    match conflict {
-        Conflict::SplitBrain => "Split-Brain detected but unresolved, dropping connection!",
-        Conflict::Unrelated => "Unrelated data, aborting!",
-        Conflict::TwoPrimaries => {
-            "Split-Brain detected but unresolved, dropping connection! (both nodes are Primary)"
-        }
-        Conflict::AgainstOrder => {
-            "an order says whose changes to give up, but that node has the newer data"
-        }
-        Conflict::PrimaryWouldBeTarget => {
-            "the peer has the newer data, and this or the peer's node is Primary on older data"
-        }
-        Conflict::SourceIsInconsistent => {
-            "neither node has complete data: force one to Primary, or restore from a backup"
-        }
-    }
+fn is_torn(own: &HelloVolume, peer: &HelloVolume) -> bool {
+    own.disk == DiskState::Inconsistent || peer.disk == DiskState::Inconsistent
 }

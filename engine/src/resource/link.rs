@@ -72,7 +72,7 @@ impl<B: Clone> Resource<B> {
         if connection.state != ConnectionState::StandAlone || connection.is_refused() {
             self.cx.out.push(Action::SeekLink { peer: node, seek });
         }
-        if connection.state != ConnectionState::StandAlone {
+        if connection.state != ConnectionState::StandAlone && !connection.is_refused() {
             let (_, why) = describe(loss);
             connection.enter(ConnectionState::Connecting, why, self.cx.now);
         }

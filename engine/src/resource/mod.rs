@@ -5,6 +5,7 @@
 //! | [`link`] | what a link's coming, going and silence mean |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
+//! | [`objection`] | what follows when they must not be connected |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
 //! | [`resolve`] | the order to end a split brain |
@@ -16,6 +17,7 @@ mod demotion;
 mod handlers;
 mod handshake;
 mod link;
+mod objection;
 mod packets;
 mod promotion;
 mod resolve;
@@ -24,11 +26,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus};
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Tentative};
 use crate::context::{Context, Operation};
 use crate::contract::{
     Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
@@ -48,6 +50,9 @@ pub struct Seed {
     pub random: u64,
     /// Identifies the boot of this host.
     pub boot: u128,
+    /// What the clock on the wall said at time 0, in seconds since 1970; 0 if that is not known.
+    /// Only people are ever told of it.
+    pub unix_start: u64,
 }
 
 /// Most client requests in flight at once, all volumes together.
@@ -77,7 +82,7 @@ pub struct Resource<B> {
     demotion: Option<Demotion>,
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
-    clearing: Option<(CallId, VolumeNumber)>,
+    clearing: Option<(CallId, VolumeNumber, GenerationId)>,
     /// Handlers that have not ended.
     handlers: BTreeMap<OperationId, Wanted>,
     last_tick: Time,
@@ -115,7 +120,7 @@ impl<B: Clone> Resource<B> {
             role: Role::Secondary,
             volumes,
             connections,
-            cx: Context::new(random),
+            cx: Context::new(random, seed.unix_start),
             attachments: 0,
             promotion: None,
             demotion: None,
@@ -308,6 +313,7 @@ impl<B: Clone> Resource<B> {
             name: self.config.name.clone(),
             node_id: self.config.node_id,
             role: self.role,
+            tenure: self.tenure,
             devices: devices.collect(),
             connections: self
                 .connections
@@ -345,8 +351,13 @@ impl<B: Clone> Resource<B> {
             refused: connection
                 .refused
                 .as_ref()
-                .filter(|_| connection.is_refused())
                 .map(|refused| refused.status(now)),
+            tentative: match &connection.tentative {
+                Tentative::Told(text) => Some(text.clone()),
+                Tentative::No | Tentative::Wanted => None,
+            },
+            split: connection.config.net.split,
+            resync_conflict: connection.config.net.resync_conflict,
         }
     }
 

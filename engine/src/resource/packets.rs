@@ -80,7 +80,7 @@ impl<B: Clone> Resource<B> {
         data: Option<B>,
     ) -> Result<(), &'static str> {
         let number = volume_of(&packet).ok_or("a packet out of place")?;
-        let primary = self.role == Role::Primary;
+        let primary = self.role == Role::Primary || self.is_recording_promotion();
         let cx = &mut self.cx;
         let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
         // What a peer had sent before it noticed that its disk has failed: it makes the link anew.

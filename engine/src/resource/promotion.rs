@@ -35,8 +35,6 @@ pub(super) struct Promotion {
     missing_consents: BTreeSet<NodeId>,
     /// The superblocks are being written.
     recording: bool,
-    /// Data was declared good by force: the peers must decide anew.
-    forced: bool,
 }
 
 impl<B: Clone> Resource<B> {
@@ -53,7 +51,6 @@ impl<B: Clone> Resource<B> {
             request: None,
             missing_consents: BTreeSet::new(),
             recording: false,
-            forced: false,
         });
         Ok(())
     }
@@ -289,7 +286,11 @@ impl<B: Clone> Resource<B> {
         }
         if let Some(step) = &mut self.promotion {
             step.recording = true;
-            step.forced = forced;
+        }
+        if forced {
+            // The peers must decide anew, and nothing of theirs is to arrive in the meantime: what
+            // a resync still brings would be written over what clients write next (E2).
+            self.renegotiate();
         }
     }
 
@@ -299,9 +300,6 @@ impl<B: Clone> Resource<B> {
         };
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));
-        if step.forced {
-            self.renegotiate();
-        }
     }
 
     pub(super) fn set_role(&mut self, role: Role) {

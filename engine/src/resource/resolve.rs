@@ -24,6 +24,7 @@ impl<B: Clone> Resource<B> {
         let refuse = |code, reason: String, help: String| Err(Refusal::new(code, reason, help));
         let name = self.config.name.clone();
         let until = self.cx.now.plus_ms(ORDER_MS);
+        let own_tenure = self.tenure;
         let primary = self.role == Role::Primary;
         let Some(connection) = self.connections.get_mut(&node) else {
             return Ok(());
@@ -51,8 +52,8 @@ impl<B: Clone> Resource<B> {
             return refuse(RefusalCode::DiscardWhilePrimary, reason, help);
         }
         let known = refused.status(self.cx.now);
-        if known.shown() != shown {
-            let reason = alloc::format!("{peer} has changed since that was shown");
+        if known.shown(own_tenure) != shown {
+            let reason = alloc::format!("{peer} or this node has changed since that was shown");
             let help = alloc::format!("look again: rbdadm explain {name}");
             return refuse(RefusalCode::StateConcurrent, reason, help);
         }

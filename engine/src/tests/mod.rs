@@ -43,7 +43,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// A Secondary with a disk, in sync with its peer.
     pub(crate) fn in_sync() -> Self {
-        let seed = Seed { random: 1, boot: 7 };
+        let seed = Seed {
+            random: 1,
+            boot: 7,
+            unix_start: 0,
+        };
         let mut bench = Self {
             engine: Resource::new(config(), seed),
             now: Time(1_000_000_000),
@@ -62,6 +66,7 @@ impl Bench {
         bench.command(Command::Connect {
             peer: None,
             discard_my_data: false,
+            tentative: false,
         });
         bench.tell(Event::LinkUp {
             peer: PEER,

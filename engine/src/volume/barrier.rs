@@ -108,6 +108,9 @@ impl<B: Clone> Volume<B> {
         else {
             return false;
         };
+        if *leg != Leg::Pending {
+            return false; // given up for lost, and what that means has been recorded
+        }
         *leg = Leg::Done;
         let stable = *stable;
         if let Some(peer) = self.peers.get_mut(&node) {

@@ -82,6 +82,7 @@ impl<B: Clone> Volume<B> {
         for peer in self.peers.values_mut().filter(|peer| left_behind(peer)) {
             if local.bitmap_generation(peer.node).is_none() {
                 local.set_bitmap_generation(peer.node, old);
+                local.note_counting(peer.node, self.role == Role::Primary, cx.unix_seconds());
             }
             local.note_may_have_current(peer.node, false);
             peer.behind_since_version = local.version();

@@ -14,7 +14,7 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
-use rbd_protocol::peer::Packet;
+use rbd_protocol::peer::{BULK_LIMIT, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::write::Leg;
@@ -24,6 +24,10 @@ use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId};
 use crate::handler::Handler;
 use crate::peer_device::{Origin, Source, SourceRead, Target};
+
+/// How much a target may have asked for and not yet been sent: several times what one does ask
+/// for. Each request costs memory here.
+const OUTSTANDING_LIMIT: u64 = 64 << 20;
 
 impl<B: Clone> Volume<B> {
     /// The handshake has made this node the source.
@@ -58,7 +62,9 @@ impl<B: Clone> Volume<B> {
             // The bitmap has recorded every change since what the target has now, if only because
             // all of it is set. Counting from there keeps the target recognisable however many
             // generations begin before it is brought up to date (D8).
-            local.set_bitmap_generation(node, peer_current);
+            if !peer_current.is_none() {
+                local.set_bitmap_generation(node, peer_current);
+            }
             // The target adopts this generation at the end, and its word of that may be lost.
             local.note_may_have_current(node, true);
             local.start_metadata(self.number, cx);
@@ -150,6 +156,9 @@ impl<B: Clone> Volume<B> {
                 let Some(target) = &mut peer.target else {
                     return Err("no resync");
                 };
+                if !generation.names_data() {
+                    return Err("a bitmap of data of no generation");
+                }
                 target.generation = Some(generation);
             }
             _ => return Err("a bitmap nobody waits for"),
@@ -173,6 +182,11 @@ impl<B: Clone> Volume<B> {
         };
         if !peer.is_resync_source() {
             return Err("a resync request while this node is not the source");
+        }
+        let reads = peer.source.reads.values();
+        let outstanding: u64 = reads.map(|read| u64::from(read.range.length)).sum();
+        if range.length > BULK_LIMIT || outstanding > OUTSTANDING_LIMIT {
+            return Err("resync requests for more than a target may ask for at once");
         }
         if peer
             .source

@@ -284,7 +284,12 @@ impl<B: Clone> Volume<B> {
         let error = match (write.error, &self.local) {
             (Some(error), _) => Some(error),
             (None, None) if !recorded => Some(RequestError::Io),
-            (None, _) if !recorded => return,
+            (None, _) if !recorded => {
+                // What was recorded when the peer was lost may count no more: it has come back, and
+                // gone again on the way to this node's generation.
+                self.leave_absent_peers_behind(cx);
+                return;
+            }
             (None, _) => None,
         };
         let Some(write) = self.writes.remove(&id) else {

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::ids::{NodeId, VolumeNumber};
+use crate::policy::{ResyncConflict, SplitPolicies};
 
 /// Everything the daemon needs to know of one resource.
 #[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
@@ -63,6 +64,10 @@ pub struct NetOptions {
     pub send_buffer_bytes: u32,
     /// Size of the socket's receive buffer; 0 leaves it to the kernel.
     pub receive_buffer_bytes: u32,
+    /// What may end a split brain without a person.
+    pub split: SplitPolicies,
+    /// What happens when a Primary would have to be overwritten.
+    pub resync_conflict: ResyncConflict,
 }
 
 /// One volume on this node.
@@ -126,6 +131,8 @@ impl Default for NetOptions {
             ping_timeout_ms: 2_000,
             send_buffer_bytes: 0,
             receive_buffer_bytes: 0,
+            split: SplitPolicies::default(),
+            resync_conflict: ResyncConflict::default(),
         }
     }
 }

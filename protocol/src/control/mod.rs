@@ -44,6 +44,8 @@ pub enum Request {
         peer: Option<String>,
         /// If the handshake finds a split brain, this node gives up its own changes.
         discard_my_data: bool,
+        /// Only find out what a connection would do, and drop it.
+        tentative: bool,
     },
     /// Stop talking to the peer until `Connect`. Idempotent.
     Disconnect {

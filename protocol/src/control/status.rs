@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::ids::{GenerationId, NodeId, VolumeNumber};
+use crate::policy::{ResyncConflict, SplitPolicies};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 /// One resource on this node.
@@ -15,6 +16,8 @@ pub struct ResourceStatus {
     pub node_id: NodeId,
     /// This node's role.
     pub role: Role,
+    /// Drawn anew whenever its role changes.
+    pub tenure: u64,
     /// Its volumes.
     pub devices: Vec<DeviceStatus>,
     /// Its connections, one per peer.
@@ -109,6 +112,12 @@ pub struct ConnectionStatus {
     /// What the peer said of itself when the two nodes found that their data must not be joined;
     /// `None` unless the connection is StandAlone for that reason.
     pub refused: Option<RefusedPeer>,
+    /// What a tentative connection would have done, since one was last asked for.
+    pub tentative: Option<String>,
+    /// What may end a split brain without a person.
+    pub split: SplitPolicies,
+    /// What happens when a Primary would have to be overwritten.
+    pub resync_conflict: ResyncConflict,
 }
 
 /// A peer as it was in the greeting after which it was refused.
@@ -132,6 +141,8 @@ pub struct RefusedPeer {
 /// nothing that came after it.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Shown {
+    /// This node's tenure: its own changes are those it had then.
+    pub own_tenure: u64,
     /// The peer's tenure.
     pub tenure: u64,
     /// The peer's current generations.
@@ -150,11 +161,12 @@ impl Shown {
 }
 
 impl RefusedPeer {
-    /// Names the state in which the peer is shown here.
+    /// Names the state in which the peer, and with it a node of this tenure, is shown here.
     #[must_use]
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self, own_tenure: u64) -> Shown {
         let volumes = self.volumes.iter();
         Shown {
+            own_tenure,
             tenure: self.tenure,
             generations: volumes
                 .map(|volume| (volume.volume, volume.generation))
@@ -174,6 +186,11 @@ pub struct RefusedVolume {
     pub generation: GenerationId,
     /// Bytes the peer has changed, or may have, since its bitmap generation.
     pub changed_bytes: u64,
+    /// When this node began to count its changes, in seconds since 1970 by its own clock; 0 if not
+    /// known.
+    pub own_since: u64,
+    /// The same of the peer, by the peer's clock.
+    pub peer_since: u64,
     /// Both nodes count their changes from the same generation. Otherwise neither knows what the
     /// other had before, and everything has to be copied.
     pub is_exact: bool,

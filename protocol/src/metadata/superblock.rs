@@ -92,6 +92,9 @@ pub struct PeerSlot {
     pub name: NodeName,
     /// Generation since which this slot's bitmap has recorded changes; none = in sync.
     pub bitmap_generation: GenerationId,
+    /// When that began, by this node's clock, in seconds since 1970; 0 if not known. For people
+    /// only.
+    pub counted_since: u64,
     /// What is known about the peer.
     pub flags: PeerFlags,
 }
@@ -108,6 +111,8 @@ pub struct PeerFlags {
     pub may_have_current: bool,
     /// The peer's disk took part at least once.
     pub seen: bool,
+    /// This node was Primary when the bitmap began to record changes.
+    pub was_primary: bool,
 }
 
 /// What a new superblock cannot take from its layout.
@@ -206,6 +211,7 @@ impl Default for PeerSlot {
             node_id: None,
             name: NodeName::default(),
             bitmap_generation: GenerationId::NONE,
+            counted_since: 0,
             flags: PeerFlags {
                 full_sync: true,
                 ..PeerFlags::default()

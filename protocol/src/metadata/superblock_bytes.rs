@@ -75,7 +75,8 @@ struct PeerBytes {
     bitmap_generation: U64,
     node_id: u8,
     flags: u8,
-    reserved: [u8; 22],
+    counted_since: U64,
+    reserved: [u8; 14],
 }
 
 /// Last eight bytes of sectors 1..=7. The checksum covers the device id, the sector's number and
@@ -280,7 +281,9 @@ fn peer_bytes(peer: &PeerSlot) -> PeerBytes {
     bytes.flags = u8::from(flags.full_sync)
         | u8::from(flags.peer_outdated) << 1
         | u8::from(flags.may_have_current) << 2
-        | u8::from(flags.seen) << 3;
+        | u8::from(flags.seen) << 3
+        | u8::from(flags.was_primary) << 4;
+    bytes.counted_since.set(peer.counted_since);
     bytes
 }
 
@@ -293,18 +296,20 @@ fn decode_peer(bytes: &PeerBytes) -> Result<PeerSlot, BlockError> {
             Some(NodeId(number))
         }
     };
-    if bytes.flags >= 1 << 4 {
+    if bytes.flags >= 1 << 5 {
         return Err(field("peer flags", bytes.flags));
     }
     Ok(PeerSlot {
         node_id,
         name: decode_name("peer name", bytes.name_length, &bytes.name)?,
         bitmap_generation: GenerationId(bytes.bitmap_generation.get()),
+        counted_since: bytes.counted_since.get(),
         flags: PeerFlags {
             full_sync: bytes.flags & 1 != 0,
             peer_outdated: bytes.flags & 1 << 1 != 0,
             may_have_current: bytes.flags & 1 << 2 != 0,
             seen: bytes.flags & 1 << 3 != 0,
+            was_primary: bytes.flags & 1 << 4 != 0,
         },
     })
 }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::body::{Reader, Writer};
 use super::header::{Kind, WireError};
 use crate::ids::{GenerationId, VolumeNumber};
+use crate::policy::{SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary};
 use crate::state::{DiskState, Role};
 
 /// Longest list of volumes in a greeting.
@@ -32,6 +33,10 @@ pub struct Hello {
     pub tenure: u64,
     /// The receiver's tenure that the orders in [`HelloVolume::condemned`] were given for.
     pub condemned_tenure: u64,
+    /// What may end a split brain without a person. Both nodes must have been told the same.
+    pub policies: SplitPolicies,
+    /// The sender only wants to know what would be decided: the link is dropped after that.
+    pub tentative: bool,
     /// The sender gives up its own changes if both sides have some.
     pub discard_my_data: bool,
     /// Its volumes.
@@ -57,6 +62,11 @@ pub struct HelloVolume {
     pub history: Vec<GenerationId>,
     /// How many blocks its dirty bitmap towards the receiver has set.
     pub dirty_blocks: u64,
+    /// Its node was Primary when these began to be counted.
+    pub was_primary: bool,
+    /// When they began to be counted by its own clock, in seconds since 1970; 0 if not known. For
+    /// people only.
+    pub counted_since: u64,
     /// It was Primary when it was last interrupted without an orderly end.
     pub crashed_primary: bool,
     /// It was a resync target when it was last interrupted or still is.
@@ -79,6 +89,8 @@ impl Hello {
         out.u64(self.seen_incarnation);
         out.u64(self.tenure);
         out.u64(self.condemned_tenure);
+        write_policies(self.policies, out);
+        out.u8(u8::from(self.tentative));
         out.u16(u16::try_from(self.volumes.len()).unwrap_or(u16::MAX));
         for volume in &self.volumes {
             volume.write(out);
@@ -95,6 +107,8 @@ impl Hello {
         let seen_incarnation = reader.u64()?;
         let tenure = reader.u64()?;
         let condemned_tenure = reader.u64()?;
+        let policies = read_policies(&mut reader)?;
+        let tentative = reader.flag()?;
         let count = usize::from(reader.u16()?);
         if count > VOLUME_LIMIT {
             return Err(reader.malformed("too many volumes"));
@@ -118,6 +132,8 @@ impl Hello {
             seen_incarnation,
             tenure,
             condemned_tenure,
+            policies,
+            tentative,
             discard_my_data,
             volumes,
         })
@@ -134,6 +150,8 @@ impl HelloVolume {
         out.u8(u8::from(self.was_resync_target));
         out.u8(u8::from(self.kept_power));
         out.u64(self.dirty_blocks);
+        out.u8(u8::from(self.was_primary));
+        out.u64(self.counted_since);
         out.u64(self.current.0);
         out.u64(self.bitmap.0);
         out.u64(self.condemned.0);
@@ -154,6 +172,8 @@ impl HelloVolume {
         let was_resync_target = reader.flag()?;
         let kept_power = reader.flag()?;
         let dirty_blocks = reader.u64()?;
+        let was_primary = reader.flag()?;
+        let counted_since = reader.u64()?;
         let current = GenerationId(reader.u64()?);
         let bitmap = GenerationId(reader.u64()?);
         let condemned = GenerationId(reader.u64()?);
@@ -175,9 +195,30 @@ impl HelloVolume {
             condemned,
             history,
             dirty_blocks,
+            was_primary,
+            counted_since,
             crashed_primary,
             was_resync_target,
             kept_power,
         })
     }
+}
+
+fn write_policies(policies: SplitPolicies, out: &mut Writer<'_>) {
+    out.u8(policies.without_primary.number());
+    out.u8(policies.with_one_primary.number());
+    out.u8(policies.with_two_primaries.number());
+    out.u8(u8::from(policies.always));
+}
+
+fn read_policies(reader: &mut Reader<'_>) -> Result<SplitPolicies, WireError> {
+    Ok(SplitPolicies {
+        without_primary: WithoutPrimary::from_number(reader.u8()?)
+            .ok_or_else(|| reader.malformed("unknown policy"))?,
+        with_one_primary: WithOnePrimary::from_number(reader.u8()?)
+            .ok_or_else(|| reader.malformed("unknown policy"))?,
+        with_two_primaries: WithTwoPrimaries::from_number(reader.u8()?)
+            .ok_or_else(|| reader.malformed("unknown policy"))?,
+        always: reader.flag()?,
+    })
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
+use crate::policy::{SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary};
 use crate::state::{DiskState, Role};
 
 fn hello() -> Hello {
@@ -16,6 +17,13 @@ fn hello() -> Hello {
         seen_incarnation: 11,
         tenure: 12,
         condemned_tenure: 13,
+        policies: SplitPolicies {
+            without_primary: WithoutPrimary::DiscardLeastChanges,
+            with_one_primary: WithOnePrimary::CallPrimaryLost,
+            with_two_primaries: WithTwoPrimaries::CallPrimaryLost,
+            always: true,
+        },
+        tentative: true,
         discard_my_data: true,
         volumes: vec![HelloVolume {
             number: VolumeNumber(3),
@@ -27,6 +35,8 @@ fn hello() -> Hello {
             condemned: GenerationId(6),
             history: vec![GenerationId(3), GenerationId(4)],
             dirty_blocks: 5,
+            was_primary: true,
+            counted_since: 14,
             crashed_primary: true,
             was_resync_target: false,
             kept_power: true,
@@ -222,7 +232,7 @@ fn a_flush_has_these_bytes() {
 fn a_greeting_has_these_bytes() {
     let mut bytes = Vec::new();
     Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
-    let fields: [&[u8]; 21] = [
+    let fields: [&[u8]; 25] = [
         &[1],                       // Primary
         &[1],                       // gives up its changes
         &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
@@ -230,6 +240,8 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 11], // incarnation seen
         &[0, 0, 0, 0, 0, 0, 0, 12], // tenure
         &[0, 0, 0, 0, 0, 0, 0, 13], // the receiver's tenure that orders are for
+        &[4, 3, 1, 1],              // policies
+        &[1],                       // tentative
         &[0, 1],                    // volumes
         &[0, 3],                    // number
         &[0, 0, 1, 0, 0, 0, 0, 0],  // size
@@ -239,6 +251,8 @@ fn a_greeting_has_these_bytes() {
         &[0],                       // no resync target
         &[1],                       // kept power
         &[0, 0, 0, 0, 0, 0, 0, 5],  // dirty blocks
+        &[1],                       // was Primary when they began to be counted
+        &[0, 0, 0, 0, 0, 0, 0, 14], // when that was
         &[0, 0, 0, 0, 0, 0, 0, 1],  // current generation
         &[0, 0, 0, 0, 0, 0, 0, 2],  // bitmap generation
         &[0, 0, 0, 0, 0, 0, 0, 6],  // the receiver's generation to be given up
@@ -246,7 +260,7 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
     ];
     assert_eq!(bytes[HEADER_BYTES..], fields.concat());
-    assert_eq!(bytes.len(), HEADER_BYTES + 52 + 51 + 2 * 8);
+    assert_eq!(bytes.len(), HEADER_BYTES + 57 + 60 + 2 * 8);
 }
 
 #[test]

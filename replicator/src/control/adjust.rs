@@ -77,7 +77,7 @@ async fn reconnect(service: &Service, peer: NodeId) -> Result<(), Refusal> {
     if is_trying {
         let peer = Some(peer);
         service.command(Command::Disconnect { peer }).await?;
-        bring_up::connect(service, peer, false).await?;
+        bring_up::connect(service, peer, false, false).await?;
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ async fn start(
     disks: Vec<(VolumeNumber, OpenVolume)>,
 ) -> Result<Notes, Refusal> {
     let mut notes = attach(service, disks).await?;
-    notes.extend(connect(service, None, false).await?);
+    notes.extend(connect(service, None, false, false).await?);
     Ok(notes)
 }
 
@@ -159,7 +159,7 @@ pub(super) async fn finish(service: &Service) -> Result<Notes, Refusal> {
     let mut notes = attach(service, disks).await?;
     for connection in &status.connections {
         if connection.connection_state == ConnectionState::StandAlone {
-            notes.extend(connect(service, Some(connection.peer_node_id), false).await?);
+            notes.extend(connect(service, Some(connection.peer_node_id), false, false).await?);
         }
     }
     Ok(notes)
@@ -171,13 +171,17 @@ pub(super) async fn connect(
     service: &Service,
     peer: Option<NodeId>,
     discard_my_data: bool,
+    tentative: bool,
 ) -> Result<Option<String>, Refusal> {
     let command = Command::Connect {
         peer,
         discard_my_data,
+        tentative,
     };
     match service.command(command).await {
-        Err(refusal) if refusal.code == RefusalCode::AlreadyConnected && !discard_my_data => {
+        Err(refusal)
+            if refusal.code == RefusalCode::AlreadyConnected && !discard_my_data && !tentative =>
+        {
             Ok(None)
         }
         answer => answer,

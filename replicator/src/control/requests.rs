@@ -37,10 +37,11 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             resource,
             peer,
             discard_my_data,
+            tentative,
         } => {
             let service = daemon.running(&resource)?;
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
-            noted(bring_up::connect(&service, peer, discard_my_data).await)
+            noted(bring_up::connect(&service, peer, discard_my_data, tentative).await)
         }
         Request::Resolve {
             resource,

@@ -1,5 +1,7 @@
 //! Facts and chance that only the system has: host name, boot, randomness, limits.
 
+use std::time::SystemTime;
+
 use rbd_engine::Seed;
 use rustix::process::{Resource, Rlimit};
 use rustix::rand::GetRandomFlags;
@@ -19,7 +21,14 @@ pub(super) fn seed() -> Seed {
     Seed {
         random: u64::from_ne_bytes(random_bytes()),
         boot: boot_id(),
+        unix_start: unix_seconds(),
     }
+}
+
+/// The time on the wall, in seconds since 1970; 0 if the clock is set to before that.
+fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 /// Unpredictable bytes.
@@ -52,10 +61,25 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// Identifies this boot of the host; 0 where the kernel does not tell, which reads as "another".
+/// Identifies this boot of the host.
+///
+/// A test that takes the power from a node's disks cannot boot the host, so it names the boot.
 fn boot_id() -> u128 {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .ok()
-        .and_then(|text| u128::from_str_radix(&text.trim().replace('-', ""), 16).ok())
-        .unwrap_or(0)
+    let named = std::env::var(BOOT_ID).ok();
+    if let Some(named) = &named {
+        tracing::warn!("{BOOT_ID} is set: this boot is taken for {named}; it is for tests only");
+    }
+    let told = named.or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok());
+    boot_named(told.as_deref())
 }
+
+/// The number of a boot. One that nobody names is another each time: who is not sure that the power
+/// has stayed must not say so (B7).
+pub(super) fn boot_named(name: Option<&str>) -> u128 {
+    name.and_then(|text| u128::from_str_radix(&text.trim().replace('-', ""), 16).ok())
+        .filter(|id| *id != 0)
+        .unwrap_or_else(|| u128::from_ne_bytes(random_bytes()))
+}
+
+/// Names the boot instead of the kernel; for tests, as docs/testing.md says.
+const BOOT_ID: &str = "RBD_BOOT_ID";

@@ -1,11 +1,14 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
-//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] [--marks]
-//! [--json] --seed N | --seeds A..B`
+//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--shrink] [--matrix]
+//! [--marks] [--figures]
+//! [--without LIST] --seed N | --seeds A..B`
 
 use std::process::ExitCode;
 
-use rbd_tests::simulation::{Batch, Failure, Mark, Outcome, Profile, Report, run_traced};
+use rbd_tests::simulation::{
+    Batch, Failure, Mark, Outcome, Profile, Report, Without, run_without, shrink,
+};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic of the engine is a failure like any other
@@ -14,8 +17,8 @@ fn main() -> ExitCode {
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
-                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--matrix] \
-                 [--marks] [--json] --seed N | --seeds A..B"
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--matrix] [--marks] [--figures] \
+                 [--shrink] [--without LIST] --seed N | --seeds A..B"
             );
             ExitCode::from(1)
         }
@@ -29,8 +32,11 @@ struct Options {
     go_on: bool,
     matrix: bool,
     marks: bool,
-    json: bool,
+    figures: bool,
     jobs: usize,
+    json: bool,
+    shrink: bool,
+    without: Without,
 }
 
 impl Options {
@@ -42,14 +48,20 @@ impl Options {
             go_on: false,
             matrix: false,
             marks: false,
-            json: false,
+            figures: false,
             jobs: 0,
+            json: false,
+            shrink: false,
+            without: Without::default(),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--trace" => options.trace = true,
+                "--figures" => options.figures = true,
+                "--shrink" => options.shrink = true,
+                "--without" => options.without = value()?.parse()?,
                 "--go-on" => options.go_on = true,
                 "--matrix" => options.matrix = true,
                 "--marks" => options.marks = true,
@@ -85,12 +97,15 @@ impl Options {
 
     fn run(self) -> ExitCode {
         if self.trace {
-            for seed in self.seeds {
-                show(seed, self.profile);
+            for seed in self.seeds.clone() {
+                self.show(seed, &self.without);
             }
             return ExitCode::SUCCESS;
         }
-        let mut batch = Batch::new(self.profile, self.seeds);
+        if self.shrink || self.without != Without::default() {
+            return self.run_parts();
+        }
+        let mut batch = Batch::new(self.profile, self.seeds.clone());
         batch.go_on = self.go_on;
         batch.jobs = self.jobs;
         batch.visits = self.matrix;
@@ -99,10 +114,7 @@ impl Options {
             println!("seed {}: {}", failure.report.seed, failure.text);
         }
         if let Some(first) = outcome.failures.first().filter(|_| !self.go_on) {
-            let (_, trace) = retrace(first.report.seed, self.profile);
-            for line in trace.iter().rev().take(50).rev() {
-                println!("{line}");
-            }
+            self.show_end(first.report.seed, &self.without);
         }
         if let Some(visited) = &outcome.total.visited {
             println!("{visited}");
@@ -110,28 +122,67 @@ impl Options {
         if self.marks {
             println!("{}", outcome.total.marks);
         }
-        if self.json {
+        if self.figures {
             println!("{}", figures(&outcome));
         }
-        println!("{outcome}");
-        if outcome.failures.is_empty() {
-            ExitCode::SUCCESS
+        if self.json {
+            println!("{}", outcome.to_json(self.profile));
         } else {
-            ExitCode::from(2)
+            println!("{outcome}");
         }
+        code(outcome.failures.is_empty())
     }
-}
 
-fn show(seed: u64, profile: Profile) {
-    let (result, trace) = run_traced(seed, profile);
-    let text = result
-        .as_ref()
-        .err()
-        .map_or(trace, |failure| failure.trace.clone());
-    for line in text {
-        println!("{line}");
+    /// Runs seeds with something left out, or leaves out of each what can be.
+    fn run_parts(&self) -> ExitCode {
+        let mut good = true;
+        for seed in self.seeds.clone() {
+            if !self.shrink {
+                let (result, _) = run_without(seed, self.profile, &self.without, false);
+                good &= result.is_ok();
+                println!("seed {seed}: {}", summary(result));
+                continue;
+            }
+            let Some(shrunk) = shrink(seed, self.profile, &self.without, SHRINK_RUNS) else {
+                println!("seed {seed} does not fail");
+                continue;
+            };
+            good = false;
+            self.show_end(seed, &shrunk.without);
+            println!(
+                "seed {seed}: {} ({} events, {} runs to find it)",
+                shrunk.failure.text, shrunk.failure.report.events, shrunk.runs
+            );
+        }
+        code(good)
     }
-    println!("{}", summary(result));
+
+    /// The last things that happened in a failing seed, and how to see them again.
+    fn show_end(&self, seed: u64, without: &Without) {
+        let (result, trace) = run_without(seed, self.profile, without, true);
+        let trace = result.err().map_or(trace, |failure| failure.trace);
+        for line in trace.iter().rev().take(50).rev() {
+            println!("{line}");
+        }
+        let profile = self.profile.name();
+        let mut line = format!("rbd-simulate --profile {profile} --seed {seed} --trace");
+        if *without != Without::default() {
+            line += &format!(" --without {without}");
+        }
+        println!("again: {line}");
+    }
+
+    fn show(&self, seed: u64, without: &Without) {
+        let (result, trace) = run_without(seed, self.profile, without, true);
+        let text = result
+            .as_ref()
+            .err()
+            .map_or(trace, |failure| failure.trace.clone());
+        for line in text {
+            println!("{line}");
+        }
+        println!("{}", summary(result));
+    }
 }
 
 /// What `cargo xtask campaign` writes down, on one line.
@@ -149,11 +200,11 @@ fn figures(outcome: &Outcome) -> serde_json::Value {
     })
 }
 
-fn retrace(seed: u64, profile: Profile) -> (String, Vec<String>) {
-    let (result, trace) = run_traced(seed, profile);
-    match result {
-        Ok(_) => ("it did not fail again".into(), trace),
-        Err(failure) => (failure.text, failure.trace),
+fn code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
     }
 }
 
@@ -168,3 +219,6 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not a number"))
 }
+
+/// How many runs a search for a smaller failure may take.
+const SHRINK_RUNS: u64 = 1_000;

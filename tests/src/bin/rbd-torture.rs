@@ -1,11 +1,12 @@
 //! Hurts a pair of nodes round after round and checks after each that nothing was lost.
 //!
 //! ```text
-//! rbd-torture [--rounds N] [--seed S]
+//! rbd-torture [--rounds N] [--seed S] [--faults]
 //! ```
 //!
 //! The programs are looked for in `RBD_TEST_BIN_DIR`, else where Cargo has built them. With
-//! `RBD_KEEP` set, the nodes' directories stay.
+//! `RBD_KEEP` set, the nodes' directories stay. With `--faults`, nodes lose their power and disks fail
+//! as well, which needs root and FUSE.
 
 use std::env;
 use std::process::ExitCode;
@@ -14,15 +15,30 @@ use std::time::Instant;
 use rbd_tests::process::{Chance, Torture};
 
 fn main() -> ExitCode {
-    let (rounds, seed) = match read(env::args().skip(1)) {
+    let options = match read(env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("rbd-torture: {error}\nusage: rbd-torture [--rounds N] [--seed S]");
+            eprintln!(
+                "rbd-torture: {error}\nusage: rbd-torture [--rounds N] [--seed S] [--faults]"
+            );
             return ExitCode::from(1);
         }
     };
-    println!("rbd-torture --rounds {rounds} --seed {seed}");
-    let mut torture = Torture::new(seed);
+    let Options {
+        rounds,
+        seed,
+        faults,
+    } = options;
+    let more = if faults { " --faults" } else { "" };
+    println!("rbd-torture --rounds {rounds} --seed {seed}{more}");
+    let torture = if faults {
+        Torture::with_faults("rbd-torture --faults", seed)
+    } else {
+        Some(Torture::new(seed))
+    };
+    let Some(mut torture) = torture else {
+        return ExitCode::from(1);
+    };
     for round in 1..=rounds {
         let start = Instant::now();
         let story = torture.round();
@@ -35,12 +51,26 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn read(mut arguments: impl Iterator<Item = String>) -> Result<(u64, u64), String> {
-    let (mut rounds, mut seed) = (100, Chance::seed());
+struct Options {
+    rounds: u64,
+    seed: u64,
+    faults: bool,
+}
+
+fn read(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        rounds: 100,
+        seed: Chance::seed(),
+        faults: false,
+    };
     while let Some(argument) = arguments.next() {
         let number = match &*argument {
-            "--rounds" => &mut rounds,
-            "--seed" => &mut seed,
+            "--rounds" => &mut options.rounds,
+            "--seed" => &mut options.seed,
+            "--faults" => {
+                options.faults = true;
+                continue;
+            }
             other => return Err(format!("unknown option '{other}'")),
         };
         let value = arguments.next().unwrap_or_default();
@@ -48,5 +78,5 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<(u64, u64), Strin
             .parse()
             .map_err(|_| format!("{argument} takes a number, not '{value}'"))?;
     }
-    Ok((rounds, seed))
+    Ok(options)
 }

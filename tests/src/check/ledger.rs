@@ -3,9 +3,10 @@
 //! Each write of a sector gets the next version. A sector keeps a range of versions that may be
 //! seen: issuing a write raises the upper end, its answer raises the lower end, and so does seeing
 //! a version (a value once read never reverts). At most one write of a sector is outstanding at a
-//! time, so a pair of numbers is enough. The ledger lives outside the daemons and survives them.
+//! time, so a pair of numbers is enough. What a flush has covered may not even be lost when every
+//! disk loses its power. The ledger lives outside the daemons and survives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,6 +32,10 @@ pub struct Shard {
     registers: Vec<Register>,
     /// Versions that are zeroes, of sectors that have such.
     zeroes: BTreeMap<u64, Vec<u32>>,
+    /// Answered writes that no flush has covered yet: sector and version, in order.
+    unflushed: VecDeque<(u64, u32)>,
+    /// How many answered writes were taken out of `unflushed`.
+    covered: u64,
     log: Option<Log>,
 }
 
@@ -38,6 +43,8 @@ pub struct Shard {
 struct Register {
     /// The oldest version that may be seen.
     lo: u32,
+    /// The oldest version that may be seen after all disks have lost their power.
+    stable: u32,
     /// Versions up to this one, other than `lo`, are known not to have happened.
     settled: u32,
     /// The newest version.
@@ -65,7 +72,8 @@ impl Ledger {
     /// A volume that holds version 0 everywhere (see [`Ledger::initial_image`]).
     #[must_use]
     pub fn new(run: u64, sectors: u64, writers: u64) -> Self {
-        let step = sectors.div_ceil(writers);
+        // Whole blocks: some disks take nothing smaller.
+        let step = sectors.div_ceil(writers).next_multiple_of(8);
         let shards = (0..writers)
             .map(|writer| {
                 let sectors = (writer * step).min(sectors)..((writer + 1) * step).min(sectors);
@@ -75,6 +83,8 @@ impl Ledger {
                     sectors,
                     registers: vec![Register::default(); count],
                     zeroes: BTreeMap::new(),
+                    unflushed: VecDeque::new(),
+                    covered: 0,
                     log: None,
                 }
             })
@@ -158,6 +168,14 @@ impl Ledger {
         .map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// All disks that had the newest data have lost their power: what was answered and not flushed
+    /// may be gone.
+    pub fn power_lost(&mut self) {
+        for shard in &mut self.shards {
+            shard.power_lost();
+        }
+    }
+
     /// Names this use of a disk; stamps of another are foreign.
     #[must_use]
     pub fn run(&self) -> u64 {
@@ -207,8 +225,49 @@ impl Shard {
         for sector in first..first + count {
             let register = self.register(sector);
             register.lo = register.hi;
+            let version = register.hi;
+            self.unflushed.push_back((sector, version));
+        }
+    }
+
+    /// As [`acknowledge`](Self::acknowledge), of a request that had to be durable.
+    pub fn acknowledge_durable(&mut self, first: u64, count: u64, kind: Kind) {
+        self.acknowledge(first, count, kind);
+        if kind == Kind::Trim {
+            return;
+        }
+        for sector in first..first + count {
+            let register = self.register(sector);
+            register.stable = register.lo;
             self.forget_old_zeroes(sector);
         }
+    }
+
+    /// What a flush that is sent now will cover, for [`flushed`](Self::flushed).
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.covered + self.unflushed.len() as u64
+    }
+
+    /// Notes that a flush was answered without an error.
+    pub fn flushed(&mut self, covered: u64) {
+        while self.covered < covered
+            && let Some((sector, version)) = self.unflushed.pop_front()
+        {
+            self.covered += 1;
+            let register = self.register(sector);
+            register.stable = register.stable.max(version);
+            self.forget_old_zeroes(sector);
+        }
+    }
+
+    fn power_lost(&mut self) {
+        for register in &mut self.registers {
+            register.lo = register.stable;
+            register.settled = 0;
+        }
+        self.covered += self.unflushed.len() as u64;
+        self.unflushed.clear();
     }
 
     /// Checks content that was read while writes of these sectors may be outstanding.
@@ -263,7 +322,6 @@ impl Shard {
                 register.lo = seen;
                 register.settled = register.hi;
             }
-            self.forget_old_zeroes(sector);
         }
         Ok(())
     }
@@ -274,9 +332,9 @@ impl Shard {
     }
 
     fn forget_old_zeroes(&mut self, sector: u64) {
-        let lo = self.register(sector).lo;
+        let stable = self.register(sector).stable;
         if let Some(zeroes) = self.zeroes.get_mut(&sector) {
-            zeroes.retain(|version| *version >= lo);
+            zeroes.retain(|version| *version >= stable);
             if zeroes.is_empty() {
                 self.zeroes.remove(&sector);
             }

@@ -75,3 +75,43 @@ fn a_trimmed_sector_may_be_zero_or_what_it_was() {
     assert!(shard.check(1, &sector(7, 1, 0)).is_ok());
     assert!(shard.check(1, &[0; SECTOR]).is_ok());
 }
+
+#[test]
+fn only_what_was_flushed_survives_the_power_of_all() {
+    let mut ledger = Ledger::new(7, 8, 1);
+    let shard = &mut ledger.shards_mut()[0];
+    let first = shard.issue(2, 1, Kind::Data);
+    shard.acknowledge(2, 1, Kind::Data);
+    let covered = shard.answered();
+    let second = shard.issue(2, 1, Kind::Data);
+    shard.acknowledge(2, 1, Kind::Data);
+    // The flush was sent before the second write was answered.
+    shard.flushed(covered);
+    assert!(shard.check(2, &first).is_err(), "an answered write is lost");
+    ledger.power_lost();
+    let shard = &mut ledger.shards_mut()[0];
+    assert!(shard.check(2, &sector(7, 2, 0)).is_err(), "a flushed one");
+    assert!(shard.check(2, &first).is_ok());
+    assert!(shard.check(2, &second).is_ok());
+    assert!(shard.check(2, &first).is_err(), "what was read went back");
+}
+
+#[test]
+fn a_durable_write_survives_the_power_of_all_and_zeroes_are_not_forgotten() {
+    let mut ledger = Ledger::new(7, 8, 1);
+    let shard = &mut ledger.shards_mut()[0];
+    let first = shard.issue(2, 1, Kind::Data);
+    shard.acknowledge_durable(2, 1, Kind::Data);
+    let _zeroes = shard.issue(2, 1, Kind::Zero);
+    shard.acknowledge(2, 1, Kind::Zero);
+    let third = shard.issue(2, 1, Kind::Data);
+    shard.acknowledge(2, 1, Kind::Data);
+    assert!(shard.settle(2, &third).is_ok());
+    for content in [&first, &vec![0; SECTOR], &third] {
+        ledger.power_lost();
+        assert!(ledger.shards_mut()[0].check(2, content).is_ok());
+    }
+    ledger.power_lost();
+    let lost = ledger.shards_mut()[0].check(2, &sector(7, 2, 0));
+    assert!(lost.is_err(), "a durable write is lost");
+}

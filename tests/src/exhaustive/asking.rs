@@ -58,6 +58,7 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
             Wish::Promote => Command::Promote { force: false },
             Wish::Demote | Wish::HandOver => Command::Demote { force: false },
@@ -66,6 +67,7 @@ impl World {
             Wish::ConnectDiscarding => Command::Connect {
                 peer: None,
                 discard_my_data: true,
+                tentative: false,
             },
             Wish::SkipSync => Command::NewGeneration {
                 volume: VOLUME,
@@ -95,11 +97,9 @@ impl World {
         };
         let (_, _, wish) = self.calls.remove(at);
         match (wish, result) {
-            (Wish::HandOver, Ok(_)) => {
-                // The link may have been cut in the meantime.
-                if self.may_promote(1 - node) {
-                    self.command(1 - node, Wish::Promote);
-                }
+            // The link may have been cut in the meantime.
+            (Wish::HandOver, Ok(_)) if self.may_promote(1 - node) => {
+                self.command(1 - node, Wish::Promote);
             }
             (Wish::Attach, Err(refusal)) => {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));

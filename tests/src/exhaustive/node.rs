@@ -92,6 +92,7 @@ impl Node {
         let seed = Seed {
             random: 1_000 * self.life + self.index as u64,
             boot: self.boot_id(),
+            unix_start: 0,
         };
         self.engine = Some(Box::new(Resource::new(config(self.index), seed)));
     }

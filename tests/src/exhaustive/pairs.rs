@@ -294,19 +294,8 @@ impl World {
                 self.harm(Harm::Kill(node));
             }
             Move::LosePower(node, all) => {
-                if !runs(node) && self.nodes[node].disk.open_ends(true).is_empty() {
+                if !self.lose_power(node, all) {
                     return false;
-                }
-                if all {
-                    self.harm(Harm::LosePower(node));
-                } else {
-                    let disk = self.nodes[node].disk.clone();
-                    let ends = disk.open_ends(true);
-                    let ways: u64 = ends.iter().map(super::disk::Open::ways).product();
-                    if ways == 1 {
-                        return false;
-                    }
-                    self.lose(node, disk.after_crash(true, &ends, ways - 1), true);
                 }
             }
             Move::Interrupted(steps, harm) => {
@@ -351,6 +340,19 @@ impl World {
             watch.ordered = true;
         }
         self.command(node, wish);
+        true
+    }
+
+    fn lose_power(&mut self, node: usize, all: bool) -> bool {
+        let disk = self.nodes[node].disk.clone();
+        let ends = disk.open_ends(true);
+        let ways: u64 = ends.iter().map(super::disk::Open::ways).product();
+        // Without a cache to keep or to lose, both are the same.
+        if ways == 1 && (!all || self.nodes[node].engine.is_none()) {
+            return false;
+        }
+        let way = if all { 0 } else { ways - 1 };
+        self.lose(node, disk.after_crash(true, &ends, way), true);
         true
     }
 

@@ -8,7 +8,7 @@ use rbd_protocol::peer::{Channel, Packet};
 
 use super::asking::{Request, Wish};
 use super::disk::{Data, touched};
-use super::geometry::{BLOCK_OF, SECTORS};
+use super::geometry::BLOCK_OF;
 use super::hash::Hash;
 use super::node::{Node, node_id};
 use super::sectors::Sectors;
@@ -363,8 +363,8 @@ impl World {
             self.violation("G1: both nodes are Primary");
         }
         let marks = self.nodes[0].durable.marks | self.nodes[1].durable.marks;
-        for sector in 0..SECTORS {
-            if marks & (1 << BLOCK_OF[sector]) != 0 {
+        for (sector, block) in BLOCK_OF.into_iter().enumerate() {
+            if marks & (1 << block) != 0 {
                 continue;
             }
             let [one, other] = &self.nodes;

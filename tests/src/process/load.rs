@@ -30,6 +30,8 @@ pub struct LoadOptions {
     pub pause: Duration,
     /// Write only to this share of the volume, in percent.
     pub share: u64,
+    /// Sectors a request is a multiple of.
+    pub unit: u64,
 }
 
 impl Default for LoadOptions {
@@ -40,6 +42,7 @@ impl Default for LoadOptions {
             longest: 64,
             pause: Duration::ZERO,
             share: 100,
+            unit: 1,
         }
     }
 }
@@ -121,13 +124,16 @@ impl Load {
     pub fn let_work(&self, count: u64) {
         let goal = self.answered() + count;
         super::wait_until("the writers' requests are answered", || {
-            assert!(
-                !self.threads.iter().any(JoinHandle::is_finished),
-                "a writer has ended"
-            );
+            assert!(!self.has_ended(), "a writer has ended");
             let answered = self.answered();
             super::unless(answered >= goal, || format!("{answered} of {goal}"))
         });
+    }
+
+    /// Whether a writer has ended by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Tells the writers to finish what is in flight, and waits for them.
@@ -192,6 +198,9 @@ struct Sent {
     first: u64,
     count: u64,
     what: What,
+    fua: bool,
+    /// What a flush will cover.
+    answered: u64,
     at: Instant,
 }
 
@@ -240,18 +249,21 @@ impl Writer {
     /// Sends a request if the place chance chose is free.
     fn send_one(&mut self) -> Result<bool, Error> {
         let sectors = self.shard.sectors();
-        let size = ((sectors.end - sectors.start) * self.options.share / 100).max(1);
+        let unit = self.options.unit;
+        let start = sectors.start.next_multiple_of(unit);
+        let size = ((sectors.end - start) * self.options.share / 100).max(unit) / unit * unit;
         let longest = self.options.longest.min(size);
         let mut count = 1 + self.chance.below(longest);
         // Mostly whole blocks, as file systems write; some single sectors.
         if count >= BLOCK && !self.chance.one_in(4) {
             count -= count % BLOCK;
         }
+        let count = count.next_multiple_of(unit);
         let mut first = self.chance.below(size - count + 1);
         if count >= BLOCK {
             first -= first % BLOCK;
         }
-        let first = sectors.start + first;
+        let first = start + first / unit * unit;
         let what = match self.chance.below(32) {
             0 => What::Flush,
             1 | 2 => What::Write(Kind::Zero),
@@ -268,11 +280,8 @@ impl Writer {
             What::Read | What::Flush => Vec::new(),
         };
         let is_write = matches!(what, What::Write(_));
-        let flags = if is_write && self.chance.one_in(8) {
-            CMD_FLAG_FUA
-        } else {
-            0
-        };
+        let fua = is_write && self.chance.one_in(8);
+        let flags = if fua { CMD_FLAG_FUA } else { 0 };
         let length = u32::try_from(count * SECTOR as u64).unwrap_or(0);
         let (command, offset, length) = match what {
             What::Write(Kind::Data) => (CMD_WRITE, first * SECTOR as u64, length),
@@ -296,6 +305,8 @@ impl Writer {
                 first,
                 count,
                 what,
+                fua,
+                answered: self.shard.answered(),
                 at,
             },
         );
@@ -316,13 +327,16 @@ impl Writer {
             return Err(Error::Request(answer.error));
         }
         match sent.what {
+            What::Write(kind) if sent.fua => {
+                self.shard.acknowledge_durable(sent.first, sent.count, kind);
+            }
             What::Write(kind) => self.shard.acknowledge(sent.first, sent.count, kind),
             What::Read => {
                 if let Err(wrong) = self.shard.check(sent.first, &answer.data) {
                     self.outcome.violations.push(wrong);
                 }
             }
-            What::Flush => {}
+            What::Flush => self.shard.flushed(sent.answered),
         }
         self.outcome.answered += 1;
         self.outcome.slowest = self.outcome.slowest.max(sent.at.elapsed());

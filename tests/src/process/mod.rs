@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `pair`, `setup` | two nodes, their configuration and what is true of both |
 //! | `node` | one daemon: start, kill, stop, pause, commands to it |
+//! | `power` | the power of a node's disks, where it can be cut |
 //! | `status` | what `rbdadm status --json` says |
 //! | `load` | verified writing in the background |
 //! | `bystander` | a client that must not notice what is done to others |
@@ -21,6 +22,7 @@ mod chance;
 mod load;
 mod node;
 mod pair;
+mod power;
 mod program;
 mod proxy;
 mod setup;

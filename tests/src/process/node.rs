@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::power::Power;
 use super::program::{self, Output, binary, capture, find};
 use super::{PATIENCE, Status, setup};
+use crate::faultfs::Opening;
 use crate::nbd_client::{Client, Error};
 
 /// A node; its daemon, if it runs, ends with it.
@@ -22,8 +24,10 @@ pub struct Node {
     name: &'static str,
     resource: String,
     home: PathBuf,
+    disks: PathBuf,
     daemon: Option<Child>,
     is_paused: bool,
+    pub(super) power: Option<Power>,
 }
 
 impl Node {
@@ -40,10 +44,21 @@ impl Node {
         Self {
             name,
             resource: resource.to_owned(),
+            disks: home.clone(),
             home,
             daemon: None,
             is_paused: false,
+            power: None,
         }
+    }
+
+    /// Puts its disks, whose media are the files in `media`, under its own power.
+    ///
+    /// # Panics
+    /// When they cannot be mounted.
+    pub(super) fn power_up(&mut self, media: &Path, disks: &Path, opening: Opening) {
+        self.power = Some(Power::mount(media, disks, opening));
+        disks.clone_into(&mut self.disks);
     }
 
     /// Its name.
@@ -78,13 +93,13 @@ impl Node {
     /// The file behind a volume.
     #[must_use]
     pub fn disk(&self, volume: usize) -> PathBuf {
-        setup::disk_file(&self.home, volume).into()
+        setup::disk_file(&self.disks, volume).into()
     }
 
     /// The file of a volume's external metadata.
     #[must_use]
     pub fn meta(&self, volume: Option<usize>) -> PathBuf {
-        setup::meta_file(&self.home, volume).into()
+        setup::meta_file(&self.disks, volume).into()
     }
 
     /// Its configuration file.
@@ -164,6 +179,9 @@ impl Node {
             .env_remove("NOTIFY_SOCKET")
             // An interrupt from the keyboard is the test's business.
             .process_group(0);
+        if let Some(power) = &self.power {
+            command.env("RBD_BOOT_ID", power.boot_id());
+        }
         command
     }
 
@@ -219,12 +237,23 @@ impl Node {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
 
-    /// SIGKILL.
+    /// SIGKILL. A disk that hangs then goes on: the daemon cannot end before it has answered.
     pub fn kill(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
+            signal(&daemon, Signal::KILL);
+            if let Some(power) = &self.power {
+                power.disks().release();
+            }
             program::end(&mut daemon);
         }
         self.is_paused = false;
+    }
+
+    /// SIGKILL, without waiting for the end.
+    pub(super) fn strike(&self) {
+        if let Some(daemon) = &self.daemon {
+            signal(daemon, Signal::KILL);
+        }
     }
 
     /// SIGTERM; the daemon must end well.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::setup::NAMES;
+use super::setup::{NAMES, disk_file, meta_file};
 use super::{Chance, Load, LoadOptions, Meta, Node, Proxy, Setup};
 use crate::check::{Ledger, Marks, Recorder, Replica, check_marks, first_difference};
+use crate::faultfs::Opening;
 
 /// Two nodes on addresses of their own, in a temporary directory.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Pair {
     pub addresses: [SocketAddr; 2],
     /// What volume 0 may hold.
     pub ledger: Ledger,
+    bytes: u64,
     setup: Setup,
     // Last, so that the nodes are gone when it goes.
     directory: Option<tempfile::TempDir>,
@@ -55,8 +57,8 @@ impl Pair {
                 wires.push(wire);
             }
         }
-        let [alpha, beta] = NAMES.map(|name| Node::new(name, setup.resource, directory.path()));
-        for (node, own) in [&alpha, &beta].into_iter().enumerate() {
+        let nodes = NAMES.map(|name| Node::new(name, setup.resource, directory.path()));
+        for (node, own) in nodes.iter().enumerate() {
             // Each node listens on its own address and knows the wire to the other.
             let mut known = seen;
             known[node] = addresses[node];
@@ -64,12 +66,14 @@ impl Pair {
             fs::write(own.config(), text).expect("a fresh directory can be written to");
         }
         let run = run_that_looks_like_nothing();
-        let pair = Self {
+        let [alpha, beta] = nodes;
+        let mut pair = Self {
             alpha,
             beta,
             wires,
             addresses,
             ledger: Ledger::new(run, 0, 1),
+            bytes: 0,
             setup,
             directory: Some(directory),
         };
@@ -126,7 +130,14 @@ impl Pair {
     pub fn size_ledger(&mut self) {
         let size = self.alpha.status().size();
         assert!(size > 0, "the volume has no size");
+        self.bytes = size;
         self.new_ledger(size / 512, WRITERS);
+    }
+
+    /// The size of volume 0.
+    #[must_use]
+    pub fn data_size(&self) -> u64 {
+        self.bytes
     }
 
     /// Gives so many clients a part of volume 0 each. Nothing may have been written yet.
@@ -185,6 +196,12 @@ impl Pair {
     pub fn load(&mut self, node: &str, options: LoadOptions) -> Load {
         let socket = self.node(node).nbd_socket();
         let export = format!("{}/0", self.setup.resource);
+        let unit = if self.setup.faulty == Some(Opening::Direct) {
+            BLOCK / 512
+        } else {
+            options.unit
+        };
+        let options = LoadOptions { unit, ..options };
         Load::start(self.ledger.take_shards(), &socket, &export, options)
     }
 
@@ -254,6 +271,21 @@ impl Pair {
         }
     }
 
+    /// As [`Pair::finish`], and the power goes before the comparison: an orderly stop leaves nothing
+    /// in a cache. Needs disks that can lose it.
+    ///
+    /// # Panics
+    /// When anything is not as it should be.
+    pub fn finish_without_power(mut self) {
+        for node in self.nodes() {
+            node.disks().clear();
+            node.disks().release();
+            node.stop();
+        }
+        Node::cut_power(&mut self.nodes(), 0);
+        self.finish();
+    }
+
     /// Demotes a node once its clients have gone.
     ///
     /// # Panics
@@ -317,20 +349,25 @@ impl Pair {
     }
 
     /// Alpha holds version 0 of every sector, beta stamps of another run.
-    fn make_disks(&self, run: u64) {
+    fn make_disks(&mut self, run: u64) {
         let images = [run, !run];
-        for (node, (own, run)) in [&self.alpha, &self.beta]
-            .into_iter()
-            .zip(images)
-            .enumerate()
-        {
-            for volume in 0..self.setup.volumes.len() {
-                let image = Ledger::initial_image(run, self.setup.disk_bytes[node]);
-                fs::write(own.disk(volume), image).expect("a disk can be written");
-                let meta = match self.setup.volumes[volume] {
+        let setup = &self.setup;
+        let nodes = [&mut self.alpha, &mut self.beta];
+        for (node, (own, run)) in nodes.into_iter().zip(images).enumerate() {
+            let disks = setup.disks(own.home());
+            // Disks that can fail are files in front of others.
+            let media = match setup.faulty {
+                None => disks.clone(),
+                Some(_) => own.home().join("media"),
+            };
+            fs::create_dir_all(&media).expect("a fresh directory can be written to");
+            for volume in 0..setup.volumes.len() {
+                let image = Ledger::initial_image(run, setup.disk_bytes[node]);
+                fs::write(disk_file(&media, volume), image).expect("a disk can be written");
+                let meta = match setup.volumes[volume] {
                     Meta::Internal => continue,
-                    Meta::External => own.meta(Some(volume)),
-                    Meta::Indexed(_) => own.meta(None),
+                    Meta::External => meta_file(&media, Some(volume)),
+                    Meta::Indexed(_) => meta_file(&media, None),
                 };
                 File::options()
                     .create(true)
@@ -339,6 +376,9 @@ impl Pair {
                     .open(meta)
                     .and_then(|file| file.set_len(META_BYTES))
                     .expect("a metadata file can be made");
+            }
+            if let Some(opening) = setup.faulty {
+                own.power_up(&media, &disks, opening);
             }
         }
     }
@@ -386,6 +426,9 @@ fn wait_for_last_writes(disk: &Path) {
             .map_err(|error| error.to_string())
     });
 }
+
+/// What a disk that is opened for direct I/O takes at least.
+const BLOCK: u64 = 4096;
 
 /// Clients that write to a volume side by side.
 const WRITERS: u64 = 2;

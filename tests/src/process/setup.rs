@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::skip;
+use crate::faultfs::{Opening, mount_privately};
 
 /// A pair to be made.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Setup {
     pub more: String,
     /// Whether everything between the nodes goes through a [`Proxy`](super::Proxy).
     pub proxied: bool,
+    /// Disks that can be made to fail, and how they can be opened.
+    pub faulty: Option<Opening>,
 }
 
 /// Where the metadata of a volume lies.
@@ -44,6 +49,7 @@ impl Default for Setup {
             net: String::new(),
             more: String::new(),
             proxied: false,
+            faulty: None,
         }
     }
 }
@@ -77,6 +83,26 @@ impl Setup {
         self
     }
 
+    /// Puts disks under the nodes that lose power and fail on command; the test must stay in this
+    /// thread. `None`, and noted as skipped, where that is not possible.
+    #[must_use]
+    pub fn faulty(mut self, test: &str, opening: Opening) -> Option<Self> {
+        if let Err(reason) = mount_privately() {
+            skip(test, &reason);
+            return None;
+        }
+        self.faulty = Some(opening);
+        Some(self)
+    }
+
+    /// The directory a node's disks are in.
+    pub(super) fn disks(&self, home: &Path) -> PathBuf {
+        match self.faulty {
+            None => home.to_path_buf(),
+            Some(_) => home.join("disks"),
+        }
+    }
+
     /// The configuration as this node sees it. `addresses` are alpha's and beta's.
     pub(super) fn configuration(
         &self,
@@ -90,7 +116,7 @@ impl Setup {
             self.resource, self.secrets[node], self.net, self.more
         );
         for (id, name) in NAMES.iter().enumerate() {
-            let home = directory.join(name);
+            let disks = self.disks(&directory.join(name));
             write!(
                 text,
                 "  on {name} {{\n    node-id {id};\n    address {};\n",
@@ -100,15 +126,15 @@ impl Setup {
             for (number, meta) in self.volumes.iter().enumerate() {
                 let meta = match meta {
                     Meta::Internal => "internal".to_owned(),
-                    Meta::External => meta_file(&home, Some(number)),
-                    Meta::Indexed(index) => format!("{}[{index}]", meta_file(&home, None)),
+                    Meta::External => meta_file(&disks, Some(number)),
+                    Meta::Indexed(index) => format!("{}[{index}]", meta_file(&disks, None)),
                 };
                 write!(
                     text,
                     "    volume {number} {{\n      device minor {};\n      disk {};\n      \
                      meta-disk {meta};\n    }}\n",
                     number + 1,
-                    disk_file(&home, number),
+                    disk_file(&disks, number),
                 )
                 .expect("a string takes any text");
             }
@@ -120,15 +146,15 @@ impl Setup {
 }
 
 /// The backing file of a volume.
-pub(super) fn disk_file(home: &Path, volume: usize) -> String {
-    format!("{}/disk{volume}", home.display())
+pub(super) fn disk_file(disks: &Path, volume: usize) -> String {
+    format!("{}/disk{volume}", disks.display())
 }
 
 /// The file of a volume's external metadata, or of all.
-pub(super) fn meta_file(home: &Path, volume: Option<usize>) -> String {
+pub(super) fn meta_file(disks: &Path, volume: Option<usize>) -> String {
     match volume {
-        Some(volume) => format!("{}/meta{volume}", home.display()),
-        None => format!("{}/meta", home.display()),
+        Some(volume) => format!("{}/meta{volume}", disks.display()),
+        None => format!("{}/meta", disks.display()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Clients of the volume: what they ask, and what they make of the answers.
 
+use std::ops::Range;
+
 use rbd_engine::{Event, RequestError, RequestId, RequestKind};
 use rbd_protocol::ids::ByteRange;
 
@@ -28,6 +30,19 @@ enum What {
     Write { indices: Vec<u32>, fua: bool },
     /// What becomes durable.
     Flush(Vec<(u64, u32)>),
+}
+
+impl Operation {
+    /// The sectors it writes, if it writes any.
+    pub(super) fn written_sectors(&self) -> Option<Range<u64>> {
+        match &self.what {
+            What::Write { indices, .. } => {
+                let count = u64::try_from(indices.len()).unwrap_or(u64::MAX);
+                Some(self.first..self.first.saturating_add(count))
+            }
+            What::Read(_) | What::Flush(_) => None,
+        }
+    }
 }
 
 impl World {
@@ -60,6 +75,11 @@ impl World {
         };
         let steps = self.steps.entry(client).or_default();
         *steps += 1;
+        if self.without.request(client, *steps) {
+            let pause = self.options.think_us.max(1);
+            self.after_us(pause, Happening::Client { client });
+            return;
+        }
         let random = Random::of(self.report.seed, CLIENTS + client, *steps);
         let before = std::mem::replace(&mut self.random, random);
         self.ask(node, client);

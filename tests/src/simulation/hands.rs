@@ -30,6 +30,13 @@ impl World {
             visited.note(situation, event_name(situation, &event));
         }
         engine.handle(now, event, &mut actions);
+        // Whatever changes a state is reported.
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Report(_)))
+        {
+            self.look_at_decision(node);
+        }
         let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
         let keep = if dies {
             self.random

@@ -110,6 +110,9 @@ impl Batch {
                     report,
                     text: "the same seed was another run the second time".into(),
                     trace: Vec::new(),
+                    faults: 0,
+                    requests: std::collections::BTreeMap::new(),
+                    at_ms: 0,
                 }));
             }
         }
@@ -118,6 +121,20 @@ impl Batch {
 }
 
 impl Outcome {
+    /// Everything in it, for programs.
+    #[must_use]
+    pub fn to_json(&self, profile: Profile) -> serde_json::Value {
+        let failure = |failure: &Failure| serde_json::json!({ "seed": failure.report.seed, "text": failure.text });
+        serde_json::json!({
+            "profile": profile.name(),
+            "seeds": self.seeds,
+            "failures": self.failures.iter().map(|one| failure(one)).collect::<Vec<_>>(),
+            "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
+            "total": self.total.to_json(),
+        })
+    }
+
     fn note(&mut self, result: Result<Report, Box<Failure>>) {
         self.seeds += 1;
         match result {

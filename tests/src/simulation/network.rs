@@ -10,6 +10,7 @@ use rbd_engine::{Event, LinkId, LinkLoss};
 use rbd_protocol::peer::{Channel, Packet};
 
 use super::disk::Payload;
+use super::judge::Handshake;
 use super::wire::{Parcel, Receiver};
 use super::world::{Happening, World};
 
@@ -19,6 +20,7 @@ pub(super) struct Link {
     pub(super) ends: [End; 2],
     /// Nothing sent from now on arrives.
     pub(super) cut: bool,
+    pub(super) handshake: Handshake,
 }
 
 /// One side of a link, and what is on its way there.
@@ -101,7 +103,12 @@ impl World {
             self.after_us(delay, Happening::LinkUp { node, life, link });
         }
         self.links.retain(|_, link| !link.is_over());
-        self.links.insert(link, Link { ends, cut: false });
+        let link_made = Link {
+            ends,
+            cut: false,
+            handshake: Handshake::default(),
+        };
+        self.links.insert(link, link_made);
     }
 
     pub(super) fn link_up(&mut self, node: usize, link: u64) {
@@ -176,6 +183,8 @@ impl World {
             return;
         }
         self.report.packets += 1;
+        self.look_at_marks(link.0, packet);
+        self.report.resyncs += u64::from(matches!(packet, Packet::ResyncDone { .. }));
         if !self.options.bytes {
             self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
             return;

@@ -9,7 +9,7 @@ use rbd_protocol::metadata::{
     Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
     create, open, required_external_bytes,
 };
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::clock::Clock;
 use super::disk::{Disk, Payload};
@@ -47,6 +47,8 @@ pub(super) struct Node {
     /// The disk has returned an error since it was attached.
     pub(super) disk_failed: bool,
     pub(super) clock: Clock,
+    /// What it said of its replication when it was last looked at.
+    pub(super) replication: ReplicationState,
     /// How often it is to crash again while it comes up.
     pub(super) crashes_left: u64,
     /// The process is to die in the middle of what it does next.
@@ -99,6 +101,7 @@ impl Node {
                 u64::try_from(index).expect("there are two nodes") * 1_000_000_007,
             ),
             crashes_left: 0,
+            replication: ReplicationState::Off,
             dies_next: false,
             generations: Vec::new(),
             consistent: false,
@@ -110,6 +113,7 @@ impl Node {
         let seed = Seed {
             random,
             boot: self.boot,
+            unix_start: 0,
         };
         self.engine = Some(Resource::new(self.config.clone(), seed));
     }
@@ -123,6 +127,7 @@ impl Node {
         self.openers = 0;
         self.dies_next = false;
         self.disk_failed = false;
+        self.replication = ReplicationState::Off;
     }
 
     /// What the metadata on the disk says.

@@ -79,6 +79,7 @@ impl World {
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
+                tentative: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
             Wish::Promote => {
@@ -140,6 +141,8 @@ impl World {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
                 self.watch_promoted(node);
+                let last = self.last_primary.replace(node);
+                self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
                 self.after_us(1, Happening::Order { node, life, wish });
             }
@@ -187,7 +190,7 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
-        if self.options.rivals && self.are_connected() {
+        if self.options.careless && self.are_connected() {
             let first = usize::from(self.random.percent(50));
             self.order(first, Wish::Promote);
             if self.random.percent(70) {
@@ -206,6 +209,22 @@ impl World {
         for node in [first, 1 - first] {
             if self.may_promote(node) {
                 self.order(node, Wish::Promote);
+                // Two operators at once. Without fencing only the link keeps both nodes from being
+                // promoted, so only where nothing can happen to that.
+                if self.options.rivals && self.is_in_sync() {
+                    let other = 1 - node;
+                    let life = self.nodes[other].life;
+                    let wish = Wish::Promote;
+                    let delay = self.random.magnitude(1, 10_000);
+                    self.after_us(
+                        delay,
+                        Happening::Order {
+                            node: other,
+                            life,
+                            wish,
+                        },
+                    );
+                }
                 return;
             }
         }

@@ -89,7 +89,7 @@ pub(super) struct Options {
     pub(super) watch_ms: u64,
     /// Nodes are promoted whoever is Primary, but only while both are connected: no fencing is
     /// needed to keep them apart (G1).
-    pub(super) rivals: bool,
+    pub(super) careless: bool,
     pub(super) connect_ms: u32,
     pub(super) ping_ms: (u32, u32),
     pub(super) hot_region_limit: u32,
@@ -101,6 +101,8 @@ pub(super) struct Options {
     pub(super) ghosts: bool,
     /// How fast each node's clock runs, in thousandths.
     pub(super) clock_permille: [u64; 2],
+    /// Two operators promote both nodes at about the same time.
+    pub(super) rivals: bool,
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
@@ -135,7 +137,7 @@ impl Options {
             net_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
             // An operator who is slow lets a crashed Primary come back before anyone takes over.
             watch_ms: random.pick(&[20, 100, 100, 1_000, 5_000]).unwrap_or(100),
-            rivals: profile == Profile::Rivals,
+            careless: profile == Profile::Rivals,
             connect_ms: 100,
             ping_ms: (500, 700),
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
@@ -143,6 +145,7 @@ impl Options {
             bytes: has(Class::Network) && random.percent(25),
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
+            rivals: classes.iter().all(|class| *class == Class::Role),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
         };
@@ -157,7 +160,7 @@ impl Options {
             options.duration_ms = random.magnitude(3_600_000, 40_000_000);
             return options;
         }
-        if options.rivals {
+        if options.careless {
             options.faults = vec![(Fault::SwitchOver, 1)];
         }
         // About as many events whatever the pace.

@@ -36,10 +36,16 @@ pub struct Report {
     pub kills: u64,
     /// Machines that lost power.
     pub power_losses: u64,
+    /// Resyncs that came to their end.
+    pub resyncs: u64,
+    /// Promotions of the node that was not the last Primary.
+    pub failovers: u64,
     /// Promotions that succeeded.
     pub promotions: u64,
     /// Times both replicas were compared and found identical.
     pub comparisons: u64,
+    /// Handshakes that were judged by what was on both disks.
+    pub handshakes: u64,
     /// Most blocks that might have differed at one time.
     pub most_differing: u64,
     /// Rare situations, by name.
@@ -59,11 +65,44 @@ pub struct Failure {
     pub text: String,
     /// The last things that happened, if they were recorded.
     pub trace: Vec<String>,
+    /// How many faults there had been.
+    pub faults: u64,
+    /// How many requests each client had made.
+    pub requests: BTreeMap<u64, u64>,
+    /// How long clients and faults had been at work, in virtual milliseconds.
+    pub at_ms: u64,
 }
 
 impl Report {
     pub(super) fn mix(&mut self, value: u64) {
         self.hash = (self.hash ^ value).wrapping_mul(0x0100_0000_01B3);
+    }
+
+    /// Everything in it, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "events": self.events,
+            "virtual_ms": self.virtual_ms,
+            "operations": self.operations,
+            "failed_operations": self.failed_operations,
+            "given_up": self.given_up,
+            "commands": self.commands,
+            "promotions": self.promotions,
+            "failovers": self.failovers,
+            "resyncs": self.resyncs,
+            "links": self.links,
+            "packets": self.packets,
+            "damaged_packets": self.damaged_packets,
+            "faults": self.faults,
+            "disk_errors": self.disk_errors,
+            "kills": self.kills,
+            "power_losses": self.power_losses,
+            "comparisons": self.comparisons,
+            "handshakes_judged": self.handshakes,
+            "most_differing": self.most_differing,
+            "hash": format!("{:016x}", self.hash),
+        })
     }
 
     /// Adds up another run's figures.
@@ -84,7 +123,10 @@ impl Report {
         self.kills += other.kills;
         self.power_losses += other.power_losses;
         self.promotions += other.promotions;
+        self.resyncs += other.resyncs;
+        self.failovers += other.failovers;
         self.comparisons += other.comparisons;
+        self.handshakes += other.handshakes;
         self.most_differing = self.most_differing.max(other.most_differing);
         self.marks.add(&other.marks);
         if let Some(visited) = &other.visited {
@@ -100,7 +142,7 @@ impl std::fmt::Display for Report {
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} links, {} packets, {} disk errors, {} kills, {} power losses, {} comparisons, \
-             at most {} blocks differing; hash {:016x}",
+             {} resyncs, {} fail-overs, {} handshakes judged, at most {} blocks differing; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
             self.virtual_ms % 1_000,
@@ -114,6 +156,9 @@ impl std::fmt::Display for Report {
             self.kills,
             self.power_losses,
             self.comparisons,
+            self.resyncs,
+            self.failovers,
+            self.handshakes,
             self.most_differing,
             self.hash
         )

@@ -306,29 +306,39 @@ impl World {
 /// # Errors
 /// When something was wrong; the same seed then fails again in the same way.
 pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
-    run_once(seed, profile, false, false).0
+    run_without(seed, profile, &Without::default(), false).0
 }
 
 /// Runs one seed and notes which events meet which situations.
 pub(super) fn run_visiting(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
-    run_once(seed, profile, false, true).0
+    run_once(seed, profile, &Without::default(), (false, true)).0
 }
 
 /// Runs one seed and keeps what happened last.
 pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
-    run_once(seed, profile, true, false)
+    run_without(seed, profile, &Without::default(), true)
+}
+
+/// Runs what is left of a seed, and, if `traced`, keeps what happened last.
+pub fn run_without(
+    seed: u64,
+    profile: Profile,
+    without: &Without,
+    traced: bool,
+) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    run_once(seed, profile, without, (traced, false))
 }
 
 fn run_once(
     seed: u64,
     profile: Profile,
-    traced: bool,
-    visits: bool,
+    without: &Without,
+    (traced, visits): (bool, bool),
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
-    let mut world = World::new(seed, options, Without::default(), random, traced);
+    let mut world = World::new(seed, options, without.clone(), random, traced);
     world.report.visited = visits.then(Visited::default);
     let text = format!("{:?}", world.options);
     world.note(|| text);
@@ -353,9 +363,14 @@ impl World {
         self.faults_allowed = true;
         let pause = self.random.below(self.options.fault_every_ms * 2_000);
         self.after_us(pause, Happening::Fault);
-        self.run_until(self.now + self.options.duration_ms * 1_000_000)?;
-        let limit = self.now + SECOND * 600;
-        self.run_while(limit, |world| world.report.events < LEAST_EVENTS)?;
+        self.began = self.now;
+        if let Some(after_ms) = self.without.after_ms {
+            self.run_until(self.now + after_ms * 1_000_000)?;
+        } else {
+            self.run_until(self.now + self.options.duration_ms * 1_000_000)?;
+            let limit = self.now + SECOND * 600;
+            self.run_while(limit, |world| world.report.events < LEAST_EVENTS)?;
+        }
         self.heal()?;
         self.report.virtual_ms = self.now / 1_000_000;
         Ok(())

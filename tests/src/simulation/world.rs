@@ -94,6 +94,10 @@ pub(super) struct World {
     pub(super) set_up: bool,
     pub(super) faults_allowed: bool,
     pub(super) clients_allowed: bool,
+    /// When clients and faults began their work.
+    pub(super) began: u64,
+    /// Which node was promoted last.
+    pub(super) last_primary: Option<usize>,
     /// Faults so far.
     pub(super) faults: u64,
     /// How often each client has asked for something.
@@ -138,6 +142,8 @@ impl World {
             set_up: false,
             faults_allowed: false,
             clients_allowed: false,
+            began: 0,
+            last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
             without,
@@ -197,6 +203,9 @@ impl World {
             report: self.report.clone(),
             text: format!("at {}: {text}", micros(self.now)),
             trace: self.trace.take().unwrap_or_default().into(),
+            faults: self.faults,
+            requests: self.steps.clone(),
+            at_ms: self.now.saturating_sub(self.began) / 1_000_000,
         })
     }
 

@@ -76,6 +76,7 @@ const ALLOWED: &[(&str, Allowed)] = &[
     ("rbdadm", Allowed::Only(&["rbd-protocol"])),
     ("rbd-tests", Allowed::Anything),
     ("rbd-benches", Allowed::Anything),
+    ("rbd-fuzz", Allowed::Anything),
     // Shares no code with what it examines.
     ("xtask", Allowed::Only(&[])),
 ];

@@ -5,7 +5,7 @@ use super::{number, refused_unless, warned, warned_unless};
 
 const NET: &[Section] = &[Section::Net];
 const NET_OR_SYNCER: &[Section] = &[Section::Net, Section::Syncer];
-const SPLIT_BRAIN: &str = "a split brain always disconnects and waits for a person";
+const VIOLENTLY: &str = "a Primary's data is never replaced while clients use it";
 const CONGESTION: &str = "a slow link always makes writes wait";
 const TRANSPORT: &str = "the link is always TCP";
 const NO_TLS: &str = "it needs 'tls yes', which is not available";
@@ -229,7 +229,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
             prefix: "discard-node-",
         },
         "disconnect",
-        warned_unless(&["disconnect"], SPLIT_BRAIN),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "after-sb-1pri",
@@ -242,22 +242,24 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
             "violently-as0p",
         ]),
         "disconnect",
-        warned_unless(&["disconnect"], SPLIT_BRAIN),
+        refused_unless(
+            &[
+                "disconnect",
+                "consensus",
+                "discard-secondary",
+                "call-pri-lost-after-sb",
+            ],
+            VIOLENTLY,
+        ),
     ),
     OptionSpec::new(
         "after-sb-2pri",
         NET,
         Kind::Choice(&["disconnect", "call-pri-lost-after-sb", "violently-as0p"]),
         "disconnect",
-        warned_unless(&["disconnect"], SPLIT_BRAIN),
+        refused_unless(&["disconnect", "call-pri-lost-after-sb"], VIOLENTLY),
     ),
-    OptionSpec::new(
-        "always-asbp",
-        NET,
-        Kind::Switch,
-        "no",
-        warned_unless(&["no"], SPLIT_BRAIN),
-    ),
+    OptionSpec::new("always-asbp", NET, Kind::Switch, "no", Verdict::Implemented),
     OptionSpec::new(
         "rr-conflict",
         NET,
@@ -269,10 +271,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
             "auto-discard",
         ]),
         "disconnect",
-        warned_unless(
-            &["disconnect"],
-            "a resync that would overwrite a Primary always disconnects",
-        ),
+        refused_unless(&["disconnect", "call-pri-lost", "retry-connect"], VIOLENTLY),
     ),
     OptionSpec::new(
         "on-congestion",

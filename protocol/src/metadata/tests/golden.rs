@@ -9,8 +9,10 @@ fn golden_superblock() -> Superblock {
     peers[0].flags = PeerFlags {
         full_sync: true,
         seen: true,
+        was_primary: true,
         ..PeerFlags::default()
     };
+    peers[0].counted_since = 1_700_000_123;
     peers[7] = peer(9, "gärtner", 0);
     peers[30] = peer(31, &"x".repeat(63), 5);
     peers[30].flags = PeerFlags {
@@ -49,6 +51,7 @@ fn peer(node_id: u8, name: &str, generation: u64) -> PeerSlot {
         node_id: Some(NodeId(node_id)),
         name: NodeName::new(name).unwrap(),
         bitmap_generation: GenerationId(generation),
+        counted_since: 0,
         flags: PeerFlags::default(),
     }
 }

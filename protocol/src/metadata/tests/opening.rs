@@ -237,7 +237,7 @@ proptest! {
     #[test]
     fn any_superblock_reads_back(
         resource in "\\PC{0,31}", node in "[a-z]{0,63}", numbers in any::<[u64; 8]>(),
-        flags in any::<[bool; 9]>(), peers in 1_u8..=31, external in any::<bool>(),
+        flags in any::<[bool; 10]>(), peers in 1_u8..=31, external in any::<bool>(),
     ) {
         let layout = Layout::new(SMALL, Placement::Internal, peers, None).unwrap();
         let mut superblock = Superblock::new(creation(), &layout);
@@ -254,12 +254,13 @@ proptest! {
         let [consistent, was_up_to_date, primary, clean_shutdown, outdated, rest @ ..] = flags;
         superblock.flags =
             DiskFlags { consistent, was_up_to_date, primary, clean_shutdown, outdated };
-        let [full_sync, peer_outdated, may_have_current, seen] = rest;
+        let [full_sync, peer_outdated, may_have_current, seen, was_primary] = rest;
         superblock.peers[usize::from(peers) - 1] = PeerSlot {
             node_id: Some(NodeId(peers)),
             name: NodeName::new(&node).unwrap(),
             bitmap_generation: GenerationId(numbers[3]),
-            flags: PeerFlags { full_sync, peer_outdated, may_have_current, seen },
+            counted_since: numbers[5],
+            flags: PeerFlags { full_sync, peer_outdated, may_have_current, seen, was_primary },
         };
         let decoded = Superblock::decode(&superblock.encode()[..]);
         prop_assert_eq!(decoded, Ok(superblock));

@@ -336,8 +336,8 @@ fn a_valid_checksum_does_not_excuse_an_impossible_field() {
         (314, 2, "placement"),
         (315, 0, "peer count"),
         (511, 1, "reserved bytes"),
-        (512 + 73, 1 << 4, "peer flags"),
-        (512 + 74, 1, "reserved bytes of a peer"),
+        (512 + 73, 1 << 5, "peer flags"),
+        (512 + 82, 1, "reserved bytes of a peer"),
         (512 + 485, 1, "reserved bytes"),
         (3 * 512 - 4, 0xFF, "seal of sector"),
     ];

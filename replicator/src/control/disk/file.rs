@@ -259,16 +259,9 @@ impl fmt::Display for Holder {
 
 /// The process that holds the lock, as the kernel tells in `/proc/locks`.
 fn lock_holder(file: &File) -> Option<Holder> {
-    let inode = file.metadata().ok()?.ino();
+    let facts = file.metadata().ok()?;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let pid = locks.lines().find_map(|line| {
-        // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let is_flock = fields.next() == Some("FLOCK");
-        let pid: u32 = fields.nth(2)?.parse().ok()?;
-        let found: u64 = fields.next()?.rsplit(':').next()?.parse().ok()?;
-        (is_flock && found == inode).then_some(pid)
-    })?;
+    let pid = lock_owner(&locks, facts.dev(), facts.ino())?;
     // "1234 (rbdd) S 1 …"; the name may itself have parentheses.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let (head, tail) = stat.rsplit_once(") ").unwrap_or_default();
@@ -278,6 +271,37 @@ fn lock_holder(file: &File) -> Option<Holder> {
         name: name.to_owned(),
         state: tail.chars().next().unwrap_or('X'),
     })
+}
+
+/// Whose lock on this file is listed. Inode numbers are small and the same on many file systems, so
+/// the device decides; only where none fits, as some file systems have several, the inode does.
+pub(super) fn lock_owner(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let device = format!(
+        "{:02x}:{:02x}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device)
+    );
+    let mut of_another_device = None;
+    for line in locks.lines() {
+        // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        if fields.next() != Some("FLOCK") {
+            continue;
+        }
+        let pid = fields.nth(2).and_then(|pid| pid.parse().ok());
+        let place = fields.next().and_then(|place| place.rsplit_once(':'));
+        let (Some(pid), Some((found_device, found_inode))) = (pid, place) else {
+            continue;
+        };
+        if found_inode.parse() != Ok(inode) {
+            continue;
+        }
+        if found_device == device {
+            return Some(pid);
+        }
+        of_another_device.get_or_insert(pid);
+    }
+    of_another_device
 }
 
 /// Alignment of direct I/O, and the smallest unit of a write.

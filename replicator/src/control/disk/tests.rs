@@ -4,7 +4,7 @@ use std::io::Write;
 
 use rbd_protocol::control::{RefusalCode, WriteCache};
 
-use super::file::{BackingFile, Sharing, write_cache_in};
+use super::file::{BackingFile, Sharing, lock_owner, write_cache_in};
 
 fn file_of(bytes: &[u8]) -> (tempfile::NamedTempFile, String) {
     let mut file = tempfile::NamedTempFile::new().expect("there is a temporary directory");
@@ -60,6 +60,20 @@ fn what_is_no_disk_is_refused_under_the_name_the_caller_gave_it() {
         assert_eq!(refused.code, RefusalCode::CannotOpenMetaDisk);
         assert!(refused.reason.contains(path));
     }
+}
+
+#[test]
+fn a_lock_on_the_same_inode_of_another_file_system_is_not_taken_for_this_one() {
+    let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:12 0 EOF\n\
+                 2: FLOCK  ADVISORY  WRITE 22 08:02:12 0 EOF\n\
+                 2: -> FLOCK  ADVISORY  WRITE 23 08:01:12 0 EOF\n\
+                 3: FLOCK  ADVISORY  WRITE 33 08:01:12 0 EOF\n";
+    let device = |minor| rustix::fs::makedev(8, minor);
+    assert_eq!(lock_owner(locks, device(1), 12), Some(33));
+    assert_eq!(lock_owner(locks, device(2), 12), Some(22));
+    assert_eq!(lock_owner(locks, device(1), 13), None);
+    // A file system whose files have another device than its locks: better a guess than nothing.
+    assert_eq!(lock_owner(locks, device(9), 12), Some(22));
 }
 
 #[test]

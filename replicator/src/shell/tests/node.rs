@@ -65,6 +65,7 @@ impl Node {
         let seed = Seed {
             random,
             boot: u128::try_from(id).unwrap(),
+            unix_start: 0,
         };
         let handle = spawn("r0".into(), config(id), seed, sender).unwrap();
         let node = Self {
@@ -198,6 +199,7 @@ pub(super) fn link(one: &Node, two: &Node) -> [TcpStream; 2] {
         let command = Command::Connect {
             peer: None,
             discard_my_data: false,
+            tentative: false,
         };
         node.command(command).unwrap();
         let take = |pair: &mut (TcpStream, TcpStream)| {

@@ -30,7 +30,11 @@ fn start_with(volumes: Vec<VolumeConfig>) -> (ResourceHandle, NoticeReceiver) {
         handlers: Vec::new(),
     };
     let (sender, receiver) = unbounded_channel();
-    let seed = Seed { random: 1, boot: 2 };
+    let seed = Seed {
+        random: 1,
+        boot: 2,
+        unix_start: 0,
+    };
     (spawn("r0".into(), config, seed, sender).unwrap(), receiver)
 }
 

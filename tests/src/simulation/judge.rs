@@ -1,0 +1,132 @@
+//! Judges each handshake by what is on both disks (D4): "nothing to do" means that they are
+//! identical, what a resync copies covers all that differs, and its source has everything if any
+//! copy has.
+
+use std::collections::BTreeSet;
+
+use rbd_protocol::metadata::BITS_PER_BLOCK;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::ReplicationState;
+
+use super::world::World;
+
+/// What is known of the handshake over a link.
+#[derive(Debug, Default)]
+pub(super) struct Handshake {
+    decided: bool,
+    /// Blocks that either side has said may differ.
+    marked: BTreeSet<u64>,
+    bitmaps_sent: u32,
+}
+
+impl World {
+    /// Something has changed on the node: perhaps it has decided what a handshake means. The first
+    /// to do so decides for both, and nothing has happened since.
+    pub(super) fn look_at_decision(&mut self, node: usize) {
+        let state = self.nodes[node]
+            .status(self.time(node))
+            .and_then(|status| {
+                let peer = status.connections.into_iter().next()?;
+                peer.peer_devices.into_iter().next()
+            })
+            .map_or(ReplicationState::Off, |device| device.replication_state);
+        let before = std::mem::replace(&mut self.nodes[node].replication, state);
+        if before != ReplicationState::Off || !self.set_up {
+            return;
+        }
+        let Some(link) = self.links.values_mut().next_back() else {
+            return;
+        };
+        if std::mem::replace(&mut link.handshake.decided, true) {
+            return;
+        }
+        match state {
+            ReplicationState::Established => self.judge_identity(),
+            ReplicationState::WFBitMapS => self.judge_source(node),
+            ReplicationState::WFBitMapT => self.judge_source(1 - node),
+            _ => return,
+        }
+        self.report.handshakes += 1;
+    }
+
+    fn judge_identity(&mut self) {
+        let differing = self.differing_now();
+        if let Some(block) = differing.first() {
+            self.violation(format!(
+                "D4: the nodes agree that there is nothing to do, but block {block} differs"
+            ));
+        }
+    }
+
+    fn judge_source(&mut self, source: usize) {
+        if let Err(missing) = self.missing(source)
+            && self.survives_with_everything(1 - source)
+        {
+            self.violation(format!(
+                "D4: node {source} is the source of a resync and lacks {missing}; the other lacks \
+                 nothing"
+            ));
+        }
+    }
+
+    /// Notes which blocks the nodes say may differ; when both have said all, that must be so.
+    pub(super) fn look_at_marks(&mut self, link: u64, packet: &Packet) {
+        let Some(found) = self.links.get_mut(&link).filter(|_| self.set_up) else {
+            return;
+        };
+        let handshake = &mut found.handshake;
+        match packet {
+            Packet::Bitmap { block, words, .. } => {
+                let base = u64::from(*block) * BITS_PER_BLOCK;
+                for (index, word) in (0_u64..).zip(words.iter()).filter(|(_, word)| **word != 0) {
+                    let bits = (0..64).filter(|bit| word >> bit & 1 == 1);
+                    handshake
+                        .marked
+                        .extend(bits.map(|bit| base + index * 64 + bit));
+                }
+            }
+            Packet::BitmapEnd { .. } => {
+                handshake.bitmaps_sent += 1;
+                if handshake.bitmaps_sent == 2 {
+                    let marked = std::mem::take(&mut handshake.marked);
+                    self.judge_marks(&marked);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn judge_marks(&mut self, marked: &BTreeSet<u64>) {
+        // What is being written differs for a moment, and is mirrored.
+        let written: Vec<_> = self
+            .operations
+            .values()
+            .filter_map(super::client::Operation::written_sectors)
+            .collect();
+        let moving = |block: u64| {
+            let (first, end) = (block * 8, block * 8 + 8);
+            written
+                .iter()
+                .any(|range| range.start < end && first < range.end)
+        };
+        let unmarked = self
+            .differing_now()
+            .into_iter()
+            .find(|block| !marked.contains(block) && !moving(*block));
+        if let Some(block) = unmarked {
+            self.violation(format!(
+                "D4: a resync begins, block {block} differs, and neither node has it in its bitmap"
+            ));
+        }
+    }
+
+    /// Blocks that read differently on both disks.
+    fn differing_now(&self) -> Vec<u64> {
+        let [one, other] = &self.nodes;
+        let differs = |sector: u64| one.disk.content(sector) != other.disk.content(sector);
+        self.pair
+            .differing_blocks()
+            .filter(|block| (block * 8..block * 8 + 8).any(differs))
+            .collect()
+    }
+}
