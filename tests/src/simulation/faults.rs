@@ -311,6 +311,7 @@ impl World {
             return;
         }
         self.note(|| format!("node {node}: process dies"));
+        self.watch_death(node, false);
         self.report.kills += 1;
         self.abandon_links(node, false);
         self.end_process(node);
@@ -329,6 +330,7 @@ impl World {
 
     pub(super) fn lose_power(&mut self, node: usize) {
         self.note(|| format!("node {node}: power fails"));
+        self.watch_death(node, true);
         self.report.power_losses += 1;
         let ran = self.nodes[node].engine.is_some();
         let held = self.holds_everything(node);

@@ -60,6 +60,7 @@ impl World {
                 }
                 match self.nodes[node].attachable() {
                     Ok(disk) => {
+                        self.watch_attach(node, &disk.image);
                         // The last copy there is has to be taken as it is: whoever attaches it
                         // again has seen to it that it works.
                         if !self.survives_with_everything(1 - node) {
@@ -97,13 +98,18 @@ impl World {
                 clear_bitmap: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
-            Wish::Promote => Command::Promote { force: false },
+            Wish::Promote => {
+                self.watch_order(node, Some(Role::Primary));
+                Command::Promote { force: false }
+            }
             Wish::ForcePromote => Command::Promote { force: true },
             Wish::Demote => {
+                self.watch_order(node, Some(Role::Secondary));
                 self.openers(node, 0);
                 Command::Demote { force: false }
             }
             Wish::Stop => {
+                self.watch_order(node, None);
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -151,6 +157,7 @@ impl World {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
                 self.is_forked |= self.set_up && self.options.careless;
+                self.watch_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
@@ -158,6 +165,7 @@ impl World {
             }
             (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
             (Wish::Stop, Ok(_)) => {
+                self.watch_stopped(node);
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
@@ -202,6 +210,14 @@ impl World {
         }
         if !self.faults_allowed && self.is_forked {
             self.mend_fork();
+            return;
+        }
+        if self.options.heedless && self.are_connected() {
+            let first = usize::from(self.random.percent(50));
+            self.order(first, Wish::Promote);
+            if self.random.percent(70) {
+                self.order(1 - first, Wish::Promote);
+            }
             return;
         }
         if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary) {

@@ -20,11 +20,13 @@ pub enum Profile {
     Sparse,
     /// Operators who look at nothing, while links are cut and machines crash.
     Operator,
+    /// No faults, but operators who promote whatever they like while both nodes are connected.
+    Rivals,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -32,6 +34,7 @@ impl Profile {
         Self::Swarm,
         Self::Sparse,
         Self::Operator,
+        Self::Rivals,
     ];
 
     /// The profile of this name.
@@ -51,13 +54,14 @@ impl Profile {
             Self::Disk => "disk",
             Self::Sparse => "sparse",
             Self::Operator => "operator",
+            Self::Rivals => "rivals",
         }
     }
 
     /// How many in a hundred of its seeds have faults of this class.
     fn chance(self, class: Class) -> u64 {
         match (self, class) {
-            (Self::Calm, Class::Role)
+            (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
             | (Self::Disk, Class::Disk | Class::Role) => 100,
@@ -90,6 +94,9 @@ pub(super) struct Options {
     pub(super) disk_us: (u64, u64),
     pub(super) net_us: (u64, u64),
     pub(super) watch_ms: u64,
+    /// Nodes are promoted whoever is Primary, but only while both are connected: no fencing is
+    /// needed to keep them apart (G1).
+    pub(super) heedless: bool,
     pub(super) connect_ms: u32,
     pub(super) ping_ms: (u32, u32),
     pub(super) hot_region_limit: u32,
@@ -137,7 +144,9 @@ impl Options {
             think_us: random.magnitude(100, 200_000),
             disk_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
             net_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
-            watch_ms: 100,
+            // An operator who is slow lets a crashed Primary come back before anyone takes over.
+            watch_ms: random.pick(&[20, 100, 100, 1_000, 5_000]).unwrap_or(100),
+            heedless: profile == Profile::Rivals,
             connect_ms: 100,
             ping_ms: (500, 700),
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
@@ -160,6 +169,9 @@ impl Options {
             options.fault_every_ms = random.magnitude(20_000, 600_000);
             options.duration_ms = random.magnitude(3_600_000, 40_000_000);
             return options;
+        }
+        if options.heedless {
+            options.faults = vec![(Fault::SwitchOver, 1)];
         }
         // About as many events whatever the pace.
         let busy =

@@ -5,6 +5,7 @@ use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::visited::Visited;
 use super::without::Without;
 use super::world::{Happening, World};
 use crate::check::{Possible, dirty_after_crash};
@@ -175,7 +176,7 @@ impl World {
         Ok(())
     }
 
-    fn are_connected(&self) -> bool {
+    pub(super) fn are_connected(&self) -> bool {
         self.nodes.iter().all(|node| {
             node.status(self.time(node.index)).is_some_and(|status| {
                 status.connections.iter().all(|peer| {
@@ -313,6 +314,11 @@ pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
     run_without(seed, profile, &Without::default(), false).0
 }
 
+/// Runs one seed and notes which events meet which situations.
+pub(super) fn run_visiting(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
+    run_once(seed, profile, &Without::default(), (false, true)).0
+}
+
 /// Runs one seed and keeps what happened last.
 pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
     run_without(seed, profile, &Without::default(), true)
@@ -325,10 +331,20 @@ pub fn run_without(
     without: &Without,
     traced: bool,
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    run_once(seed, profile, without, (traced, false))
+}
+
+fn run_once(
+    seed: u64,
+    profile: Profile,
+    without: &Without,
+    (traced, visits): (bool, bool),
+) -> (Result<Report, Box<Failure>>, Vec<String>) {
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
     let mut world = World::new(seed, options, without.clone(), random, traced);
+    world.report.visited = visits.then(Visited::default);
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));

@@ -11,6 +11,7 @@ use rbd_engine::{Action, LinkLoss, OperationId};
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::HandlerEnd;
+use super::marks::Watch;
 use super::network::Link;
 use super::node::Node;
 use super::operator::Wish;
@@ -106,6 +107,8 @@ pub(super) struct World {
     /// What is left out of this run.
     pub(super) without: Without,
     pub(super) report: Report,
+    /// What is remembered to tell rare situations.
+    pub(super) watches: [Watch; 2],
     pub(super) failure: Option<String>,
     /// Room for the list of blocks an event has changed.
     pub(super) changed: Vec<u64>,
@@ -151,6 +154,7 @@ impl World {
                 seed,
                 ..Report::default()
             },
+            watches: Default::default(),
             failure: None,
             changed: Vec::new(),
             actions: Vec::new(),
