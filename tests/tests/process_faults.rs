@@ -1,6 +1,6 @@
-//! Power cuts and disks that fail under real daemons: nothing that was flushed is lost, nothing that
-//! was answered is lost while one node kept its power, no success is told that is none, and the
-//! other node stays right.
+//! Power cuts and disks that fail under real daemons: nothing that was flushed is lost, nothing
+//! that was answered is lost while one node kept its power, no success is told that is none, and
+//! the other node stays right.
 
 use std::ops::Range;
 use std::time::Duration;

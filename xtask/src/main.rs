@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask check | test | demo | bench | zoo | fuzz`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod campaign;
 mod check;
 mod demo;
 mod fuzz;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&arguments),
         "bench" => bench::run(&arguments),
         "zoo" => zoo::run(&arguments),
+        "campaign" => campaign::run(&arguments),
         "fuzz" => fuzz::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
@@ -63,7 +65,11 @@ usage: cargo xtask COMMAND
       --seeds N    how many seeds a mutant has (5000)
       --profile P  use this profile of the simulation, not the one each mutant names
       --list       name the mutants instead
+      --unfound    those nobody has found so far; the manual says why
       --json FILE, --table FILE    write down what came of it
+  campaign         runs fresh seeds of the simulation and adds a row to the ledger
+      --minutes N  for so long (10)
+      --from SEED  from this seed on, instead of one nobody has run
   fuzz TARGET|all  libFuzzer on a target, or on one after the other, on all cores
       --minutes N  how long for each (5)
       --keep       instead, take the few inputs that reach most into the committed corpus

@@ -5,7 +5,7 @@
 //! Primary the target (D7); where a Primary loses, that is only said.
 
 use rbd_protocol::policy::{WithOnePrimary, WithTwoPrimaries, WithoutPrimary};
-use rbd_protocol::state::Role;
+use rbd_protocol::state::{DiskState, Role};
 
 use super::{Conflict, Side, Verdict, count_from_the_same, share_an_ancestor};
 
@@ -16,8 +16,22 @@ enum Loser {
     Peer,
 }
 
-/// Both sides have changes. Who gives up its own, if a policy says so.
+/// Both sides have changes. Who gives up its own, if a policy says so. Data known to be behind is
+/// never kept by a policy (S6); a person may have reasons to.
 pub(super) fn by_policy(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    let verdict = choose(own, peer);
+    let source = match verdict {
+        Verdict::Source { .. } => own,
+        Verdict::Target { .. } => peer,
+        Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => return verdict,
+    };
+    if source.volume.disk == DiskState::Outdated {
+        return Verdict::Refuse(Conflict::SplitBrain);
+    }
+    verdict
+}
+
+fn choose(own: Side<'_>, peer: Side<'_>) -> Verdict {
     let policies = own.hello.policies;
     if policies != peer.hello.policies.seen_from_peer() {
         return Verdict::Refuse(Conflict::PoliciesDiffer);

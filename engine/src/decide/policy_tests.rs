@@ -38,7 +38,7 @@ fn changed(current: u64) -> Vec<Hello> {
         greeting(current, COMMON, &[COMMON, OLDER], DiskState::UpToDate),
         greeting(current, OLDER, &[OLDER], DiskState::UpToDate),
         greeting(current, COMMON, &[COMMON, OLDER], DiskState::Inconsistent),
-        greeting(current, COMMON, &[COMMON, OLDER], DiskState::Diskless),
+        greeting(current, COMMON, &[COMMON, OLDER], DiskState::Outdated),
     ];
     doubled(&mut all, |hello| hello.role = Role::Primary);
     doubled(&mut all, |hello| hello.discard_my_data = true);
@@ -122,7 +122,8 @@ fn nothing_is_copied_without_an_order_or_the_same_policy_on_both_nodes() {
             }
         };
         let exact = count_from_the_same(own.volume, peer.volume);
-        let allowed = same && some && (exact || policies.always);
+        let behind = source.volume.disk == DiskState::Outdated;
+        let allowed = same && some && !behind && (exact || policies.always);
         assert!(ordered || torn || allowed, "D2: {own:?} {peer:?}");
     });
 }
@@ -254,6 +255,19 @@ fn of_two_primaries_none_is_overwritten() {
     let loses = |conflict| Verdict::Refuse(conflict);
     assert_eq!(two(call, 1, 9), loses(Conflict::OwnPrimaryLoses));
     assert_eq!(two(call, 9, 1), loses(Conflict::PeerPrimaryLoses));
+}
+
+#[test]
+fn data_known_to_be_behind_is_not_kept_by_a_policy() {
+    let policies = without(WithoutPrimary::DiscardRemote);
+    let outdated = greeting(20, COMMON, &[COMMON], DiskState::Outdated);
+    let other = greeting(21, COMMON, &[COMMON], DiskState::UpToDate);
+    let (one, other) = (
+        told(&outdated, policies),
+        told(&other, policies.seen_from_peer()),
+    );
+    let (own, peer) = sides(&one, &other);
+    assert_eq!(decide(own, peer), UNRESOLVED);
 }
 
 #[test]

@@ -236,7 +236,7 @@ impl<B: Clone> Resource<B> {
         connection.tentative = Tentative::No;
         // A handshake under way has said what it has said.
         connection.reconsider = connection.link.is_some();
-        if connection.state == ConnectionState::StandAlone {
+        if connection.state == ConnectionState::StandAlone || connection.is_refused() {
             let note = "trying to reach the peer";
             connection.enter(ConnectionState::Connecting, note, self.cx.now);
             connection.refused = None;

@@ -219,7 +219,10 @@ impl Bench {
 
     /// How many disk operations of this kind are under way.
     pub(crate) fn on_disk(&self, kind: DiskRequest) -> usize {
-        let same = |action: &&Action<u32>| matches!(action, Action::Disk { request, .. } if *request == kind);
+        let same = |action: &&Action<u32>| match action {
+            Action::Disk { request, .. } => *request == kind,
+            _ => false,
+        };
         self.asked.iter().filter(same).count()
     }
 

@@ -75,6 +75,9 @@ impl<B: Clone> Volume<B> {
                     },
                     None,
                 );
+            } else {
+                // It has nothing to flush, but must be durably behind before a client is answered.
+                legs.push((peer.node, Leg::Lost, 0));
             }
         }
         let barrier = Barrier {

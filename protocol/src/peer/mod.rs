@@ -8,6 +8,7 @@
 //! each carry a CRC-32. `docs/protocol.md` has a row for every packet.
 
 mod body;
+mod failure;
 pub mod greeting;
 pub mod header;
 mod hello;
@@ -15,9 +16,10 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
+pub use failure::FailureCode;
 pub use header::{HEADER_BYTES, Header, Kind, WireError};
 pub use hello::{Hello, HelloVolume};
-pub use packet::{Channel, FailureCode, Packet};
+pub use packet::{Channel, Packet};
 
 /// Longest bulk payload a packet may carry: the largest request a client may make.
 pub const BULK_LIMIT: u32 = 32 << 20;

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::body::{Reader, Writer};
+use super::failure::FailureCode;
 use super::header::{HEADER_BYTES, Header, Kind, WireError, checksum};
 use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
@@ -19,18 +20,6 @@ pub enum Channel {
     Data,
     /// Acknowledgements and signs of life, which must not queue behind bulk.
     Control,
-}
-
-/// Why a peer could not do what was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum FailureCode {
-    /// The disk returned an error.
-    Io = 1,
-    /// The disk has no space left.
-    NoSpace = 2,
-    /// There is no usable disk.
-    NoDisk = 3,
 }
 
 /// One packet.
@@ -450,25 +439,6 @@ impl Header {
         self.volume = volume.0;
         self.offset = range.offset;
         self.range_length = range.length;
-    }
-}
-
-impl FailureCode {
-    fn number(self) -> u16 {
-        match self {
-            Self::Io => 1,
-            Self::NoSpace => 2,
-            Self::NoDisk => 3,
-        }
-    }
-
-    fn from_number(number: u16) -> Option<Self> {
-        match number {
-            1 => Some(Self::Io),
-            2 => Some(Self::NoSpace),
-            3 => Some(Self::NoDisk),
-            _ => None,
-        }
     }
 }
 

@@ -143,6 +143,31 @@ fn every_packet_survives_the_way_to_bytes_and_back() {
 }
 
 #[test]
+fn a_flipped_payload_bit_is_refused() {
+    for packet in one_of_each() {
+        let mut bulk = vec![0xA5; if packet.kind().is_bulk() { 8192 } else { 0 }];
+        let mut bytes = Vec::new();
+        packet.encode(&bulk, &mut bytes);
+        let (header, body) = split(&bytes);
+        let mut body = body.to_vec();
+        let payload = if bulk.is_empty() {
+            &mut body
+        } else {
+            &mut bulk
+        };
+        let Some(last) = payload.last_mut() else {
+            continue;
+        };
+        *last ^= 1;
+        let kind = packet.kind();
+        assert_eq!(
+            header.check_payload(payload),
+            Err(WireError::PayloadChecksum { kind })
+        );
+    }
+}
+
+#[test]
 fn any_flipped_header_byte_is_refused() {
     let mut bytes = Vec::new();
     Packet::Flush {

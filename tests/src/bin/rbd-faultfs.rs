@@ -5,9 +5,9 @@
 //! rbd-faultfs ask SOCKET COMMAND…
 //! ```
 //!
-//! `mount` serves every file in the directory MEDIA as a disk with a volatile cache in the directory
-//! AT, until that is unmounted; commands are taken at the socket, `MEDIA/../faultfs.sock` unless
-//! said otherwise. `ask` gives one: docs/testing.md lists them. Root only.
+//! `mount` serves every file in the directory MEDIA as a disk with a volatile cache in the
+//! directory AT, until that is unmounted; commands are taken at the socket, `MEDIA/../faultfs.sock`
+//! unless said otherwise. `ask` gives one: docs/testing.md lists them. Root only.
 
 use std::env;
 use std::fs;

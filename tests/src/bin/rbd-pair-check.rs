@@ -1,9 +1,9 @@
 //! Compares the two disks of a volume at rest: every block that differs must be marked as out of
 //! sync by the metadata of one of them (A2, B9, B10, C1).
 //!
-//! `rbd-pair-check A.img B.img [--meta-a FILE[IDX]] [--meta-b FILE[IDX]]`. Exit codes: 0 all marked,
-//! 1 something cannot be read, 2 some block is not marked. For disks nobody uses, after a crash of
-//! both nodes or an orderly stop; never writes.
+//! `rbd-pair-check A.img B.img [--meta-a FILE[IDX]] [--meta-b FILE[IDX]]`. Exit codes: 0 all
+//! marked, 1 something cannot be read, 2 some block is not marked. For disks nobody uses, after a
+//! crash of both nodes or an orderly stop; never writes.
 
 use std::process::ExitCode;
 

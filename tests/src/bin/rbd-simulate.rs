@@ -1,11 +1,14 @@
 //! Runs seeds of the simulation and prints what they were, or what went wrong.
 //!
-//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--shrink]
+//! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--shrink] [--matrix]
+//! [--marks] [--figures]
 //! [--without LIST] --seed N | --seeds A..B`
 
 use std::process::ExitCode;
 
-use rbd_tests::simulation::{Batch, Failure, Profile, Report, Without, run_without, shrink};
+use rbd_tests::simulation::{
+    Batch, Failure, Mark, Outcome, Profile, Report, Without, run_without, shrink,
+};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic of the engine is a failure like any other
@@ -14,7 +17,8 @@ fn main() -> ExitCode {
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
-                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] \
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--matrix] \
+                 [--marks] [--figures] \
                  [--shrink] [--without LIST] --seed N | --seeds A..B"
             );
             ExitCode::from(1)
@@ -27,6 +31,9 @@ struct Options {
     seeds: std::ops::Range<u64>,
     trace: bool,
     go_on: bool,
+    matrix: bool,
+    marks: bool,
+    figures: bool,
     jobs: usize,
     json: bool,
     shrink: bool,
@@ -40,6 +47,9 @@ impl Options {
             seeds: 0..0,
             trace: false,
             go_on: false,
+            matrix: false,
+            marks: false,
+            figures: false,
             jobs: 0,
             json: false,
             shrink: false,
@@ -50,10 +60,13 @@ impl Options {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--trace" => options.trace = true,
-                "--json" => options.json = true,
+                "--figures" => options.figures = true,
                 "--shrink" => options.shrink = true,
                 "--without" => options.without = value()?.parse()?,
                 "--go-on" => options.go_on = true,
+                "--matrix" => options.matrix = true,
+                "--marks" => options.marks = true,
+                "--json" => options.json = true,
                 "--jobs" => {
                     let text = value()?;
                     options.jobs = text
@@ -96,12 +109,22 @@ impl Options {
         let mut batch = Batch::new(self.profile, self.seeds.clone());
         batch.go_on = self.go_on;
         batch.jobs = self.jobs;
+        batch.visits = self.matrix;
         let outcome = batch.run();
         for failure in &outcome.failures {
             println!("seed {}: {}", failure.report.seed, failure.text);
         }
         if let Some(first) = outcome.failures.first().filter(|_| !self.go_on) {
             self.show_end(first.report.seed, &self.without);
+        }
+        if let Some(visited) = &outcome.total.visited {
+            println!("{visited}");
+        }
+        if self.marks {
+            println!("{}", outcome.total.marks);
+        }
+        if self.figures {
+            println!("{}", figures(&outcome));
         }
         if self.json {
             println!("{}", outcome.to_json(self.profile));
@@ -161,6 +184,21 @@ impl Options {
         }
         println!("{}", summary(result));
     }
+}
+
+/// What `cargo xtask campaign` writes down, on one line.
+fn figures(outcome: &Outcome) -> serde_json::Value {
+    let total = &outcome.total;
+    serde_json::json!({
+        "seeds": outcome.seeds,
+        "failed": outcome.failures.len(),
+        "events": total.events,
+        "operations": total.operations,
+        "virtual_ms": total.virtual_ms,
+        "faults": total.faults,
+        "marks": Mark::ALL.map(|mark| (format!("{mark:?}"), total.marks.count(mark))).to_vec(),
+        "processor_seconds": outcome.processor_seconds,
+    })
 }
 
 fn code(good: bool) -> ExitCode {

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The programs are looked for in `RBD_TEST_BIN_DIR`, else where Cargo has built them. With
-//! `RBD_KEEP` set, the nodes' directories stay. With `--faults`, nodes lose their power and disks fail
-//! as well, which needs root and FUSE.
+//! `RBD_KEEP` set, the nodes' directories stay. With `--faults`, nodes lose their power and disks
+//! fail as well, which needs root and FUSE.
 
 use std::env;
 use std::process::ExitCode;

@@ -2,8 +2,8 @@
 //! is on the disks, never from the program's own view of itself.
 //!
 //! `pair` and `registers` check the simulation; `stamp`, `ledger`, `marks` and `compare` check real
-//! disks; `area` and `suspect` read their metadata; `history` judges a recorded run. Those of use to
-//! people are programs too: `rbd-check-history`, `rbd-pair-check`, `rbd-marks`.
+//! disks; `area` and `suspect` read their metadata; `history` judges a recorded run. Those of use
+//! to people are programs too: `rbd-check-history`, `rbd-pair-check`, `rbd-marks`.
 
 mod area;
 mod compare;

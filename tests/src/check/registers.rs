@@ -151,6 +151,37 @@ impl Registers {
         }
     }
 
+    /// Whether a disk with this value in the sector has what was acknowledged of it.
+    ///
+    /// # Errors
+    /// Says what it has instead.
+    pub fn holds(&self, sector: u64, value: u64) -> Result<(), String> {
+        self.allows(sector, value, |register| register.lo)
+    }
+
+    /// Whether a disk that is left with this value has what was made durable of the sector.
+    ///
+    /// # Errors
+    /// Says what it has instead.
+    pub fn keeps(&self, sector: u64, value: u64) -> Result<(), String> {
+        self.allows(sector, value, |register| register.floor)
+    }
+
+    fn allows(
+        &self,
+        sector: u64,
+        value: u64,
+        oldest: impl Fn(&Register) -> u32,
+    ) -> Result<(), String> {
+        let Some(register) = self.look(sector) else {
+            return Ok(());
+        };
+        match oldest(register) {
+            0 => Ok(()),
+            oldest => register.explain(sector, value, oldest).map(drop),
+        }
+    }
+
     /// Whether a disk with this content holds everything that was acknowledged.
     ///
     /// # Errors

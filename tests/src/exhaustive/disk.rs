@@ -156,7 +156,10 @@ impl Disk {
                 fua,
             },
         };
-        let overlaps = |other: &InFlight| matches!(other, InFlight::Write { range: other, .. } if other.overlaps(range));
+        let overlaps = |other: &InFlight| match other {
+            InFlight::Write { range: other, .. } => other.overlaps(range),
+            _ => false,
+        };
         if matches!(operation, InFlight::Write { .. })
             && self.in_flight.iter().any(|(_, other)| overlaps(other))
         {

@@ -81,7 +81,8 @@ pub(super) struct World {
     pub(super) steps: u64,
     pub(super) set_up: bool,
     pub(super) failure: Option<String>,
-    /// If wanted: what the nodes decide about each other; then nothing keeps both from being Primary.
+    /// If wanted: what the nodes decide about each other; then nothing keeps both from being
+    /// Primary.
     pub(super) watch: Option<Box<Watch>>,
     /// If wanted: the moments between two actions of one event, and whose.
     pub(super) midway: Option<Vec<(Self, usize)>>,

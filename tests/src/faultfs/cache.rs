@@ -2,9 +2,10 @@
 //!
 //! A sector that was written and not flushed has several values: the one on the medium and each one
 //! since. A read sees the newest. A flush puts on the medium what had completed when the flush
-//! arrived. A power cut picks one value per sector, and nobody may rely on which. After a flush that
-//! failed, nothing of what it should have covered ever gets to the medium by a later flush, though
-//! it still can be read: that is what kernels do, and why such a disk cannot be trusted again.
+//! arrived. A power cut picks one value per sector, and nobody may rely on which. After a flush
+//! that failed, nothing of what it should have covered ever gets to the medium by a later flush,
+//! though it still can be read: that is what kernels do, and why such a disk cannot be trusted
+//! again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;

@@ -137,8 +137,8 @@ impl Disks {
         self.0.lock().faults.total()
     }
 
-    /// From now on every write and flush takes a while, at most so long: then a power cut finds some
-    /// of them under way.
+    /// From now on every write and flush takes a while, at most so long: then a power cut finds
+    /// some of them under way.
     pub fn set_latency(&self, longest: Duration) {
         self.0.lock().latency = longest;
     }

@@ -38,8 +38,8 @@ pub enum On {
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It is answered with this error. Of a write nobody knows which sectors it has changed; a flush
-    /// loses for ever what it should have made durable.
+    /// It is answered with this error. Of a write nobody knows which sectors it has changed; a
+    /// flush loses for ever what it should have made durable.
     Error(Errno),
     /// It does only the first half, and says so. Of a write through an io_uring the kernel makes an
     /// error of it.

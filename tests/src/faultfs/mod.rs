@@ -1,4 +1,5 @@
-//! Disks that lose their cache, fail, hang, run full and lie, for programs that think they are files.
+//! Disks that lose their cache, fail, hang, run full and lie, for programs that think they are
+//! files.
 //!
 //! | File | Job |
 //! |---|---|

@@ -146,8 +146,8 @@ impl Filesystem for Served {
         background.map_err(|_| refused())?;
         let largest = config.set_max_write(LARGEST_WRITE);
         largest.map_err(|_| refused())?;
-        // Else the kernel serves an io_uring one request after the other in the caller's thread, and
-        // goes on after a short one at the wrong place.
+        // Else the kernel serves an io_uring one request after the other in the caller's thread,
+        // and goes on after a short one at the wrong place.
         let asynchronous = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         asynchronous.map_err(|_| refused())
     }

@@ -271,8 +271,8 @@ impl Pair {
         }
     }
 
-    /// As [`Pair::finish`], and the power goes before the comparison: an orderly stop leaves nothing
-    /// in a cache. Needs disks that can lose it.
+    /// As [`Pair::finish`], and the power goes before the comparison: an orderly stop leaves
+    /// nothing in a cache. Needs disks that can lose it.
     ///
     /// # Panics
     /// When anything is not as it should be.

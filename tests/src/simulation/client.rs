@@ -111,8 +111,10 @@ impl World {
             let (first, count) = self.pick_range();
             let busy = (first..first + count).any(|at| self.registers.is_being_written(at));
             if busy && !self.random.percent(self.options.overlap_percent) {
+                self.watch_client(node, false, busy);
                 self.read(node, client, first, count);
             } else {
+                self.watch_client(node, true, busy);
                 self.write(node, client, (first, count), zero, fua);
             }
         }
@@ -262,15 +264,24 @@ impl World {
         };
         match operation.what {
             What::Write { indices, fua } => {
+                self.nodes[node].wrote_alone |= !self.nodes[node].is_replicating();
+                let end = first + u64::try_from(indices.len()).unwrap_or(0);
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
+                self.check_promise(node, first..end, fua);
             }
-            What::Flush(covered) => self.registers.flush_acknowledged(&covered),
+            What::Flush(covered) => {
+                self.registers.flush_acknowledged(&covered);
+                self.check_promise(node, covered.into_iter().map(|(sector, _)| sector), true);
+            }
             What::Read(oldest) => {
                 let data = data.unwrap_or_default();
                 if data.len() != oldest.len() {
                     self.violation(format!("node {node}: a read returned another length"));
+                }
+                if self.is_forked {
+                    return; // which of the two histories it is from, nobody keeps track of
                 }
                 for ((sector, oldest), value) in (first..).zip(oldest).zip(data.iter()) {
                     if let Err(text) = self.registers.read_returned(sector, oldest, *value) {

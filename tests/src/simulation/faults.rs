@@ -17,16 +17,18 @@ pub(super) enum Class {
     Clock,
     Command,
     Role,
+    Careless,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Network,
         Self::Power,
         Self::Disk,
         Self::Clock,
         Self::Command,
         Self::Role,
+        Self::Careless,
     ];
 }
 
@@ -71,10 +73,18 @@ pub(super) enum Fault {
     Stop,
     /// An operator demotes the Primary; either node is promoted then.
     SwitchOver,
+    /// An operator promotes a node without looking at the other one.
+    PromoteBlindly,
+    /// An operator promotes a node by force.
+    PromoteByForce,
+    /// An operator begins a new generation by hand.
+    NewGeneration,
+    /// An operator connects a node and gives up its data.
+    DiscardData,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 19] = [
+    pub(super) const ALL: [(Self, Class); 23] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -94,6 +104,10 @@ impl Fault {
         (Self::Disconnect, Class::Command),
         (Self::Stop, Class::Command),
         (Self::SwitchOver, Class::Role),
+        (Self::PromoteBlindly, Class::Careless),
+        (Self::PromoteByForce, Class::Careless),
+        (Self::NewGeneration, Class::Careless),
+        (Self::DiscardData, Class::Careless),
     ];
 }
 
@@ -189,25 +203,46 @@ impl World {
                 let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
                 self.nodes[node].clock.stop(self.now, until);
             }
-            Fault::Disconnect => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Disconnect);
-                    let life = self.nodes[node].life;
-                    let delay = self.random.magnitude(1_000, 1_000_000);
-                    let wish = Wish::Connect;
-                    self.after_us(delay, Happening::Order { node, life, wish });
-                }
+            Fault::Disconnect
+            | Fault::Stop
+            | Fault::PromoteBlindly
+            | Fault::PromoteByForce
+            | Fault::NewGeneration
+            | Fault::DiscardData
+            | Fault::SwitchOver => self.somebody_commands(fault, node),
+        }
+    }
+
+    /// Someone commands something at a bad moment.
+    fn somebody_commands(&mut self, fault: Fault, node: usize) {
+        let life = self.nodes[node].life;
+        let soon = |wish| Happening::Order { node, life, wish };
+        match fault {
+            Fault::Disconnect if self.nodes[node].engine.is_some() => {
+                self.order(node, Wish::Disconnect);
+                let delay = self.random.magnitude(1_000, 1_000_000);
+                self.after_us(delay, soon(Wish::Connect));
             }
-            Fault::Stop => {
-                if self.nodes[node].engine.is_some() {
-                    self.order(node, Wish::Stop);
-                }
+            Fault::Stop => self.order_if_up(node, Wish::Stop),
+            Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
+            Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),
+            Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration),
+            Fault::DiscardData => {
+                self.order_if_up(node, Wish::Disconnect);
+                self.after_us(100_000, soon(Wish::ConnectDiscarding));
             }
             Fault::SwitchOver => {
                 if let Some(primary) = self.nodes.iter().position(Node::is_primary) {
                     self.order(primary, Wish::Demote);
                 }
             }
+            _ => {}
+        }
+    }
+
+    fn order_if_up(&mut self, node: usize, wish: Wish) {
+        if self.nodes[node].engine.is_some() {
+            self.order(node, wish);
         }
     }
 
@@ -276,6 +311,7 @@ impl World {
             return;
         }
         self.note(|| format!("node {node}: process dies"));
+        self.watch_death(node, false);
         self.report.kills += 1;
         self.abandon_links(node, false);
         self.end_process(node);
@@ -294,6 +330,7 @@ impl World {
 
     pub(super) fn lose_power(&mut self, node: usize) {
         self.note(|| format!("node {node}: power fails"));
+        self.watch_death(node, true);
         self.report.power_losses += 1;
         let ran = self.nodes[node].engine.is_some();
         let held = self.holds_everything(node);

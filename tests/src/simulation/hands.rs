@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbd_engine::{
-    Action, CallId, Command, DiskRequest, Event, LinkId, LinkLoss, OperationId, RequestError,
-    RequestId, Seek,
+    Action, CallId, Command, DiskRequest, Event, LinkId, OperationId, RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
 
@@ -13,6 +12,7 @@ use super::disk::Payload;
 use super::network::Link;
 use super::node::{VOLUME, node_id};
 use super::operator::Wish;
+use super::visited::{name as event_name, situation};
 use super::world::{Happening, World};
 
 impl World {
@@ -20,10 +20,15 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time(node);
         self.note(|| format!("  {node} <- {}", shorten(&event)));
+        self.watch_event(node, &event);
         let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
+        if let Some(visited) = &mut self.report.visited {
+            let situation = situation(&engine.status(now));
+            visited.note(situation, event_name(situation, &event));
+        }
         engine.handle(now, event, &mut actions);
         // Whatever changes a state is reported.
         if actions
@@ -46,6 +51,7 @@ impl World {
             if self.is_traced() {
                 self.note(|| format!("    {node} -> {}", shorten(&action)));
             }
+            self.watch_action(node, &action);
             self.perform(node, action);
         }
         self.actions = actions;
@@ -98,21 +104,8 @@ impl World {
                 data,
                 ..
             } => self.send(node, link, channel, &packet, data.as_ref()),
-            Action::DropLink { link, loss, .. } => {
-                if loss == LinkLoss::Protocol {
-                    self.violation(format!("node {node} says that its peer broke the protocol"));
-                }
-                self.drop_link(node, link, loss);
-            }
-            Action::SeekLink { seek, .. } => {
-                self.nodes[node].seeking = seek != Seek::Stop;
-                let pause = u64::from(self.options.connect_ms) * 1_000;
-                self.try_meet(match seek {
-                    Seek::Stop | Seek::AtOnce => 0,
-                    Seek::Soon => pause,
-                    Seek::Patiently => pause * 6,
-                });
-            }
+            Action::DropLink { link, loss, .. } => self.drop_link(node, link, loss),
+            Action::SeekLink { seek, .. } => self.seek(node, seek),
             Action::Complete { id, result } => self.completed(node, id, result),
             Action::Reply { call, result } => self.replied(node, call, result),
             Action::WakeAt(time) => {
@@ -131,6 +124,16 @@ impl World {
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Report(_) => {}
         }
+    }
+
+    fn seek(&mut self, node: usize, seek: Seek) {
+        self.nodes[node].seeking = seek != Seek::Stop;
+        let pause = u64::from(self.options.connect_ms) * 1_000;
+        self.try_meet(match seek {
+            Seek::Stop | Seek::AtOnce => 0,
+            Seek::Soon => pause,
+            Seek::Patiently => pause * 6,
+        });
     }
 
     fn slowed_down(&self, node: usize, delay_us: u64) -> u64 {

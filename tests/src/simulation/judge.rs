@@ -31,6 +31,12 @@ impl World {
             })
             .map_or(ReplicationState::Off, |device| device.replication_state);
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
+        if state == ReplicationState::Established && before != state {
+            // A resync that has ended has joined what they wrote.
+            for node in &mut self.nodes {
+                node.wrote_alone &= before == ReplicationState::Off;
+            }
+        }
         if before != ReplicationState::Off || !self.set_up {
             return;
         }
@@ -40,6 +46,7 @@ impl World {
         if std::mem::replace(&mut link.handshake.decided, true) {
             return;
         }
+        self.judge_split_brain(node, state);
         match state {
             ReplicationState::Established => self.judge_identity(),
             ReplicationState::WFBitMapS => self.judge_source(node),
@@ -47,6 +54,23 @@ impl World {
             _ => return,
         }
         self.report.handshakes += 1;
+    }
+
+    /// What both nodes have written without the other is not joined unless someone said so (D2).
+    fn judge_split_brain(&mut self, node: usize, state: ReplicationState) {
+        let both_wrote = self.nodes.iter().all(|node| node.wrote_alone);
+        let target = match state {
+            ReplicationState::WFBitMapS => Some(1 - node),
+            ReplicationState::WFBitMapT => Some(node),
+            _ => None,
+        };
+        let given_up = target.is_some_and(|target| self.nodes[target].gives_up);
+        if both_wrote && !given_up && state != ReplicationState::Off {
+            self.violation("D2: both nodes have written alone, and their data is joined");
+        }
+        if let Some(target) = target {
+            self.nodes[target].wrote_alone = false;
+        }
     }
 
     fn judge_identity(&mut self) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::profile::Profile;
 use super::report::{Failure, Report};
-use super::verdict::run;
+use super::verdict::{run, run_visiting};
 
 /// Which seeds to run, and how.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Batch {
     pub go_on: bool,
     /// Run every hundredth seed twice, and compare.
     pub repeat: bool,
+    /// Look at which events meet which situations.
+    pub visits: bool,
 }
 
 /// What came of them.
@@ -51,6 +53,7 @@ impl Batch {
             jobs: 0,
             go_on: false,
             repeat: true,
+            visits: false,
         }
     }
 
@@ -95,7 +98,11 @@ impl Batch {
     }
 
     fn run_seed(&self, seed: u64) -> Result<Report, Box<Failure>> {
-        let report = run(seed, self.profile)?;
+        let report = if self.visits {
+            run_visiting(seed, self.profile)?
+        } else {
+            run(seed, self.profile)?
+        };
         if self.repeat && seed.is_multiple_of(100) {
             let again = run(seed, self.profile)?;
             if (again.hash, again.events) != (report.hash, report.events) {

@@ -12,14 +12,17 @@ mod fencing;
 mod hands;
 mod judge;
 mod many;
+mod marks;
 mod network;
 mod node;
 mod operator;
 mod profile;
+mod promise;
 mod random;
 mod report;
 mod shrink;
 mod verdict;
+mod visited;
 mod wire;
 #[cfg(test)]
 mod wire_tests;
@@ -27,8 +30,10 @@ mod without;
 mod world;
 
 pub use many::{Batch, Outcome};
+pub use marks::{Mark, Marks};
 pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use shrink::{Shrunk, shrink};
 pub use verdict::{run, run_traced, run_without};
+pub use visited::{Between, Disk, Situation, Visited};
 pub use without::Without;

@@ -317,6 +317,9 @@ impl World {
 
     /// A node closes its end: what it has sent arrives, then the peer notices.
     pub(super) fn drop_link(&mut self, node: usize, link: LinkId, loss: LinkLoss) {
+        if loss == LinkLoss::Protocol {
+            self.violation(format!("node {node} says that its peer broke the protocol"));
+        }
         let delay = self.random.magnitude(1, 10_000);
         let peer = 1 - node;
         let Some(found) = self.links.get_mut(&link.0) else {

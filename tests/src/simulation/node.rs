@@ -48,6 +48,10 @@ pub(super) struct Node {
     /// The disk has returned an error since it was attached.
     pub(super) disk_failed: bool,
     pub(super) clock: Clock,
+    /// It has acknowledged a write that the other node has not, since both were last in sync.
+    pub(super) wrote_alone: bool,
+    /// Its operator has said that its data may be given up.
+    pub(super) gives_up: bool,
     /// What it said of its replication when it was last looked at.
     pub(super) replication: ReplicationState,
     /// How often it is to crash again while it comes up.
@@ -102,6 +106,8 @@ impl Node {
                 u64::try_from(index).expect("there are two nodes") * 1_000_000_007,
             ),
             crashes_left: 0,
+            wrote_alone: false,
+            gives_up: false,
             replication: ReplicationState::Off,
             dies_next: false,
             generations: Vec::new(),
@@ -171,6 +177,17 @@ impl Node {
         self.engine
             .as_ref()
             .is_some_and(|engine| engine.role() == Role::Primary)
+    }
+
+    /// Whether what is written here goes to the other node too, as far as is known.
+    pub(super) fn is_replicating(&self) -> bool {
+        self.status(rbd_engine::Time(0)).is_some_and(|status| {
+            let mut peers = status
+                .connections
+                .iter()
+                .flat_map(|peer| &peer.peer_devices);
+            peers.all(|device| device.replication_state != ReplicationState::Off)
+        })
     }
 
     pub(super) fn is_up_to_date(&self, now: rbd_engine::Time) -> bool {

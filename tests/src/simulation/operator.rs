@@ -13,8 +13,6 @@ use super::world::{Happening, World};
 pub(super) enum Wish {
     Attach,
     Connect,
-    /// Connect, and give up what the other node lacks.
-    GiveWay,
     Disconnect,
     Promote,
     ForcePromote,
@@ -23,6 +21,8 @@ pub(super) enum Wish {
     /// The process ends as soon as nothing is in flight.
     Exit,
     SkipSync,
+    NewGeneration,
+    ConnectDiscarding,
     Openers(u32),
 }
 
@@ -63,6 +63,7 @@ impl World {
                 }
                 match self.nodes[node].attachable() {
                     Ok(disk) => {
+                        self.watch_attach(node, &disk.image);
                         // The last copy there is has to be taken as it is: whoever attaches it
                         // again has seen to it that it works.
                         if !self.survives_with_everything(1 - node) {
@@ -85,19 +86,33 @@ impl World {
                 discard_my_data: false,
                 tentative: false,
             },
-            Wish::GiveWay => Command::Connect {
-                peer: None,
-                discard_my_data: true,
-                tentative: false,
+            Wish::ConnectDiscarding => {
+                if !self.nodes[node].is_primary() {
+                    self.nodes[node].gives_up = true;
+                }
+                Command::Connect {
+                    peer: None,
+                    discard_my_data: true,
+                    tentative: false,
+                }
+            }
+            Wish::NewGeneration => Command::NewGeneration {
+                volume: VOLUME,
+                clear_bitmap: false,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
-            Wish::Promote => Command::Promote { force: false },
+            Wish::Promote => {
+                self.watch_order(node, Some(Role::Primary));
+                Command::Promote { force: false }
+            }
             Wish::ForcePromote => Command::Promote { force: true },
             Wish::Demote => {
+                self.watch_order(node, Some(Role::Secondary));
                 self.openers(node, 0);
                 Command::Demote { force: false }
             }
             Wish::Stop => {
+                self.watch_order(node, None);
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -144,12 +159,16 @@ impl World {
         match (wish, result) {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
+                self.is_forked |= self.set_up && self.options.careless;
+                self.watch_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
                 self.after_us(1, Happening::Order { node, life, wish });
             }
+            (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
             (Wish::Stop, Ok(_)) => {
+                self.watch_stopped(node);
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
@@ -192,6 +211,18 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
+        if !self.faults_allowed && self.is_forked {
+            self.mend_fork();
+            return;
+        }
+        if self.options.heedless && self.are_connected() {
+            let first = usize::from(self.random.percent(50));
+            self.order(first, Wish::Promote);
+            if self.random.percent(70) {
+                self.order(1 - first, Wish::Promote);
+            }
+            return;
+        }
         let rivals = self.rivals();
         if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary)
             && !rivals
@@ -227,6 +258,29 @@ impl World {
         }
     }
 
+    /// Ends a split brain, and whatever else careless commands have led to: the first node's data
+    /// counts.
+    fn mend_fork(&mut self) {
+        let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
+        if primaries[1] {
+            self.order(1, Wish::Demote);
+        } else if !primaries[0] {
+            self.order(0, Wish::ForcePromote);
+        } else if !self.is_in_sync() && self.random.percent(3) {
+            self.order(1, Wish::Disconnect);
+            let life = self.nodes[1].life;
+            let wish = Wish::ConnectDiscarding;
+            self.after_us(
+                50_000,
+                Happening::Order {
+                    node: 1,
+                    life,
+                    wish,
+                },
+            );
+        }
+    }
+
     fn reconnect(&mut self, node: usize) {
         let Some(status) = self.nodes[node].status(self.time(node)) else {
             return;
@@ -242,7 +296,7 @@ impl World {
             // generation of its own. Nothing was promised under it: the fenced node gives way.
             let gives_way = self.is_barred(node) && !self.nodes[node].is_primary();
             let wish = if gives_way {
-                Wish::GiveWay
+                Wish::ConnectDiscarding
             } else {
                 Wish::Connect
             };
@@ -283,6 +337,9 @@ impl World {
 
     /// Something acknowledged that the node's disk does not hold.
     pub(super) fn missing(&self, node: usize) -> Result<(), String> {
+        if self.is_forked {
+            return Ok(()); // there is no one course of events that everything could be held against
+        }
         let disk = &self.nodes[node].disk;
         self.registers.is_current(|sector| disk.content(sector))
     }

@@ -24,11 +24,15 @@ pub enum Profile {
     Fencing,
     /// The same with a fence handler that lies now and then: something must be found.
     FencingLies,
+    /// Operators who look at nothing, while links are cut and machines crash.
+    Operator,
+    /// No faults, but operators who promote whatever they like while both nodes are connected.
+    Rivals,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -37,6 +41,8 @@ impl Profile {
         Self::Sparse,
         Self::Fencing,
         Self::FencingLies,
+        Self::Operator,
+        Self::Rivals,
     ];
 
     /// The profile of this name.
@@ -57,16 +63,21 @@ impl Profile {
             Self::Sparse => "sparse",
             Self::Fencing => "fencing",
             Self::FencingLies => "fencing-lies",
+            Self::Operator => "operator",
+            Self::Rivals => "rivals",
         }
     }
 
     /// How many in a hundred of its seeds have faults of this class.
     fn chance(self, class: Class) -> u64 {
         match (self, class) {
-            (Self::Calm, Class::Role)
+            (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
             | (Self::Disk, Class::Disk | Class::Role) => 100,
+            (Self::Operator, Class::Careless | Class::Role | Class::Command) => 100,
+            (Self::Operator, Class::Power | Class::Network) => 60,
+            (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power) | (Self::Network, Class::Clock) => 30,
             (Self::Swarm | Self::Sparse, Class::Disk) => 30,
             (Self::Swarm | Self::Sparse, _) => 50,
@@ -95,6 +106,9 @@ pub(super) struct Options {
     pub(super) disk_us: (u64, u64),
     pub(super) net_us: (u64, u64),
     pub(super) watch_ms: u64,
+    /// Nodes are promoted whoever is Primary, but only while both are connected: no fencing is
+    /// needed to keep them apart (G1).
+    pub(super) heedless: bool,
     pub(super) connect_ms: u32,
     pub(super) ping_ms: (u32, u32),
     pub(super) hot_region_limit: u32,
@@ -106,6 +120,8 @@ pub(super) struct Options {
     pub(super) ghosts: bool,
     /// How fast each node's clock runs, in thousandths.
     pub(super) clock_permille: [u64; 2],
+    /// Operators who look at nothing.
+    pub(super) careless: bool,
     /// Two operators promote both nodes at about the same time.
     pub(super) rivals: bool,
     pub(super) fault_every_ms: u64,
@@ -141,7 +157,9 @@ impl Options {
             think_us: random.magnitude(100, 200_000),
             disk_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
             net_us: (random.magnitude(5, 500), random.magnitude(500, 50_000)),
-            watch_ms: 100,
+            // An operator who is slow lets a crashed Primary come back before anyone takes over.
+            watch_ms: random.pick(&[20, 100, 100, 1_000, 5_000]).unwrap_or(100),
+            heedless: profile == Profile::Rivals,
             connect_ms: 100,
             ping_ms: (500, 700),
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
@@ -149,6 +167,7 @@ impl Options {
             bytes: has(Class::Network) && random.percent(25),
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
+            careless: has(Class::Careless),
             rivals: classes.iter().all(|class| *class == Class::Role),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
@@ -168,6 +187,9 @@ impl Options {
             options.fault_every_ms = random.magnitude(20_000, 600_000);
             options.duration_ms = random.magnitude(3_600_000, 40_000_000);
             return options;
+        }
+        if options.heedless {
+            options.faults = vec![(Fault::SwitchOver, 1)];
         }
         // About as many events whatever the pace.
         let busy =

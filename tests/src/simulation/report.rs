@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::marks::Marks;
+use super::visited::Visited;
+
 /// What happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -47,6 +50,10 @@ pub struct Report {
     pub handshakes: u64,
     /// Most blocks that might have differed at one time.
     pub most_differing: u64,
+    /// Rare situations, by name.
+    pub marks: Marks,
+    /// Which events met a node in which situation, if that was looked at.
+    pub visited: Option<Visited>,
     /// Tells one course of events from another.
     pub hash: u64,
 }
@@ -124,6 +131,10 @@ impl Report {
         self.comparisons += other.comparisons;
         self.handshakes += other.handshakes;
         self.most_differing = self.most_differing.max(other.most_differing);
+        self.marks.add(&other.marks);
+        if let Some(visited) = &other.visited {
+            self.visited.get_or_insert_default().add(visited);
+        }
         self.hash ^= other.hash;
     }
 }
@@ -133,8 +144,9 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
-             promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, {} power losses, {} comparisons, \
-             {} resyncs, {} fail-overs, {} handshakes judged, at most {} blocks differing; hash {:016x}",
+             promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, {} power losses, \
+             {} comparisons, {} resyncs, {} fail-overs, {} handshakes judged, \
+             at most {} blocks differing; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
             self.virtual_ms % 1_000,

@@ -5,6 +5,7 @@ use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::visited::Visited;
 use super::without::Without;
 use super::world::{Happening, World};
 use crate::check::{Possible, dirty_after_crash};
@@ -97,11 +98,16 @@ impl World {
         let fencing = self.options.fencing.is_some();
         let answers =
             |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
-        if answers(0) && answers(1) {
+        let both = answers(0) && answers(1);
+        if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
         let in_sync = self.is_in_sync();
         for node in 0..2 {
+            if in_sync {
+                self.nodes[node].wrote_alone = false;
+                self.nodes[node].gives_up = false;
+            }
             let now = self.time(node);
             let node = &mut self.nodes[node];
             node.suspect &= !(in_sync || (node.is_primary() && node.is_up_to_date(now)));
@@ -173,7 +179,7 @@ impl World {
         Ok(())
     }
 
-    fn are_connected(&self) -> bool {
+    pub(super) fn are_connected(&self) -> bool {
         self.nodes.iter().all(|node| {
             node.status(self.time(node.index)).is_some_and(|status| {
                 status.connections.iter().all(|peer| {
@@ -313,6 +319,11 @@ pub fn run(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
     run_without(seed, profile, &Without::default(), false).0
 }
 
+/// Runs one seed and notes which events meet which situations.
+pub(super) fn run_visiting(seed: u64, profile: Profile) -> Result<Report, Box<Failure>> {
+    run_once(seed, profile, &Without::default(), (false, true)).0
+}
+
 /// Runs one seed and keeps what happened last.
 pub fn run_traced(seed: u64, profile: Profile) -> (Result<Report, Box<Failure>>, Vec<String>) {
     run_without(seed, profile, &Without::default(), true)
@@ -325,10 +336,20 @@ pub fn run_without(
     without: &Without,
     traced: bool,
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
+    run_once(seed, profile, without, (traced, false))
+}
+
+fn run_once(
+    seed: u64,
+    profile: Profile,
+    without: &Without,
+    (traced, visits): (bool, bool),
+) -> (Result<Report, Box<Failure>>, Vec<String>) {
     let mut random = Random::new(seed);
     random.next();
     let options = Options::draw(profile, &mut random);
     let mut world = World::new(seed, options, without.clone(), random, traced);
+    world.report.visited = visits.then(Visited::default);
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));

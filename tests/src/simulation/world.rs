@@ -11,6 +11,7 @@ use rbd_engine::{Action, LinkLoss, OperationId};
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::{Cluster, HandlerEnd};
+use super::marks::Watch;
 use super::network::Link;
 use super::node::Node;
 use super::operator::Wish;
@@ -96,6 +97,8 @@ pub(super) struct World {
     pub(super) clients_allowed: bool,
     /// When clients and faults began their work.
     pub(super) began: u64,
+    /// A careless operator may have made two histories of one.
+    pub(super) is_forked: bool,
     /// Which node was promoted last.
     pub(super) last_primary: Option<usize>,
     /// Faults so far.
@@ -105,6 +108,8 @@ pub(super) struct World {
     /// What is left out of this run.
     pub(super) without: Without,
     pub(super) report: Report,
+    /// What is remembered to tell rare situations.
+    pub(super) watches: [Watch; 2],
     pub(super) failure: Option<String>,
     /// Room for the list of blocks an event has changed.
     pub(super) changed: Vec<u64>,
@@ -142,6 +147,7 @@ impl World {
             faults_allowed: false,
             clients_allowed: false,
             began: 0,
+            is_forked: false,
             last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
@@ -150,6 +156,7 @@ impl World {
                 seed,
                 ..Report::default()
             },
+            watches: Default::default(),
             failure: None,
             changed: Vec::new(),
             actions: Vec::new(),

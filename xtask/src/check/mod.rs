@@ -4,6 +4,7 @@
 //! changes no file.
 
 mod imports;
+mod invariants;
 mod purity;
 mod scripts;
 mod step;
@@ -37,6 +38,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     report.step("tidy", || tidy::check(&workspace.root));
     report.step("zoo: mutants that still apply", || {
         Verdict::of_complaints(&zoo::check(&workspace.root))
+    });
+    report.step("invariants and who checks them", || {
+        invariants::check(&workspace.root)
     });
     report.step("shell scripts", || scripts::check(&workspace.root));
     report.step("licences, sources and duplicates", || {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::imports;
+use super::invariants::invariants;
 use super::purity::{contains_word, source_complaints};
 use super::scripts::is_script;
 use super::tidy::{as_text, is_test, path_complaints, rust_complaints};
@@ -150,4 +151,18 @@ fn cargo_metadata_is_read_by_kind() {
     assert_eq!(package.dependencies, ["b"]);
     assert_eq!(package.integration_tests, ["process"]);
     assert!(Workspace::from_metadata("{}").is_err());
+}
+
+#[test]
+fn invariants_are_read_with_who_checks_them() {
+    let text = "| Id | Holds | Checked |\n|---|---|---|\n| A1 | so | reg |\n| E6–E8 | so | – |\n";
+    let found = invariants(text);
+    let found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(id, checked)| (id.as_str(), checked.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [("A1", "reg"), ("E6", "–"), ("E7", "–"), ("E8", "–")]
+    );
 }

@@ -22,15 +22,15 @@ use std::thread;
 
 use crate::workspace::Workspace;
 use hunt::{Outcome, Prey};
-pub(crate) use mutant::check;
 use mutant::{Finder, Mutant};
+pub(crate) use mutant::{check, violated};
 use scratch::Scratch;
 
 /// Breaks and hunts; an error when a mutant is not found or is none any more.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let options = Options::parse(arguments)?;
     let workspace = Workspace::load()?;
-    let mutants: Vec<Mutant> = mutant::load_all(&workspace.root)?
+    let mutants: Vec<Mutant> = mutant::load_all(&workspace.root, options.unfound)?
         .into_iter()
         .filter(|mutant| options.wants(&mutant.name))
         .collect();
@@ -101,6 +101,8 @@ struct Options {
     names: Vec<String>,
     seeds: u64,
     list: bool,
+    /// Those nobody has found so far.
+    unfound: bool,
     /// Instead of the profile each mutant names.
     profiles: Vec<String>,
     json: Option<PathBuf>,
@@ -113,6 +115,7 @@ impl Options {
             names: Vec::new(),
             seeds: SEEDS,
             list: false,
+            unfound: false,
             profiles: Vec::new(),
             json: None,
             table: None,
@@ -126,6 +129,7 @@ impl Options {
             };
             match argument.as_str() {
                 "--list" => options.list = true,
+                "--unfound" => options.unfound = true,
                 "--seeds" => {
                     let text = value()?;
                     options.seeds = text

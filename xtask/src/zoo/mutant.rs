@@ -45,9 +45,9 @@ pub(super) struct Edit {
     pub(super) replace: String,
 }
 
-/// Every mutant, in the order of their names.
-pub(super) fn load_all(root: &Path) -> Result<Vec<Mutant>, String> {
-    let directory = root.join(DIRECTORY);
+/// The mutants that are found, or those that are not yet, in the order of their names.
+pub(super) fn load_all(root: &Path, unfound: bool) -> Result<Vec<Mutant>, String> {
+    let directory = root.join(if unfound { UNFOUND } else { DIRECTORY });
     let entries =
         fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut paths: Vec<PathBuf> = entries
@@ -61,7 +61,7 @@ pub(super) fn load_all(root: &Path) -> Result<Vec<Mutant>, String> {
 /// What keeps mutants from being applied to the sources as they are: one line each. This is what
 /// keeps the zoo from rotting between its runs.
 pub(crate) fn check(root: &Path) -> Vec<String> {
-    let mutants = match load_all(root) {
+    let mutants = match everything(root) {
         Ok(mutants) => mutants,
         Err(message) => return vec![message],
     };
@@ -72,6 +72,19 @@ pub(crate) fn check(root: &Path) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// The name of every mutant, and the ids of what it violates.
+pub(crate) fn violated(root: &Path) -> Result<Vec<(String, String)>, String> {
+    let mutants = everything(root)?;
+    let pair = |mutant: Mutant| (mutant.name, mutant.invariants);
+    Ok(mutants.into_iter().map(pair).collect())
+}
+
+fn everything(root: &Path) -> Result<Vec<Mutant>, String> {
+    let mut mutants = load_all(root, false)?;
+    mutants.extend(load_all(root, true)?);
+    Ok(mutants)
 }
 
 impl Mutant {
@@ -226,4 +239,5 @@ fn load(path: &Path) -> Result<Mutant, String> {
 }
 
 const DIRECTORY: &str = "tests/zoo";
+const UNFOUND: &str = "tests/zoo/unfound";
 const QUOTES: &str = "'''";

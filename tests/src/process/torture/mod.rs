@@ -276,11 +276,13 @@ impl Torture {
             self.tally.mark_checks += 1;
             self.tally.differing += self.pair.check_marks().differing;
         }
-        let is_over = harm.kills() || matches!(harm, Harm::BreakPrimaryDisk);
+        let is_broken = matches!(harm, Harm::BreakPrimaryDisk);
+        if is_broken {
+            // It gets no disk back while it is Primary.
+            self.pair.demote(primary);
+        }
+        let is_over = harm.kills() || is_broken;
         if is_over && is_peer_current && !both_are_dead && !self.chance.one_in(3) {
-            if self.pair.node(primary).is_started() {
-                self.pair.demote(primary);
-            }
             return Some(self.fail_over());
         }
         None

@@ -1,0 +1,72 @@
+//! At the moment of an answer: what it promises is so already.
+//!
+//! The registers notice a broken promise when something is read that should not be; that needs a
+//! crash or a loss of power at the right moment. Here the disks are looked at when the answer is
+//! given, so no such luck is needed.
+//!
+//! | Answer | On the Primary's disk | On the peer's |
+//! |---|---|---|
+//! | write | it, or something newer (A1) | the same, or its generation is durably behind (A2, D5) |
+//! | flush, FUA | whatever a loss of power leaves of it (B1, B2) | the same |
+
+use super::world::World;
+use crate::check::Possible;
+
+impl World {
+    /// A request that covers these sectors has been answered.
+    pub(super) fn check_promise(
+        &mut self,
+        node: usize,
+        sectors: impl Iterator<Item = u64>,
+        durable: bool,
+    ) {
+        let peer = 1 - node;
+        let (own, other) = (&self.nodes[node], &self.nodes[peer]);
+        // Told apart by what is durable on both disks.
+        let is_behind = match own.disk.marks_changed.then(|| own.open()) {
+            // The answer follows from what has become durable in this very event.
+            Some(Ok(image)) => !other.generations.contains(&image.superblock.generation.0),
+            Some(Err(_)) | None => self.is_newer(node, peer),
+        };
+        for sector in sectors {
+            if let Err(text) = self.holds(own, sector, durable) {
+                let what = if durable {
+                    "B1/B2: not stable"
+                } else {
+                    "A1: not"
+                };
+                self.violation(format!("{what} on node {node}, which answered: {text}"));
+                return;
+            }
+            // A peer that has just lost its power may lack what it acknowledged: nobody knows yet.
+            if is_behind || (other.suspect && !durable) {
+                continue;
+            }
+            if let Err(text) = self.holds(other, sector, durable) {
+                let what = if durable {
+                    "B1/B2: not stable"
+                } else {
+                    "A2: not"
+                };
+                self.violation(format!(
+                    "{what} on node {peer}, which is not durably behind: {text}"
+                ));
+                return;
+            }
+        }
+    }
+
+    /// Whether the disk has what was acknowledged of the sector: now, or after any loss of power.
+    fn holds(&self, node: &super::node::Node, sector: u64, durable: bool) -> Result<(), String> {
+        if !durable {
+            return self.registers.holds(sector, node.disk.content(sector));
+        }
+        let mut result = Ok(());
+        node.disk.possible(sector, &mut |value| {
+            if result.is_ok() {
+                result = self.registers.keeps(sector, value);
+            }
+        });
+        result
+    }
+}

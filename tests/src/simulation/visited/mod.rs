@@ -1,0 +1,311 @@
+//! Which events have met a node in which situation: the places a run has been to.
+//!
+//! A *situation* is role, disk and what there is between the nodes, coarsely; an *event* is what
+//! the engine is told. Pairs that cannot be are named here with the reason; all others should be
+//! met in many runs. Looking costs time, so it is only done when asked for.
+
+mod impossible;
+
+use std::collections::BTreeMap;
+
+use impossible::why_not;
+use rbd_engine::{Command, Event, RequestKind};
+use rbd_protocol::control::ResourceStatus;
+use rbd_protocol::peer::{Kind, Packet};
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
+
+/// What a node is told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Situation {
+    /// It is Primary.
+    pub primary: bool,
+    /// What its disk is good for.
+    pub disk: Disk,
+    /// What there is between it and its peer.
+    pub between: Between,
+}
+
+/// What a disk is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disk {
+    /// There is none.
+    None,
+    /// Inconsistent, Outdated or Consistent.
+    Partial,
+    /// `UpToDate`.
+    Good,
+}
+
+/// What there is between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Between {
+    /// Nothing, and nothing is wanted.
+    Alone,
+    /// Nothing yet, or a handshake.
+    Connecting,
+    /// A link; one of the nodes has no disk.
+    Idle,
+    /// Both are in sync, or just created.
+    Established,
+    /// Bitmaps are being exchanged; this node is the source.
+    BitmapSource,
+    /// Bitmaps are being exchanged; this node is the target.
+    BitmapTarget,
+    /// This node is the source of a resync.
+    Source,
+    /// This node is the target of a resync.
+    Target,
+}
+
+/// How often what was met.
+#[derive(Clone, Debug, Default)]
+pub struct Visited {
+    pairs: BTreeMap<(Situation, &'static str), u64>,
+}
+
+impl Visited {
+    pub(super) fn note(&mut self, situation: Situation, event: &'static str) {
+        *self.pairs.entry((situation, event)).or_default() += 1;
+    }
+
+    /// Adds what was met elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for (pair, count) in &other.pairs {
+            *self.pairs.entry(*pair).or_default() += count;
+        }
+    }
+
+    /// Possible pairs that were met, and those that were not.
+    #[must_use]
+    pub fn missing(&self) -> (usize, Vec<(Situation, &'static str)>) {
+        let mut met = 0;
+        let mut missing = Vec::new();
+        for pair in possible_pairs() {
+            if self.pairs.contains_key(&pair) {
+                met += 1;
+            } else {
+                missing.push(pair);
+            }
+        }
+        (met, missing)
+    }
+
+    /// Pairs that were met although they are declared impossible: then the declaration is wrong, or
+    /// the engine is.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<(Situation, &'static str, &'static str)> {
+        self.pairs
+            .keys()
+            .filter_map(|(situation, event)| {
+                Some((*situation, *event, why_not(*situation, event)?))
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Visited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (met, missing) = self.missing();
+        for (situation, event) in &missing {
+            writeln!(f, "not met: {situation} <- {event}")?;
+        }
+        for (situation, event, why) in self.impossible() {
+            writeln!(f, "met although {why}: {situation} <- {event}")?;
+        }
+        write!(f, "{met} of {} possible pairs met", met + missing.len())
+    }
+}
+
+impl std::fmt::Display for Situation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let role = if self.primary { "Primary" } else { "Secondary" };
+        write!(f, "{role}/{:?}/{:?}", self.disk, self.between)
+    }
+}
+
+/// The situation a node is in, by what it says of itself.
+pub(super) fn situation(status: &ResourceStatus) -> Situation {
+    let disk = match status.devices.first().map(|device| device.disk_state) {
+        Some(DiskState::UpToDate) => Disk::Good,
+        Some(DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent) => {
+            Disk::Partial
+        }
+        _ => Disk::None,
+    };
+    let peer = status.connections.first();
+    let replication = peer
+        .and_then(|peer| peer.peer_devices.first())
+        .map_or(ReplicationState::Off, |device| device.replication_state);
+    let between = match peer.map(|peer| peer.connection_state) {
+        Some(ConnectionState::StandAlone) | None => Between::Alone,
+        Some(ConnectionState::Connected) => match replication {
+            ReplicationState::Established => Between::Established,
+            ReplicationState::WFBitMapS => Between::BitmapSource,
+            ReplicationState::WFBitMapT => Between::BitmapTarget,
+            ReplicationState::SyncSource => Between::Source,
+            ReplicationState::SyncTarget => Between::Target,
+            _ => Between::Idle,
+        },
+        Some(_) => Between::Connecting,
+    };
+    Situation {
+        primary: status.role == Role::Primary,
+        disk,
+        between,
+    }
+}
+
+/// The event's name.
+pub(super) fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
+    match event {
+        Event::Packet { packet, .. } if is_late(situation, packet.kind()) => LATE,
+        Event::Request { kind, .. } => match kind {
+            RequestKind::Read => "request Read",
+            RequestKind::Write { .. } => "request Write",
+            RequestKind::Zero { .. } => "request Zero",
+            RequestKind::Flush => "request Flush",
+        },
+        Event::DiskDone { result: Ok(_), .. } => "DiskDone",
+        Event::DiskDone { result: Err(_), .. } => "DiskDone with an error",
+        Event::MetaDone { result: Ok(()), .. } => "MetaDone",
+        Event::MetaDone { result: Err(_), .. } => "MetaDone with an error",
+        Event::LinkUp { .. } => "LinkUp",
+        Event::LinkDown { .. } => "LinkDown",
+        Event::Packet { packet, .. } => packet_name(packet),
+        Event::Timer => "Timer",
+        Event::HandlerDone { .. } => "HandlerDone",
+        Event::Openers { .. } => "Openers",
+        Event::Command { command, .. } => command_name(command),
+    }
+}
+
+fn is_late(situation: Situation, kind: Kind) -> bool {
+    match situation.between {
+        Between::Alone => true,
+        Between::Connecting => kind != Kind::Hello,
+        _ => false,
+    }
+}
+
+fn command_name(command: &Command) -> &'static str {
+    match command {
+        Command::Attach { .. } => "command Attach",
+        Command::Configure(_) => "command Configure",
+        Command::Connect { .. } => "command Connect",
+        Command::Disconnect { .. } => "command Disconnect",
+        Command::Promote { .. } => "command Promote",
+        Command::Demote { .. } => "command Demote",
+        Command::NewGeneration { .. } => "command NewGeneration",
+        Command::Resolve { .. } => "command Resolve",
+        Command::Outdate => "command Outdate",
+        Command::SuspendIo => "command SuspendIo",
+        Command::ResumeIo => "command ResumeIo",
+        Command::Stop => "command Stop",
+    }
+}
+
+fn packet_name(packet: &Packet) -> &'static str {
+    match packet.kind() {
+        Kind::Hello => "packet Hello",
+        Kind::State => "packet State",
+        Kind::PromoteRequest => "packet PromoteRequest",
+        Kind::PromoteReply => "packet PromoteReply",
+        Kind::NewGeneration => "packet NewGeneration",
+        Kind::NewGenerationAck => "packet NewGenerationAck",
+        Kind::Goodbye => "packet Goodbye",
+        Kind::Write => "packet Write",
+        Kind::Discard | Kind::WriteZeroes => "packet Zero",
+        Kind::Flush => "packet Flush",
+        Kind::WriteAck => "packet WriteAck",
+        Kind::NegativeAck => "packet NegativeAck",
+        Kind::FlushAck => "packet FlushAck",
+        Kind::Bitmap => "packet Bitmap",
+        Kind::BitmapEnd => "packet BitmapEnd",
+        Kind::ResyncRequest => "packet ResyncRequest",
+        Kind::ResyncData => "packet ResyncData",
+        Kind::ResyncAck => "packet ResyncAck",
+        Kind::ResyncNegativeAck => "packet ResyncNegativeAck",
+        Kind::ResyncDone => "packet ResyncDone",
+        Kind::Ping => "packet Ping",
+        Kind::PingAck => "packet PingAck",
+    }
+}
+
+fn possible_pairs() -> impl Iterator<Item = (Situation, &'static str)> {
+    let situations = [false, true].into_iter().flat_map(|primary| {
+        [Disk::None, Disk::Partial, Disk::Good]
+            .into_iter()
+            .flat_map(move |disk| {
+                BETWEEN.into_iter().map(move |between| Situation {
+                    primary,
+                    disk,
+                    between,
+                })
+            })
+    });
+    situations
+        .flat_map(|situation| EVENTS.iter().map(move |event| (situation, *event)))
+        .filter(|(situation, event)| why_not(*situation, event).is_none())
+}
+
+const BETWEEN: [Between; 8] = [
+    Between::Alone,
+    Between::Connecting,
+    Between::Idle,
+    Between::Established,
+    Between::BitmapSource,
+    Between::BitmapTarget,
+    Between::Source,
+    Between::Target,
+];
+
+const EVENTS: &[&str] = &[
+    "request Read",
+    "request Write",
+    "request Zero",
+    "request Flush",
+    "DiskDone",
+    "DiskDone with an error",
+    "MetaDone",
+    "MetaDone with an error",
+    "LinkUp",
+    "LinkDown",
+    "Timer",
+    "HandlerDone",
+    "Openers",
+    "command Attach",
+    "command Configure",
+    "command Connect",
+    "command Disconnect",
+    "command Promote",
+    "command Demote",
+    "command NewGeneration",
+    "command Resolve",
+    "command Stop",
+    "packet Hello",
+    "packet State",
+    "packet PromoteRequest",
+    "packet PromoteReply",
+    "packet NewGeneration",
+    "packet NewGenerationAck",
+    "packet Goodbye",
+    "packet Write",
+    "packet Zero",
+    "packet Flush",
+    "packet WriteAck",
+    "packet NegativeAck",
+    "packet FlushAck",
+    "packet Bitmap",
+    "packet BitmapEnd",
+    "packet ResyncRequest",
+    "packet ResyncData",
+    "packet ResyncAck",
+    "packet ResyncNegativeAck",
+    "packet ResyncDone",
+    "packet Ping",
+    "packet PingAck",
+    LATE,
+];
+
+/// Whatever still arrives over a link that is being closed.
+const LATE: &str = "packet of a link being closed";
