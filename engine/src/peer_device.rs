@@ -21,6 +21,8 @@ pub(crate) struct PeerDevice {
     /// The peer was the target of a resync when it went out of reach: it may have finished without
     /// this node's having heard of it, whatever is remembered of its disk.
     pub(crate) may_be_whole: bool,
+    /// It went out of reach with writes it may lack, since both were last in sync.
+    pub(crate) lacks_writes: bool,
     /// Blocks the peer may lack or have otherwise.
     pub(crate) bitmap: Bitmap,
     /// Writes the peer has acknowledged and not yet made durable, oldest first (B5).
@@ -116,6 +118,7 @@ impl PeerDevice {
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,
             may_be_whole: false,
+            lacks_writes: false,
             bitmap: Bitmap::new(0),
             unstable: VecDeque::new(),
             unstable_writes: 0,

@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 34] = [
+const FAILED_ONCE: [(Profile, u64); 39] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -45,6 +45,11 @@ const FAILED_ONCE: [(Profile, u64); 34] = [
     (Profile::Disk, 135),
     (Profile::Disk, 187),
     (Profile::Disk, 199),
+    (Profile::Fencing, 76),
+    (Profile::Fencing, 340),
+    (Profile::Fencing, 392),
+    (Profile::Fencing, 398),
+    (Profile::Fencing, 3_025),
 ];
 
 fn seeds() -> u64 {

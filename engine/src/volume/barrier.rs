@@ -166,6 +166,13 @@ impl<B: Clone> Volume<B> {
             .legs
             .iter()
             .all(|(node, leg, _)| *leg != Leg::Lost || self.loss_is_recorded(*node));
+        // A flush says of all writes so far that they are safe, also of those a peer lacks that is
+        // back meanwhile, or was away before the flush began (B1).
+        let recorded = recorded
+            && self
+                .peers
+                .values()
+                .all(|peer| !peer.lacks_writes || self.loss_is_recorded(peer.node));
         let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
         if is_client && self.is_frozen() {
             return;

@@ -122,6 +122,7 @@ impl<B: Clone> Volume<B> {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.replication = ReplicationState::Established;
             peer.behind_since_version = 0;
+            peer.lacks_writes = false;
             peer.target = None;
             peer.source = crate::peer_device::Source::default();
         }

@@ -36,6 +36,7 @@ impl<B: Clone> Volume<B> {
         peer.source = Source::default();
         peer.target = None;
         if any_pending || any_written_unstable {
+            peer.lacks_writes = true;
             if self.frozen.fencing {
                 self.owe_generation();
             } else {
