@@ -47,8 +47,6 @@ pub(crate) struct Connection {
     pub(crate) unfencing: Option<OperationId>,
     /// When an unfence handler that failed may run again.
     pub(crate) unfence_again: Time,
-    /// It is to be disconnected as soon as it is durable here that this disk is behind.
-    pub(crate) leaving: bool,
     /// Commands to answer when the link is gone.
     pub(crate) disconnecting: Vec<CallId>,
 }
@@ -148,7 +146,6 @@ impl Connection {
             fence: Fence::Idle,
             unfencing: None,
             unfence_again: Time(0),
-            leaving: false,
             disconnecting: Vec::new(),
         }
     }

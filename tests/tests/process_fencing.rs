@@ -264,24 +264,3 @@ fn a_peer_that_stands_still_is_noticed_and_fenced() {
     pair.wait_in_sync();
     pair.finish();
 }
-
-#[test]
-fn a_peer_that_leaves_in_order_needs_no_fencing() {
-    let mut pair = fenced("resource-and-stonith", "exit 1");
-    let load = pair.load("alpha", LoadOptions::default());
-    load.let_work(100);
-    pair.beta.ok("disconnect");
-    assert_eq!(pair.beta.status().disk(), "Outdated");
-    load.let_work(100);
-    assert_eq!(pair.alpha.status().peer_disk(), "Outdated");
-    assert!(!pair.alpha.status().is_suspended());
-    pair.beta.ok("connect");
-    pair.wait_in_sync();
-    pair.beta.ok("down");
-    load.let_work(100);
-    assert!(!pair.alpha.status().is_suspended());
-    load.stop(&mut pair.ledger).assert_undisturbed();
-    pair.beta.ok("up");
-    pair.wait_in_sync();
-    pair.finish();
-}

@@ -3,15 +3,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Fencing, Refusal, RefusalCode, ResourceConfig};
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
-use super::promotion::is_settled;
-use crate::connection::{Connection, Tentative};
+use crate::connection::Tentative;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
 
@@ -257,7 +256,7 @@ impl<B: Clone> Resource<B> {
         };
         let mut waits = false;
         for node in nodes {
-            self.leave_peer(node);
+            self.disconnect_peer(node);
             let Some(connection) = self.connections.get_mut(&node) else {
                 continue;
             };
@@ -269,52 +268,6 @@ impl<B: Clone> Resource<B> {
         }
         if !waits {
             self.cx.reply(call, Ok(None));
-        }
-    }
-
-    /// Disconnects from a peer. If that is a Primary that would have to fence this node, this disk
-    /// is declared behind first, and the Primary knows that it need not.
-    pub(super) fn leave_peer(&mut self, node: NodeId) {
-        let spares_fencing = self.role == Role::Secondary
-            && self.connections.get(&node).is_some_and(|peer| {
-                peer.config.net.fencing != Fencing::DontCare
-                    && peer.connected_link().is_some()
-                    && peer.peer_role == Role::Primary
-            });
-        if !spares_fencing {
-            self.disconnect_peer(node);
-            return;
-        }
-        self.outdate_disks("disconnected from a Primary");
-        if let Some(connection) = self.connections.get_mut(&node) {
-            connection.leaving = true;
-        }
-    }
-
-    /// Ends the connections that waited for that to be durable.
-    pub(super) fn advance_leaving(&mut self) {
-        let leaving = |peer: &&Connection| peer.leaving;
-        let nodes: Vec<NodeId> = self
-            .connections
-            .values()
-            .filter(leaving)
-            .map(Connection::node)
-            .collect();
-        for node in nodes {
-            let Some(connection) = self.connections.get_mut(&node) else {
-                continue;
-            };
-            let waits = connection.connected_link().is_some()
-                && !self
-                    .volumes
-                    .values()
-                    .all(|volume| is_settled(volume.local.as_ref()));
-            if waits {
-                continue;
-            }
-            connection.leaving = false;
-            self.tell_state();
-            self.disconnect_peer(node);
         }
     }
 

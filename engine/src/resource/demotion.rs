@@ -191,16 +191,7 @@ impl<B: Clone> Resource<B> {
                 }
                 let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
                 for node in nodes {
-                    if self
-                        .connections
-                        .get(&node)
-                        .is_some_and(|peer| !peer.leaving)
-                    {
-                        self.leave_peer(node);
-                    }
-                }
-                if self.connections.values().any(|peer| peer.leaving) {
-                    return;
+                    self.disconnect_peer(node);
                 }
                 let idle = self.volumes.values().all(|volume| {
                     volume.is_quiet()

@@ -104,8 +104,15 @@ impl<B: Clone> Resource<B> {
         let before = core::mem::replace(&mut link.phase, Phase::AwaitHello { sent });
         let id = link.id;
         for volume in self.volumes.values_mut() {
+            // By this greeting the peer may find itself UpToDate, even if this node never hears
+            // of it, unless the generations tell that it is behind.
+            let told_apart = volume
+                .peers
+                .get(&node)
+                .is_some_and(|peer| volume.is_left_behind(peer));
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.handshaking = true;
+                peer.may_be_whole |= !told_apart;
             }
         }
         self.cx.send(node, id, Packet::Hello(Box::new(hello)), None);

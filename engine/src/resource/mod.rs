@@ -221,7 +221,6 @@ impl<B: Clone> Resource<B> {
             }
             self.renegotiate_where_needed();
             self.advance_outdate();
-            self.advance_leaving();
             self.advance_handshakes();
             self.answer_requests();
             self.advance_fencing();

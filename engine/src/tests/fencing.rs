@@ -280,22 +280,3 @@ fn outdate_is_answered_when_it_is_durable() {
     assert_eq!(bench.reply(call), Some(true));
     assert_eq!(bench.disk_state(), DiskState::Outdated);
 }
-
-#[test]
-fn a_secondary_says_that_it_is_outdated_before_it_leaves_a_primary() {
-    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
-    bench.packet(Packet::State {
-        role: Role::Primary,
-        disks: alloc::vec![(super::VOLUME, DiskState::UpToDate)],
-    });
-    bench.sent();
-    bench.command(Command::Disconnect { peer: None });
-    assert!(bench.sent().is_empty(), "it is not durable yet (G3)");
-    bench.write_metadata();
-    let sent = bench.sent();
-    assert!(
-        matches!(&sent[..], [Packet::State { disks, .. }, Packet::Goodbye]
-            if disks[..] == [(super::VOLUME, DiskState::Outdated)]),
-        "{sent:?}"
-    );
-}
