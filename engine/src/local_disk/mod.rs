@@ -116,7 +116,12 @@ impl LocalDisk {
         let crashed_primary = superblock.flags.primary;
         let was_clean = superblock.flags.clean_shutdown;
         superblock.flags.clean_shutdown = false;
-        let kept_power = superblock.boot_id == boot;
+        let kept_power = boot != 0 && superblock.boot_id == boot;
+        let was_clean = was_clean && superblock.boot_id != 0;
+        if !kept_power && !was_clean {
+            // What has been lost stays lost however orderly this machine is shut down from now on.
+            superblock.boot_id = 0;
+        }
         let torn = damage
             .iter()
             .any(|damage| matches!(damage.at, BlockAddress::Superblock { .. }));
