@@ -337,6 +337,7 @@ fn apply<B: Clone>(
             }
         }
         Verdict::NoDisk => {
+            volume.missed_writes |= volume.local.is_none();
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.replication = ReplicationState::Off;
             }

@@ -218,6 +218,7 @@ impl<B: Clone> Resource<B> {
                 .local
                 .as_ref()
                 .is_some_and(LocalDisk::holds_what_it_had);
+            let holds = holds && !volume.missed_writes;
             let lifted = lift && holds && volume.disk == DiskState::Consistent;
             volume.disk != DiskState::UpToDate && !lifted
         })?;

@@ -127,6 +127,7 @@ impl<B: Clone> Volume<B> {
             peer.source = crate::peer_device::Source::default();
         }
         self.checkpoint_wanted = true;
+        self.missed_writes = false;
         local.start_metadata(self.number, cx);
         self.unsettled = true;
     }

@@ -59,6 +59,8 @@ pub(crate) struct Volume<B> {
     pub(crate) disk_note: String,
     pub(crate) local: Option<LocalDisk>,
     pub(crate) peers: BTreeMap<NodeId, PeerDevice>,
+    /// A peer was connected while there was no disk here, and may have written alone.
+    pub(crate) missed_writes: bool,
     pub(crate) openers: u32,
     pub(crate) writes: BTreeMap<u64, Write<B>>,
     pub(crate) waiting_writes: BTreeSet<u64>,
@@ -89,6 +91,7 @@ impl<B: Clone> Volume<B> {
             disk_note: String::from("no disk has been attached"),
             local: None,
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
+            missed_writes: false,
             openers: 0,
             writes: BTreeMap::new(),
             waiting_writes: BTreeSet::new(),
