@@ -53,3 +53,16 @@ pub(super) fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::B
     let length = data_bytes.saturating_sub(offset).min(size);
     rbd_protocol::ids::ByteRange::new(offset, u32::try_from(length).unwrap_or(0))
 }
+
+/// Whether the machine has kept its power since the disk was last in sync, and whether it was shut
+/// down in order since without having lost it before. Begins the use of the disk in this boot.
+pub(super) fn take_up(superblock: &mut Superblock, boot: u128) -> (bool, bool) {
+    let kept_power = boot != 0 && superblock.boot_id == boot;
+    let was_clean = superblock.flags.clean_shutdown && superblock.boot_id != 0;
+    superblock.flags.clean_shutdown = false;
+    if !kept_power && !was_clean {
+        // What has been lost stays lost however orderly this machine is shut down from now on.
+        superblock.boot_id = 0;
+    }
+    (kept_power, was_clean)
+}

@@ -25,7 +25,7 @@ use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
 use crate::contract::{AttachedDisk, Time};
 use crate::intent::IntentLog;
-use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot};
+use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot, take_up};
 
 /// One attached disk.
 #[derive(Clone, Debug)]
@@ -114,14 +114,7 @@ impl LocalDisk {
             .filter_map(|region| u32::try_from(region).ok());
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
-        let was_clean = superblock.flags.clean_shutdown;
-        superblock.flags.clean_shutdown = false;
-        let kept_power = boot != 0 && superblock.boot_id == boot;
-        let was_clean = was_clean && superblock.boot_id != 0;
-        if !kept_power && !was_clean {
-            // What has been lost stays lost however orderly this machine is shut down from now on.
-            superblock.boot_id = 0;
-        }
+        let (kept_power, was_clean) = take_up(&mut superblock, boot);
         let torn = damage
             .iter()
             .any(|damage| matches!(damage.at, BlockAddress::Superblock { .. }));

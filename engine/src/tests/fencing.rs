@@ -250,19 +250,22 @@ fn a_secondary_told_that_the_peer_is_primary_becomes_outdated() {
 fn a_forced_demotion_fails_what_is_frozen() {
     let mut bench = stonith();
     let before = bench.generation();
+    let read = bench.request(RequestKind::Read, ByteRange::new(1 << 20, 4096));
     let sent = bench.write(0);
     bench.write_metadata();
     bench.disk(DiskRequest::Write { fua: false }, Ok(()));
     bench.lose_link(LinkLoss::Timeout);
     let waiting = bench.write(4096);
     let call = bench.command(Command::Demote { force: false });
+    assert_eq!(bench.answer(read), None);
     assert_eq!(bench.reply(call), Some(false), "there is I/O that waits");
     let call = bench.command(Command::Demote { force: true });
+    bench.disk(DiskRequest::Read, Ok(()));
     bench.write_metadata();
     while bench.disk(DiskRequest::Flush, Ok(())) {}
     bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
-    for request in [sent, waiting] {
+    for request in [read, sent, waiting] {
         assert_eq!(bench.answer(request), Some(Err(RequestError::NotPrimary)));
     }
     assert_eq!(bench.generation(), before, "nobody was promised anything");

@@ -111,12 +111,6 @@ impl<B: Clone> Volume<B> {
             self.leave_absent_peers_behind(cx);
         }
         for (id, result) in core::mem::take(&mut self.frozen.reads) {
-            let failing = self.frozen.failing;
-            let result = if failing {
-                Err(RequestError::NotPrimary)
-            } else {
-                result
-            };
             self.answer_read(id, result, cx);
         }
         let flushes = core::mem::take(&mut self.frozen.flushes);

@@ -111,6 +111,11 @@ impl<B: Clone> Volume<B> {
         };
         self.unsettled |= !self.waiting_writes.is_empty();
         cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
+        let result = if self.frozen.failing {
+            Err(RequestError::NotPrimary)
+        } else {
+            result
+        };
         if result.is_ok() {
             self.counters.read_bytes += u64::from(read.range.length);
         }

@@ -175,7 +175,6 @@ impl Options {
         };
         if matches!(profile, Profile::Fencing | Profile::FencingLies) {
             options.fencing = Some(draw_fencing(profile == Profile::FencingLies, random));
-            options.duration_ms = options.duration_ms.max(10_000);
         }
         if has(Class::Clock) {
             options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
