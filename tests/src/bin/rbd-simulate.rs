@@ -17,8 +17,8 @@ fn main() -> ExitCode {
         Err(text) => {
             eprintln!("rbd-simulate: {text}");
             eprintln!(
-                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--matrix] \
-                 [--marks] [--figures] \
+                "usage: rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] \
+                 [--matrix] [--marks] [--figures] \
                  [--shrink] [--without LIST] --seed N | --seeds A..B"
             );
             ExitCode::from(1)

@@ -245,7 +245,9 @@ impl World {
         if operation.given_up {
             return;
         }
-        let delay = self.random.below(self.options.think_us * 2 + 1);
+        // A client that is refused tries again after a while, however eager it is.
+        let pause = if result.is_err() { 20_000 } else { 0 };
+        let delay = self.random.below(self.options.think_us * 2 + 1).max(pause);
         let client = operation.client;
         self.after_us(delay, Happening::Client { client });
         self.report.operations += 1;
@@ -264,7 +266,9 @@ impl World {
         };
         match operation.what {
             What::Write { indices, fua } => {
-                self.nodes[node].wrote_alone |= !self.nodes[node].is_replicating();
+                // Without a disk of its own only what the peer has is answered.
+                let alone = self.nodes[node].attached && !self.nodes[node].is_replicating();
+                self.nodes[node].wrote_alone |= alone;
                 let end = first + u64::try_from(indices.len()).unwrap_or(0);
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);

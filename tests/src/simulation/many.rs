@@ -124,7 +124,10 @@ impl Outcome {
     /// Everything in it, for programs.
     #[must_use]
     pub fn to_json(&self, profile: Profile) -> serde_json::Value {
-        let failure = |failure: &Failure| serde_json::json!({ "seed": failure.report.seed, "text": failure.text });
+        let failure = |failure: &Failure| {
+            let (seed, text) = (failure.report.seed, &failure.text);
+            serde_json::json!({ "seed": seed, "text": text })
+        };
         serde_json::json!({
             "profile": profile.name(),
             "seeds": self.seeds,

@@ -126,6 +126,15 @@ impl Disk {
         self.in_flight.is_empty()
     }
 
+    /// Whether a write to the block is under way.
+    pub(super) fn is_writing(&self, block: u64) -> bool {
+        let block = ByteRange::new(block * 4096, 4096);
+        self.in_flight.values().any(|operation| match operation {
+            InFlight::Write { range, .. } => range.overlaps(block),
+            InFlight::Read { .. } | InFlight::Flush { .. } | InFlight::Meta { .. } => false,
+        })
+    }
+
     /// The blocks whose content, or what of it is durable, has changed since this was last asked.
     pub(super) fn take_changed(&mut self, into: &mut Vec<u64>) {
         self.sectors.take_changed(into);
