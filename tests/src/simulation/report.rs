@@ -144,8 +144,8 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
-             promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, {} power losses, \
-             {} comparisons, {} resyncs, {} fail-overs, {} handshakes judged, \
+             promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
+             {} power losses, {} comparisons, {} resyncs, {} fail-overs, {} handshakes judged, \
              at most {} blocks differing; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,

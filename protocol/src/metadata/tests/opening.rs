@@ -260,7 +260,14 @@ proptest! {
             name: NodeName::new(&node).unwrap(),
             bitmap_generation: GenerationId(numbers[3]),
             counted_since: numbers[5],
-            flags: PeerFlags { full_sync, peer_outdated, may_have_current, seen, was_primary, fenced },
+            flags: PeerFlags {
+                full_sync,
+                peer_outdated,
+                may_have_current,
+                seen,
+                was_primary,
+                fenced,
+            },
         };
         let decoded = Superblock::decode(&superblock.encode()[..]);
         prop_assert_eq!(decoded, Ok(superblock));
