@@ -65,7 +65,7 @@ impl Bench {
         status.connections[0].peer_devices[0].peer_disk_state
     }
 
-    fn generation(&self) -> rbd_protocol::ids::GenerationId {
+    pub(crate) fn generation(&self) -> rbd_protocol::ids::GenerationId {
         self.engine.status(self.now).devices[0].current_generation
     }
 }
