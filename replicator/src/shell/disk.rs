@@ -47,6 +47,8 @@ pub(super) struct Disk {
     direct: bool,
     alignment: u32,
     block_device: bool,
+    /// An operation may make the kernel wait where it is started, for another that hangs.
+    blocks: bool,
     path: String,
     /// It has refused to give space back, or to zero without writing: not asked again.
     pub(super) cannot_punch: Cell<bool>,
@@ -180,8 +182,9 @@ impl Disks {
             }
             DiskRequest::Flush => (Work::Flush, Operation::Sync { file }),
         };
+        let blocks = disk.blocks;
         let key = self.jobs.insert(Job { id, disk, work });
-        ring.start(Token::Disk(key), operation);
+        start(ring, key, operation, blocks);
         None
     }
 
@@ -205,12 +208,13 @@ impl Disks {
             end: block.len(),
             durable: true,
         };
+        let blocks = disk.blocks;
         let key = self.jobs.insert(Job {
             id,
             disk,
             work: Work::Meta,
         });
-        ring.start(Token::Disk(key), operation);
+        start(ring, key, operation, blocks);
         None
     }
 
@@ -224,7 +228,7 @@ impl Disks {
         let job = self.jobs.get_mut(key)?;
         match job.advance(completion, &self.pool) {
             Step::Next(operation) => {
-                ring.start(Token::Disk(key), operation);
+                start(ring, key, operation, job.disk.blocks);
                 None
             }
             Step::Over(result) => {
@@ -356,7 +360,10 @@ impl Operation {
 
 impl Disk {
     fn new(files: DiskFiles) -> Self {
+        let metadata_blocks = files.metadata.as_ref().is_some_and(is_fuse);
+        let blocks = is_fuse(&files.data) || metadata_blocks;
         Self {
+            blocks,
             data: Rc::new(files.data),
             metadata: files.metadata.map(Rc::new),
             direct: files.direct,
@@ -429,6 +436,21 @@ impl Disk {
     }
 }
 
+/// Starts an operation of a job; where it could block this thread, in a thread of the kernel's.
+fn start(ring: &mut Ring<Token>, key: usize, operation: Operation, blocks: bool) {
+    if blocks {
+        ring.start_elsewhere(Token::Disk(key), operation);
+    } else {
+        ring.start(Token::Disk(key), operation);
+    }
+}
+
+/// Whether a file system in user space serves the file: it is asked under the file's lock, which
+/// another operation may hold for as long as it takes.
+fn is_fuse(file: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE_MAGIC))
+}
+
 fn failed(id: OperationId, error: DiskError) -> Event<Buffer> {
     Event::DiskDone {
         id,
@@ -442,6 +464,9 @@ fn disk_error(error: Errno) -> DiskError {
         _ => DiskError::Io,
     }
 }
+
+/// The kernel's number for file systems in user space.
+const FUSE_MAGIC: u64 = 0x6573_5546;
 
 /// Runs of data and holes told to a client at once: each costs a system call on the data path.
 const EXTENT_LIMIT: usize = 64;

@@ -98,8 +98,17 @@ impl<T> Ring<T> {
     }
 
     /// Starts an operation; it goes to the kernel with the next turn.
-    pub(super) fn start(&mut self, token: T, mut operation: Operation) {
-        let entry = operation.entry();
+    pub(super) fn start(&mut self, token: T, operation: Operation) {
+        self.start_with(token, operation, squeue::Flags::empty());
+    }
+
+    /// The same for one that must not be tried here first: the attempt could block.
+    pub(super) fn start_elsewhere(&mut self, token: T, operation: Operation) {
+        self.start_with(token, operation, squeue::Flags::ASYNC);
+    }
+
+    fn start_with(&mut self, token: T, mut operation: Operation, flags: squeue::Flags) {
+        let entry = operation.entry().flags(flags);
         let key = self.flying.insert(Flying { token, operation });
         let entry = entry.user_data(u64::try_from(key).expect("keys are small"));
         if !self.push(&entry) {
