@@ -8,6 +8,7 @@ use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::ReplicationState;
 
+use super::network::Link;
 use super::world::World;
 
 /// What is known of the handshake over a link.
@@ -108,7 +109,10 @@ impl World {
 
     /// Notes which blocks the nodes say may differ; when both have said all, that must be so.
     pub(super) fn look_at_marks(&mut self, link: u64, packet: &Packet) {
-        let Some(found) = self.links.get_mut(&link).filter(|_| self.set_up) else {
+        // What one end still sends after the other has closed decides nothing any more.
+        let stands = |link: &&mut Link| link.ends.iter().all(|end| end.open);
+        let found = self.links.get_mut(&link).filter(|_| self.set_up);
+        let Some(found) = found.filter(stands) else {
             return;
         };
         let handshake = &mut found.handshake;
