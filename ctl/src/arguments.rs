@@ -112,6 +112,10 @@ pub(crate) enum Command {
     Down(Targets),
     /// Bring the running resource to its configuration
     Adjust(Targets),
+    /// Use the volume's disk (again)
+    Attach(Targets),
+    /// Cease to use the volume's disk; clients go on through the peer
+    Detach(Detach),
     /// Start trying to reach the peer
     Connect(Connect),
     /// Stop talking to the peer
@@ -247,6 +251,16 @@ pub(crate) struct Role {
     pub(crate) force: bool,
 }
 
+/// Options of `detach`.
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Do not wait for the disk, and let go of it even if nobody else has the data
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 /// Options of `new-current-uuid`.
 #[derive(Debug, Args)]
 pub(crate) struct NewCurrentUuid {
@@ -353,13 +367,11 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rbd";
 
 /// Commands of the documented surface that are still to come.
-const NOT_YET: [&str; 30] = [
+const NOT_YET: [&str; 28] = [
     "adjust-with-progress",
     "apply-al",
-    "attach",
     "check-resize",
     "completions",
-    "detach",
     "disk-options",
     "dump-xml",
     "events2",

@@ -14,6 +14,18 @@ pub(crate) fn request_line(request: &Request) -> String {
         Request::Up(config) => format!("rbdd up {}", resource_words(config)),
         Request::Adjust(config) => format!("rbdd adjust {}", resource_words(config)),
         Request::Down { resource } => format!("rbdd down {resource}"),
+        Request::Attach { config, volume } => {
+            format!("rbdd attach {}", volume_target(&config.name, *volume))
+        }
+        Request::Detach {
+            resource,
+            volume,
+            force,
+        } => format!(
+            "rbdd detach {} force:{}",
+            volume_target(resource, *volume),
+            yes_no(*force)
+        ),
         Request::Connect {
             resource,
             peer,
@@ -99,6 +111,13 @@ fn volume_words(volume: &VolumeConfig) -> String {
 fn connection_words(resource: &str, peer: Option<&str>) -> String {
     match peer {
         Some(peer) => format!("{resource}:{peer}"),
+        None => resource.to_owned(),
+    }
+}
+
+fn volume_target(resource: &str, volume: Option<u16>) -> String {
+    match volume {
+        Some(volume) => format!("{resource}/{volume}"),
         None => resource.to_owned(),
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     pub(crate) consented_until: Option<Time>,
     /// The peer asks to be promoted, and must wait until the end of a resync has been heard of.
     pub(crate) asked_for_consent: Option<u64>,
+    /// The peer's boot and tenure as it has told last.
+    pub(crate) greeted: (u128, u64),
     /// The role and disk states the peer was last told.
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Where the fencing of the peer stands.
@@ -142,6 +144,7 @@ impl Connection {
             seen_incarnation: 0,
             consented_until: None,
             asked_for_consent: None,
+            greeted: (0, 0),
             told: None,
             fence: Fence::Idle,
             unfencing: None,

@@ -73,6 +73,9 @@ pub(crate) struct Context<B> {
     /// Handlers there is a reason to run, in the order in which the reasons came up.
     pub(crate) handlers: Vec<Wanted>,
     operations: BTreeMap<u64, Operation>,
+    /// Operations in flight on disks that have been let go: whatever becomes of them, it counts no
+    /// more (H6).
+    orphans: BTreeMap<u64, VolumeNumber>,
     unix_start: u64,
     next_operation: u64,
     next_name: u64,
@@ -89,6 +92,7 @@ impl<B> Context<B> {
             client_bytes: 0,
             handlers: Vec::new(),
             operations: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             unix_start,
             next_operation: 0,
             next_name: 0,
@@ -137,21 +141,38 @@ impl<B> Context<B> {
         });
     }
 
-    /// Takes a finished operation out; `None` if it finished before, which breaks the contract.
+    /// Takes a finished operation out; `None` if its disk has been let go, or if it finished
+    /// before, which breaks the contract.
     pub(crate) fn finished(&mut self, id: OperationId) -> Option<Operation> {
+        self.orphans.remove(&id.0);
         self.operations.remove(&id.0)
+    }
+
+    /// The volume's disk has been let go: its operations finish for nobody.
+    pub(crate) fn orphan(&mut self, number: VolumeNumber) {
+        let mut operations = core::mem::take(&mut self.operations);
+        operations.retain(|id, operation| {
+            let stays = operation.volume() != number;
+            if !stays {
+                self.orphans.insert(*id, number);
+            }
+            stays
+        });
+        self.operations = operations;
     }
 
     /// Operations in flight.
     pub(crate) fn operation_count(&self) -> usize {
-        self.operations.len()
+        self.operations.len() + self.orphans.len()
     }
 
     /// Operations in flight on one volume's disk.
     pub(crate) fn operations_on(&self, number: VolumeNumber) -> usize {
-        self.operations
-            .values()
-            .filter(|operation| operation.volume() == number)
+        let orphans = self.orphans.values();
+        let operations = self.operations.values().map(Operation::volume);
+        operations
+            .chain(orphans.copied())
+            .filter(|volume| *volume == number)
             .count()
     }
 
@@ -270,6 +291,8 @@ fn channel_of(packet: &Packet) -> Channel {
         Packet::WriteAck { .. }
         | Packet::NegativeAck { .. }
         | Packet::FlushAck { .. }
+        | Packet::RemoteDone { .. }
+        | Packet::RemoteFailed { .. }
         | Packet::ResyncAck { .. }
         | Packet::ResyncNegativeAck { .. }
         | Packet::ResyncDone { .. }
@@ -287,6 +310,11 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::Flush { .. }
         | Packet::Bitmap { .. }
         | Packet::BitmapEnd { .. }
+        | Packet::RemoteRead { .. }
+        | Packet::RemoteWrite { .. }
+        | Packet::RemoteZero { .. }
+        | Packet::RemoteFlush { .. }
+        | Packet::RemoteData { .. }
         | Packet::ResyncRequest { .. }
         | Packet::ResyncData { .. } => Channel::Data,
     }

@@ -253,6 +253,13 @@ pub enum Command {
         /// The disk.
         disk: AttachedDisk,
     },
+    /// Cease to use this volume's disk; clients go on through a peer that has everything.
+    Detach {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Do not wait for the disk, and do not ask who else has the data.
+        force: bool,
+    },
     /// Take over options that may change while running (connection and resource options).
     Configure(Box<ResourceConfig>),
     /// Start trying to reach the peer, or all peers. Done when trying has begun.

@@ -16,6 +16,14 @@ pub(crate) struct PeerDevice {
     pub(crate) link: Option<LinkId>,
     /// A greeting has been sent and not been answered: what it said must stay true.
     pub(crate) handshaking: bool,
+    /// Its data may be shown to clients of this node.
+    pub(crate) serves: bool,
+    /// Its generation when the link came up.
+    pub(crate) current: GenerationId,
+    /// Counts what it has done for clients of this node that need not be durable there, and what
+    /// of it is.
+    pub(crate) remote_written: u64,
+    pub(crate) remote_stable: u64,
     pub(crate) replication: ReplicationState,
     pub(crate) peer_disk: DiskState,
     /// The peer was the target of a resync when it went out of reach: it may have finished without
@@ -115,6 +123,10 @@ impl PeerDevice {
             node,
             link: None,
             handshaking: false,
+            serves: false,
+            current: GenerationId::NONE,
+            remote_written: 0,
+            remote_stable: 0,
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,
             may_be_whole: false,

@@ -3,7 +3,7 @@
 use rbd_protocol::control::{Request, ResourceStatus};
 
 use super::tentative;
-use crate::arguments::{Connect, NewCurrentUuid, Role};
+use crate::arguments::{Connect, Detach, NewCurrentUuid, Role};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::site::LocalResource;
@@ -20,6 +20,34 @@ pub(super) fn up(session: &mut Session, words: &[String]) {
 pub(super) fn adjust(session: &mut Session, words: &[String]) {
     each(session, words, "adjust", Scope::Resource, |_, resource| {
         Ok(Request::Adjust(resource.config.clone()))
+    });
+}
+
+/// `attach`, of one volume's disk or all.
+pub(super) fn attach(session: &mut Session, words: &[String]) {
+    each(
+        session,
+        words,
+        "attach",
+        Scope::Volume,
+        |target, resource| {
+            Ok(Request::Attach {
+                config: resource.config.clone(),
+                volume: target.volume,
+            })
+        },
+    );
+}
+
+/// `detach`, of one volume's disk or all.
+pub(super) fn detach(session: &mut Session, options: &Detach) {
+    let words = &options.targets.targets;
+    each(session, words, "detach", Scope::Volume, |target, _| {
+        Ok(Request::Detach {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            force: options.force,
+        })
     });
 }
 

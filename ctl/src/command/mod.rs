@@ -22,6 +22,8 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Up(options) => lifecycle::up(session, &options.targets),
         Command::Adjust(options) => lifecycle::adjust(session, &options.targets),
         Command::Down(options) => lifecycle::down(session, &options.targets),
+        Command::Attach(options) => lifecycle::attach(session, &options.targets),
+        Command::Detach(options) => lifecycle::detach(session, &options),
         Command::Connect(options) => lifecycle::connect(session, &options),
         Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
         Command::Resolve(options) => resolve::run(session, &options),

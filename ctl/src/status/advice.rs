@@ -137,7 +137,7 @@ fn disk_trouble(resource: &ResourceStatus, device: &DeviceStatus) -> Option<Trou
         DiskState::Diskless if is_intentionally_diskless(device) => return None,
         DiskState::Diskless => (
             "no local disk".to_owned(),
-            format!("see the log of rbdd, mend the disk, rbdadm adjust {name}"),
+            format!("see the log of rbdd, mend the disk, rbdadm attach {name}"),
         ),
         DiskState::Failed => (
             "I/O error on the local disk".to_owned(),

@@ -30,6 +30,9 @@ impl<B: Clone> Resource<B> {
         }
         let result = match command {
             Command::Attach { volume, disk } => self.attach(volume, disk).map(Some),
+            Command::Detach { volume, force } => {
+                self.start_detach(call, volume, force).map(|()| None)
+            }
             Command::Configure(config) => {
                 self.configure(*config);
                 Ok(Some(None))
@@ -118,6 +121,7 @@ impl<B: Clone> Resource<B> {
         let state = local.state_alone();
         let known = self.config.peers.iter().map(|peer| peer.node_id);
         let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();
+        volume.told_size = (local.size_bytes(), local.block_bytes());
         volume.local = Some(local);
         for (node, bitmap) in bitmaps {
             if let Some(peer) = volume.peers.get_mut(&node) {

@@ -59,7 +59,11 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn refuse_another_change(&self) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.demotion.is_some() || self.promotion.is_some() {
+        if self.stop != Stop::No
+            || self.demotion.is_some()
+            || self.promotion.is_some()
+            || self.detaching.is_some()
+        {
             return Err(one_change_at_a_time());
         }
         Ok(())
@@ -129,7 +133,7 @@ impl<B: Clone> Resource<B> {
                 for volume in self
                     .volumes
                     .values_mut()
-                    .filter(|volume| volume.local.is_some())
+                    .filter(|volume| volume.local.is_some() || volume.server().is_some())
                 {
                     volume.start_barrier(BarrierPurpose::Demotion, &mut self.cx);
                 }
@@ -157,7 +161,7 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn start_stop(&mut self, call: CallId) -> Result<(), Refusal> {
-        if self.stop != Stop::No || self.promotion.is_some() {
+        if self.stop != Stop::No || self.promotion.is_some() || self.detaching.is_some() {
             return Err(one_change_at_a_time());
         }
         self.refuse_if_open()?;

@@ -52,8 +52,15 @@ impl<B: Clone> Resource<B> {
     pub(super) fn is_unfenced(&self, node: NodeId) -> bool {
         let connected = |peer: &crate::connection::Connection| peer.connected_link().is_some();
         self.fencing_policy(node) != Fencing::DontCare
+            && (self.role != Role::Primary || self.has_own_data_to_use())
             && !self.connections.get(&node).is_some_and(connected)
             && !self.is_harmless(node)
+    }
+
+    /// A Primary that has no disk at all cannot go on without the peer: fencing that would take the
+    /// only data there is out of use.
+    fn has_own_data_to_use(&self) -> bool {
+        self.volumes.values().any(|volume| volume.local.is_some())
     }
 
     /// Whether the peer's copy is known to be unusable, or has none.
@@ -88,7 +95,8 @@ impl<B: Clone> Resource<B> {
         });
         let policy = self.fencing_policy(node);
         let now = self.cx.now;
-        if policy == Fencing::DontCare || stays_harmless || self.role != Role::Primary {
+        let is_concerned = self.role == Role::Primary && self.has_own_data_to_use();
+        if policy == Fencing::DontCare || stays_harmless || !is_concerned {
             return;
         }
         if let Some(connection) = self.connections.get_mut(&node)

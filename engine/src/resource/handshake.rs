@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Hello, HelloVolume, Packet};
-use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::objection::Objection;
@@ -25,6 +25,8 @@ pub(super) struct Decided {
     pub(super) number: VolumeNumber,
     peer_disk: DiskState,
     peer_current: GenerationId,
+    peer_bitmap: GenerationId,
+    peer_size: (u64, u32),
     pub(super) verdict: Verdict,
     /// An order or a policy had to choose.
     is_split: bool,
@@ -63,7 +65,9 @@ impl<B: Clone> Resource<B> {
             return false;
         }
         self.volumes.values().all(|volume| {
-            let quiet = !volume.peer_writes.values().any(|write| write.peer == node);
+            let quiet = !volume.peer_writes.values().any(|write| write.peer == node)
+                && !volume.works_for(node)
+                && !volume.frozen.holding;
             quiet && volume.local.as_ref().is_none_or(LocalDisk::is_settled)
         })
     }
@@ -171,6 +175,9 @@ impl<B: Clone> Resource<B> {
         link.phase = Phase::Connected;
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
+        let (boot, tenure) = connection.greeted;
+        let known = (tenure == theirs.tenure, boot == theirs.boot);
+        connection.greeted = (theirs.boot, theirs.tenure);
         connection.peer_role = theirs.role;
         connection.fence = Fence::Idle;
         connection.forget_orders();
@@ -195,6 +202,8 @@ impl<B: Clone> Resource<B> {
             number,
             peer_disk,
             peer_current,
+            peer_bitmap,
+            peer_size,
             verdict,
             is_split: _,
         } in verdicts
@@ -202,9 +211,13 @@ impl<B: Clone> Resource<B> {
             let Some(volume) = self.volumes.get_mut(&number) else {
                 continue;
             };
+            let serves = volume.may_be_served(node, (peer_current, peer_bitmap), known);
+            volume.note_size(peer_size.0, peer_size.1);
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = Some(id);
                 peer.handshaking = false;
+                peer.serves = serves;
+                peer.current = peer_current;
                 peer.peer_disk = peer_disk;
                 peer.may_be_whole = false;
             }
@@ -212,6 +225,9 @@ impl<B: Clone> Resource<B> {
                 local.note_peer_outdated(node, false); // from here on it can become UpToDate
             }
             apply(volume, node, verdict, peer_current, &mut self.cx);
+            if verdict == Verdict::NoDisk {
+                meet_without_disk(volume, node, theirs.role, &mut self.cx);
+            }
         }
     }
 
@@ -256,6 +272,8 @@ impl<B: Clone> Resource<B> {
                 number: own.number,
                 peer_disk: peer.disk,
                 peer_current: peer.current,
+                peer_bitmap: peer.bitmap,
+                peer_size: (peer.size_bytes, peer.block_bytes),
                 verdict,
                 is_split: decide::is_split_brain(own_side, peer_side) && !is_torn(own, peer),
             });
@@ -354,6 +372,48 @@ fn apply<B: Clone>(
     volume.unsettled = true;
 }
 
+/// At least one of both has no disk to replicate to: perhaps one serves the other's clients.
+fn meet_without_disk<B: Clone>(
+    volume: &mut Volume<B>,
+    node: NodeId,
+    peer_role: Role,
+    cx: &mut crate::context::Context<B>,
+) {
+    let Some(peer) = volume.peers.get(&node) else {
+        return;
+    };
+    let (peer_disk, shown, serves) = (peer.peer_disk, peer.current, peer.serves);
+    if let Some(local) = &volume.local {
+        // The only clients there are have seen just this data.
+        let is_shown = peer_role == Role::Primary
+            && peer_disk == DiskState::Diskless
+            && shown.names_data()
+            && shown == local.current();
+        if is_shown && volume.disk == DiskState::Consistent && local.holds_what_it_had() {
+            let note = "the Primary has no disk and has shown this data";
+            volume.set_disk_state(DiskState::UpToDate, note, cx);
+        }
+        return;
+    }
+    if peer_disk < DiskState::Consistent {
+        volume.frozen.awaiting = None;
+    }
+    if volume.role != Role::Primary {
+        return;
+    }
+    if serves {
+        // From here on it is this generation that clients see.
+        if !shown.is_none() {
+            volume.exposed = shown;
+        }
+    } else {
+        volume.frozen.awaiting = None;
+        let text =
+            "the peer's data is not what clients here have seen: they are not served from it";
+        cx.report(Level::Error, Some(node), Some(volume.number), text);
+    }
+}
+
 fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
     let local = volume.local.as_ref();
     let peer = volume.peers.get(&node);
@@ -363,10 +423,10 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
         .map_or((false, 0), |local| local.counting(node));
     HelloVolume {
         number: volume.number,
-        size_bytes: volume.size_bytes(),
+        size_bytes: local.map_or(0, LocalDisk::size_bytes),
         block_bytes: volume.block_bytes(),
         disk: volume.disk,
-        current: local.map_or_else(Default::default, LocalDisk::current),
+        current: volume.shown_generation(),
         bitmap,
         was_primary,
         counted_since,

@@ -219,6 +219,7 @@ impl<B: Clone> Resource<B> {
             connection.told = Some((self.role, disks.clone()));
             let packet = Packet::State {
                 role: self.role,
+                tenure: self.tenure,
                 disks,
             };
             self.cx.send(connection.config.node_id, link, packet, None);
@@ -233,6 +234,9 @@ impl<B: Clone> Resource<B> {
             self.check_silence(node);
         }
         self.check_promotion_deadline();
+        for volume in self.volumes.values_mut() {
+            volume.check_patience(now);
+        }
         if is_due(now, self.last_tick) {
             self.last_tick = now;
             let full = is_full_due(now, self.last_full_checkpoint);
@@ -322,6 +326,9 @@ impl<B: Clone> Resource<B> {
         for volume in self.volumes.values() {
             let due = volume.next_checkpoint(self.last_tick, self.last_full_checkpoint);
             if let Some(due) = due {
+                earlier(due);
+            }
+            if let Some(due) = volume.frozen.awaiting {
                 earlier(due);
             }
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`link`] | what a link's coming, going and silence mean |
 //! | [`fencing`] | what must be known of a lost peer before this node goes on alone |
+//! | [`detach`] | letting go of a disk while everything else goes on |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`suspension`] | commands that stop and start I/O, or declare data behind |
@@ -16,6 +17,7 @@
 
 mod command;
 mod demotion;
+mod detach;
 mod fencing;
 mod handlers;
 mod handshake;
@@ -32,7 +34,7 @@ use alloc::vec::Vec;
 use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus, Suspended};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::Role;
 
 use crate::connection::{Connection, Tentative};
 use crate::context::{Context, Operation};
@@ -44,6 +46,7 @@ use crate::handler::Wanted;
 use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
+use detach::Detaching;
 use promotion::Promotion;
 
 /// What a resource takes from outside at its birth because it cannot make it itself.
@@ -87,6 +90,8 @@ pub struct Resource<B> {
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
     clearing: Option<(CallId, VolumeNumber, GenerationId)>,
+    /// A disk that is being let go.
+    detaching: Option<Detaching>,
     /// An `outdate` that waits for durability.
     outdating: Option<CallId>,
     /// What was last told of frozen I/O.
@@ -134,6 +139,7 @@ impl<B: Clone> Resource<B> {
             demotion: None,
             stop: Stop::No,
             clearing: None,
+            detaching: None,
             outdating: None,
             reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
@@ -209,6 +215,7 @@ impl<B: Clone> Resource<B> {
             || !self.cx.handlers.is_empty()
             || self.promotion.is_some()
             || self.demotion.is_some()
+            || self.detaching.is_some()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
     }
@@ -219,6 +226,7 @@ impl<B: Clone> Resource<B> {
             for volume in self.volumes.values_mut() {
                 volume.settle(&mut self.cx);
             }
+            self.advance_detach();
             self.renegotiate_where_needed();
             self.advance_outdate();
             self.advance_handshakes();
@@ -412,6 +420,10 @@ impl<B: Clone> Resource<B> {
                 requests = requests.saturating_add(1);
                 bytes += u64::from(write.range.length);
             }
+            for range in volume.errands_of(peer) {
+                requests = requests.saturating_add(1);
+                bytes += u64::from(range.length);
+            }
         }
         Room {
             requests: (REQUEST_LIMIT * 4).saturating_sub(requests),
@@ -423,11 +435,10 @@ impl<B: Clone> Resource<B> {
     #[must_use]
     pub fn volume_facts(&self, volume: VolumeNumber) -> Option<VolumeFacts> {
         let volume = self.volumes.get(&volume)?;
-        let local = volume.local.as_ref()?;
-        (volume.disk == DiskState::UpToDate).then(|| VolumeFacts {
-            size_bytes: local.size_bytes(),
-            block_bytes: local.block_bytes(),
-            generation: local.current(),
+        volume.has_data().then(|| VolumeFacts {
+            size_bytes: volume.size_bytes(),
+            block_bytes: volume.block_bytes(),
+            generation: volume.shown_generation(),
         })
     }
 

@@ -1,13 +1,14 @@
 //! Which packet is whose. A packet that breaks the protocol costs the link, never more.
 
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
 use crate::connection::Phase;
+use crate::context::Context;
 use crate::contract::{Level, LinkId, LinkLoss};
-use crate::volume::PeerWriteKind;
+use crate::volume::{Errand, PeerWriteKind, Requester, Volume};
 
 impl<B: Clone> Resource<B> {
     pub(super) fn packet(&mut self, node: NodeId, id: LinkId, packet: Packet, data: Option<B>) {
@@ -37,7 +38,11 @@ impl<B: Clone> Resource<B> {
                 Ok(())
             }
             _ if !connected => Err("a packet before the greeting"),
-            Packet::State { role, disks } => self.state(node, role, &disks),
+            Packet::State {
+                role,
+                tenure,
+                disks,
+            } => self.state(node, (role, tenure), &disks),
             Packet::PromoteRequest { id: request } => {
                 self.promote_request(node, request);
                 Ok(())
@@ -148,14 +153,14 @@ impl<B: Clone> Resource<B> {
             // The source's disk has failed; it makes the link anew so that both decide again.
             Packet::ResyncNegativeAck { .. } => Ok(()),
             Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
-            _ => Err("a packet out of place"),
+            other => errand(volume, (node, link), &other, data, cx),
         }
     }
 
     fn state(
         &mut self,
         node: NodeId,
-        role: Role,
+        (role, tenure): (Role, u64),
         disks: &[(VolumeNumber, DiskState)],
     ) -> Result<(), &'static str> {
         if role == Role::Primary && self.role == Role::Primary {
@@ -163,6 +168,7 @@ impl<B: Clone> Resource<B> {
         }
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.peer_role = role;
+            connection.greeted.1 = tenure;
             connection.consented_until = None;
         }
         for (number, disk) in disks {
@@ -189,6 +195,52 @@ impl<B: Clone> Resource<B> {
         let text = alloc::format!("{} sent {rule}: dropping the link", self.peer_name(node));
         self.cx.report(Level::Warn, Some(node), None, text);
         self.drop_link(node, LinkLoss::Protocol);
+    }
+}
+
+/// Requests of a peer without usable data of its own, and answers to such requests.
+fn errand<B: Clone>(
+    volume: &mut Volume<B>,
+    (node, link): (NodeId, LinkId),
+    packet: &Packet,
+    data: Option<B>,
+    cx: &mut Context<B>,
+) -> Result<(), &'static str> {
+    let of = |id| Requester::Peer { node, link, id };
+    match *packet {
+        Packet::RemoteRead { id, range, .. } => {
+            volume.accept_errand(of(id), range, Errand::Read, cx)
+        }
+        Packet::RemoteWrite { id, range, fua, .. } => {
+            let data = Some(data.ok_or("a write without data")?);
+            let discard = false;
+            let errand = Errand::Write { data, fua, discard };
+            volume.accept_errand(of(id), range, errand, cx)
+        }
+        Packet::RemoteZero {
+            id,
+            range,
+            fua,
+            discard,
+            ..
+        } => {
+            let data = None;
+            let errand = Errand::Write { data, fua, discard };
+            volume.accept_errand(of(id), range, errand, cx)
+        }
+        Packet::RemoteFlush { id, .. } => {
+            volume.accept_errand(of(id), ByteRange::new(0, 0), Errand::Flush, cx)
+        }
+        Packet::RemoteDone { id, generation, .. } => {
+            volume.remote_done(id, node, generation, cx);
+            Ok(())
+        }
+        Packet::RemoteData { id, range, .. } => volume.remote_data(id, node, range, data, cx),
+        Packet::RemoteFailed { id, code, .. } => {
+            volume.remote_failed(id, node, code, cx);
+            Ok(())
+        }
+        _ => Err("a packet out of place"),
     }
 }
 
@@ -221,7 +273,14 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::ResyncData { volume, .. }
         | Packet::ResyncAck { volume, .. }
         | Packet::ResyncNegativeAck { volume, .. }
-        | Packet::ResyncDone { volume, .. } => Some(*volume),
+        | Packet::ResyncDone { volume, .. }
+        | Packet::RemoteRead { volume, .. }
+        | Packet::RemoteWrite { volume, .. }
+        | Packet::RemoteZero { volume, .. }
+        | Packet::RemoteFlush { volume, .. }
+        | Packet::RemoteDone { volume, .. }
+        | Packet::RemoteData { volume, .. }
+        | Packet::RemoteFailed { volume, .. } => Some(*volume),
         Packet::Hello(_)
         | Packet::State { .. }
         | Packet::PromoteRequest { .. }

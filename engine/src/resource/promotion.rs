@@ -8,7 +8,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{Fencing, Refusal, RefusalCode};
-use rbd_protocol::ids::NodeId;
+use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
@@ -17,6 +17,7 @@ use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
+use crate::volume::Volume;
 
 /// How long a promotion may wait for handshakes and consent.
 const PROMOTION_MS: u64 = 8_000;
@@ -113,7 +114,7 @@ impl<B: Clone> Resource<B> {
         if self
             .volumes
             .values()
-            .any(|volume| !volume.peer_writes.is_empty())
+            .any(|volume| !volume.peer_writes.is_empty() || !volume.is_quiet())
         {
             return;
         }
@@ -204,7 +205,8 @@ impl<B: Clone> Resource<B> {
             let reason = alloc::format!("{} is being promoted", peer.config.name);
             return Some(Refusal::new(RefusalCode::StateConcurrent, reason, ""));
         }
-        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none()) {
+        let without = |volume: &&Volume<B>| volume.local.is_none() && volume.server().is_none();
+        if let Some(volume) = self.volumes.values().find(without) {
             let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
             let help = alloc::format!("rbdadm up {name}");
             return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
@@ -214,6 +216,9 @@ impl<B: Clone> Resource<B> {
         }
         let lift = self.may_lift_consistent();
         let volume = self.volumes.values().find(|volume| {
+            if volume.local.is_none() {
+                return false; // a peer has what this node lacks
+            }
             let holds = volume
                 .local
                 .as_ref()
@@ -346,6 +351,11 @@ impl<B: Clone> Resource<B> {
             .map(Connection::node)
             .collect();
         for volume in self.volumes.values_mut() {
+            if volume.local.is_none() {
+                volume.show_data_of_server();
+                volume.unsettled = true;
+                continue;
+            }
             if volume.disk == DiskState::Consistent && !force {
                 let note = "every peer has been fenced";
                 volume.set_disk_state(DiskState::UpToDate, note, &mut self.cx);
@@ -408,6 +418,10 @@ impl<B: Clone> Resource<B> {
         for volume in self.volumes.values_mut() {
             volume.role = role;
             volume.frozen.failing = false;
+            if role != Role::Primary {
+                volume.exposed = GenerationId::NONE;
+                volume.frozen.awaiting = None;
+            }
             volume.unsettled = true;
         }
         self.cx

@@ -21,6 +21,7 @@ impl<B: Clone> Resource<B> {
     pub(super) fn resume_io(&mut self) {
         for volume in self.volumes.values_mut() {
             volume.frozen.user = false;
+            volume.frozen.awaiting = None;
             volume.frozen.data_given_up = volume.waits_for_data();
             volume.unsettled = true;
         }

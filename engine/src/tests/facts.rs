@@ -33,6 +33,7 @@ fn the_primary_peer_is_known_as_long_as_it_is_connected() {
     let mut bench = Bench::in_sync();
     assert_eq!(bench.engine.primary_peer(), None);
     bench.packet(Packet::State {
+        tenure: 7,
         role: Role::Primary,
         disks: alloc::vec![(VOLUME, DiskState::UpToDate)],
     });

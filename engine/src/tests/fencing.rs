@@ -207,6 +207,7 @@ fn without_a_handler_it_stays_frozen() {
 fn a_peer_known_to_be_outdated_is_not_fenced() {
     let mut bench = stonith();
     bench.packet(Packet::State {
+        tenure: 7,
         role: Role::Secondary,
         disks: alloc::vec![(super::VOLUME, DiskState::Outdated)],
     });

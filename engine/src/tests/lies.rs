@@ -81,6 +81,7 @@ fn done(generation: GenerationId) -> Packet {
 
 fn state(role: Role) -> Packet {
     Packet::State {
+        tenure: 7,
         role,
         disks: vec![
             (VOLUME, DiskState::UpToDate),

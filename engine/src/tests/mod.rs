@@ -3,6 +3,8 @@
 
 mod checkpoints;
 mod commands;
+mod detach;
+mod diskless;
 mod facts;
 mod fencing;
 mod fixtures;
@@ -191,7 +193,7 @@ impl Bench {
 
     pub(crate) fn packet(&mut self, packet: Packet) {
         let (peer, link) = (PEER, self.link);
-        let bulk = matches!(packet, Packet::Write { .. } | Packet::ResyncData { .. });
+        let bulk = packet.kind().is_bulk();
         let data = bulk.then_some(5);
         self.tell(Event::Packet {
             peer,
@@ -396,6 +398,19 @@ impl Bench {
     pub(crate) fn out_of_sync_bytes(&self) -> u64 {
         let status = self.engine.status(self.now);
         status.connections[0].peer_devices[0].out_of_sync_bytes
+    }
+
+    /// The old link is gone and a new one stands. Returns this node's greeting over it, if it has
+    /// sent one.
+    pub(crate) fn relink(&mut self) -> Option<Hello> {
+        self.link_down(LinkLoss::Renegotiate);
+        self.sent();
+        self.link_up();
+        self.write_metadata();
+        self.sent().into_iter().find_map(|packet| match packet {
+            Packet::Hello(hello) => Some(*hello),
+            _ => None,
+        })
     }
 
     /// Lets time pass and the timer fire.

@@ -90,8 +90,11 @@ fn a_failed_local_flush_takes_the_disk_out_of_service_for_good() {
     let id = flush_sent(&mut bench);
     bench.disk(FLUSH, Err(DiskError::Io));
     ack_flush(&mut bench, id);
-    assert_eq!(bench.answer(request), Some(Err(RequestError::Io)));
     assert_eq!(bench.disk_state(), DiskState::Diskless);
+    // The peer is asked as soon as it is back; it does not come back.
+    assert_eq!(bench.answer(request), None);
+    bench.wait_ms(10_000);
+    assert_eq!(bench.answer(request), Some(Err(RequestError::Io)));
     // A later flush does not heal it (B4).
     let later = bench.flush();
     assert_eq!(bench.answer(later), Some(Err(RequestError::Io)));

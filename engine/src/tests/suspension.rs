@@ -72,6 +72,8 @@ fn without_data_requests_wait_if_so_configured_until_they_are_given_up() {
 fn without_data_requests_fail_if_so_configured_while_they_wait() {
     let mut bench = without_data();
     let waiting = read(&mut bench);
+    bench.wait_ms(10_000); // for the peer, which does not come back
+    assert_eq!(bench.answer(waiting), None);
     let changed: ResourceConfig = config();
     bench.command(Command::Configure(alloc::boxed::Box::new(changed)));
     assert_eq!(bench.answer(waiting), Some(Err(RequestError::Io)));

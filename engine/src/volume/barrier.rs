@@ -10,15 +10,15 @@ use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 
 use super::write::Leg;
-use super::{Volume, describe};
+use super::{Requester, Volume, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
+use crate::contract::{DiskError, DiskRequest, LinkId, RequestError, RequestId, Time};
 
 /// Whom a barrier serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BarrierPurpose {
-    /// A client's flush.
-    Client(RequestId),
+    /// A client's flush, or a peer's for its clients.
+    Client(Requester),
     /// Bounding what a peer may lose, and clearing marks.
     Checkpoint,
     /// A Primary is about to become Secondary.
@@ -33,6 +33,8 @@ pub(crate) struct Barrier {
     pub(crate) purpose: BarrierPurpose,
     local: Leg,
     legs: Vec<(NodeId, Leg, u64)>,
+    /// The peer that serves makes durable what it has done; there is no disk here.
+    remote: bool,
     pub(crate) since: Time,
 }
 
@@ -51,15 +53,26 @@ impl<B: Clone> Volume<B> {
             cx.complete(request, Err(error));
             return;
         }
-        if self.is_frozen() {
-            self.keep_flush(request);
+        let requester = Requester::Client(request);
+        if self.is_held() {
+            self.keep_flush(requester);
             return;
         }
-        self.start_barrier(BarrierPurpose::Client(request), cx);
+        self.start_barrier(BarrierPurpose::Client(requester), cx);
     }
 
     /// Starts a barrier on the local disk and on every peer that is written to or read from.
     pub(crate) fn start_barrier(&mut self, purpose: BarrierPurpose, cx: &mut Context<B>) -> u64 {
+        let for_clients = matches!(
+            purpose,
+            BarrierPurpose::Client(_) | BarrierPurpose::Demotion
+        );
+        if for_clients
+            && !self.has_own_data()
+            && let Some((node, link)) = self.server()
+        {
+            return self.start_remote_barrier(purpose, (node, link), cx);
+        }
         let id = cx.name();
         let mut legs = Vec::new();
         for peer in self.peers.values() {
@@ -84,6 +97,7 @@ impl<B: Clone> Volume<B> {
             purpose,
             local: Leg::Pending,
             legs,
+            remote: false,
             since: cx.now,
         };
         self.barriers.insert(id, barrier);
@@ -95,6 +109,42 @@ impl<B: Clone> Volume<B> {
         id
     }
 
+    fn start_remote_barrier(
+        &mut self,
+        purpose: BarrierPurpose,
+        (node, link): (NodeId, LinkId),
+        cx: &mut Context<B>,
+    ) -> u64 {
+        let (id, volume) = (cx.name(), self.number);
+        let written = self.peers.get(&node).map_or(0, |peer| peer.remote_written);
+        let barrier = Barrier {
+            purpose,
+            local: Leg::Lost,
+            legs: alloc::vec![(node, Leg::Pending, written)],
+            remote: true,
+            since: cx.now,
+        };
+        self.barriers.insert(id, barrier);
+        cx.send(node, link, Packet::RemoteFlush { id, volume }, None);
+        id
+    }
+
+    /// The peer that serves has made durable what it had done until it was asked to.
+    pub(super) fn remote_flush_done(&mut self, id: u64, node: NodeId, cx: &mut Context<B>) {
+        let Some(barrier) = self.barriers.get_mut(&id).filter(|barrier| barrier.remote) else {
+            return;
+        };
+        let Some(leg) = barrier.legs.iter_mut().find(|leg| leg.0 == node) else {
+            return;
+        };
+        leg.1 = Leg::Done;
+        let stable = leg.2;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.remote_stable = peer.remote_stable.max(stable);
+        }
+        self.try_finish_barrier(id, cx);
+    }
+
     /// The local disk has been flushed, or could not be: then it is no longer trusted (B4).
     pub(crate) fn local_flush_done(
         &mut self,
@@ -102,11 +152,12 @@ impl<B: Clone> Volume<B> {
         result: Result<(), DiskError>,
         cx: &mut Context<B>,
     ) {
-        if let Some(barrier) = self.barriers.get_mut(&id) {
-            barrier.local = if result.is_ok() { Leg::Done } else { Leg::Lost };
-        }
         if let Err(error) = result {
             self.fail_disk(describe(error), cx);
+            return;
+        }
+        if let Some(barrier) = self.barriers.get_mut(&id) {
+            barrier.local = Leg::Done;
         }
         self.try_finish_barrier(id, cx);
     }
@@ -158,6 +209,7 @@ impl<B: Clone> Volume<B> {
         };
         let pending =
             barrier.local == Leg::Pending || barrier.legs.iter().any(|leg| leg.1 == Leg::Pending);
+        let remote = barrier.remote;
         if pending {
             return;
         }
@@ -173,6 +225,7 @@ impl<B: Clone> Volume<B> {
                 .peers
                 .values()
                 .all(|peer| !peer.lacks_writes || self.loss_is_recorded(peer.node));
+        let recorded = recorded || remote;
         let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
         if is_client && self.is_frozen() {
             return;
@@ -185,9 +238,9 @@ impl<B: Clone> Volume<B> {
         let Some(barrier) = self.barriers.remove(&id) else {
             return;
         };
-        let local_failed = barrier.local == Leg::Lost || self.local.is_none();
+        let local_failed = !remote && (barrier.local == Leg::Lost || self.local.is_none());
         match barrier.purpose {
-            BarrierPurpose::Client(request) => {
+            BarrierPurpose::Client(requester) => {
                 let result = if failing {
                     Err(RequestError::NotPrimary)
                 } else if local_failed {
@@ -195,7 +248,7 @@ impl<B: Clone> Volume<B> {
                 } else {
                     Ok(None)
                 };
-                cx.complete(request, result);
+                self.answer(requester, ByteRange::new(0, 0), result, cx);
             }
             BarrierPurpose::Checkpoint => self.checkpoint_flushed(barrier.since),
             BarrierPurpose::ResyncEnd(node) => {

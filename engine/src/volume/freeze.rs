@@ -7,11 +7,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::ids::ByteRange;
+use rbd_protocol::state::Role;
 
-use super::{BarrierPurpose, Volume};
+use super::{BarrierPurpose, Requester, Volume};
 use crate::context::Context;
-use crate::contract::{RequestError, RequestId};
+use crate::contract::{RequestError, Time};
 
 /// Why clients' requests wait, and which do.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ pub(crate) struct Frozen<B> {
     pub(crate) fencing: bool,
     /// Without usable data requests wait; else they fail.
     pub(crate) without_data: bool,
+    /// Until then clients wait for a peer to come back that can serve them.
+    pub(crate) awaiting: Option<Time>,
+    /// Nothing new is started: what is in flight is to end.
+    pub(crate) holding: bool,
     /// By command, not for want of data this time.
     pub(crate) data_given_up: bool,
     /// Everything that waits is to fail: this node is being demoted by force.
@@ -29,7 +34,7 @@ pub(crate) struct Frozen<B> {
     /// Reads that have their answer.
     reads: BTreeMap<u64, Result<Option<B>, RequestError>>,
     /// Flushes that have not been started.
-    flushes: Vec<RequestId>,
+    flushes: Vec<Requester>,
     /// A peer was lost that had acknowledged or been sent writes; what must be recorded of it must
     /// be recorded before anything goes on, and not before that.
     owes_generation: bool,
@@ -41,6 +46,8 @@ impl<B> Default for Frozen<B> {
             user: false,
             fencing: false,
             without_data: false,
+            awaiting: None,
+            holding: false,
             data_given_up: false,
             failing: false,
             reads: BTreeMap::new(),
@@ -56,6 +63,11 @@ impl<B> Frozen<B> {
         self.flushes.is_empty()
     }
 
+    /// Whether this read has its answer.
+    pub(super) fn has_read(&self, id: u64) -> bool {
+        self.reads.contains_key(&id)
+    }
+
     /// How many requests are kept here alone.
     pub(crate) fn count(&self) -> usize {
         self.flushes.len()
@@ -66,7 +78,18 @@ impl<B: Clone> Volume<B> {
     /// Whether clients' requests wait.
     pub(crate) fn is_frozen(&self) -> bool {
         let frozen = &self.frozen;
-        !frozen.failing && (frozen.user || frozen.fencing || self.waits_for_data())
+        let user = frozen.user && self.role == Role::Primary;
+        !frozen.failing && (user || frozen.fencing || self.waits_for_data() || self.awaits_server())
+    }
+
+    /// Whether clients' requests are not started now.
+    pub(crate) fn is_held(&self) -> bool {
+        self.frozen.holding || self.is_frozen()
+    }
+
+    /// Whether clients wait for a peer to come back that can serve them.
+    pub(crate) fn awaits_server(&self) -> bool {
+        self.frozen.awaiting.is_some() && self.role == Role::Primary && !self.has_data()
     }
 
     /// Whether clients' requests wait because there is no usable data.
@@ -77,14 +100,17 @@ impl<B: Clone> Volume<B> {
             && !self.has_data()
     }
 
-    /// Whether clients can be served by the local disk.
-    pub(crate) fn has_data(&self) -> bool {
-        self.local.is_some() && self.disk == DiskState::UpToDate
+    /// Clients wait no longer for a peer that does not come back.
+    pub(crate) fn check_patience(&mut self, now: Time) {
+        if self.frozen.awaiting.is_some_and(|until| until <= now) {
+            self.frozen.awaiting = None;
+            self.unsettled = true;
+        }
     }
 
     /// A flush that comes while the volume is frozen.
-    pub(crate) fn keep_flush(&mut self, request: RequestId) {
-        self.frozen.flushes.push(request);
+    pub(crate) fn keep_flush(&mut self, requester: Requester) {
+        self.frozen.flushes.push(requester);
     }
 
     /// The answer to a read that must not be given yet.
@@ -103,6 +129,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn thaw(&mut self, cx: &mut Context<B>) {
         if self.has_data() {
             self.frozen.data_given_up = false;
+            self.frozen.awaiting = None;
         }
         if self.is_frozen() {
             return;
@@ -113,19 +140,24 @@ impl<B: Clone> Volume<B> {
         for (id, result) in core::mem::take(&mut self.frozen.reads) {
             self.answer_read(id, result, cx);
         }
-        let flushes = core::mem::take(&mut self.frozen.flushes);
-        for request in flushes {
+        if !self.frozen.holding {
+            self.start_kept_flushes(cx);
+        }
+        if self.has_data() {
+            self.fail_impossible(cx);
+        } else {
+            self.fail_waiting(RequestError::Io, cx);
+        }
+    }
+
+    fn start_kept_flushes(&mut self, cx: &mut Context<B>) {
+        for requester in core::mem::take(&mut self.frozen.flushes) {
             match self.check_client(None) {
                 Ok(()) => {
-                    self.start_barrier(BarrierPurpose::Client(request), cx);
+                    self.start_barrier(BarrierPurpose::Client(requester), cx);
                 }
-                Err(error) => cx.complete(request, Err(error)),
+                Err(error) => self.answer(requester, ByteRange::new(0, 0), Err(error), cx),
             }
-        }
-        if !self.has_data() {
-            self.fail_waiting(RequestError::Io, cx);
-        } else if self.frozen.without_data {
-            self.fail_impossible(cx);
         }
     }
 
@@ -146,8 +178,9 @@ impl<B: Clone> Volume<B> {
     /// Ends every wait with an error: clients are told that this node serves them no more.
     pub(crate) fn fail_frozen(&mut self, cx: &mut Context<B>) {
         self.frozen.failing = true;
-        for request in core::mem::take(&mut self.frozen.flushes) {
-            cx.complete(request, Err(RequestError::NotPrimary));
+        for requester in core::mem::take(&mut self.frozen.flushes) {
+            let error = Err(RequestError::NotPrimary);
+            self.answer(requester, ByteRange::new(0, 0), error, cx);
         }
         self.unsettled = true;
     }

@@ -13,6 +13,8 @@ impl<B: Clone> Volume<B> {
     /// those it had acknowledged and not made durable (A2, B5), and if there are any, a new
     /// generation begins before anything more is completed (A2, D6).
     pub(crate) fn lose_peer(&mut self, node: NodeId, peer_disk: DiskState, cx: &mut Context<B>) {
+        self.lose_server(node, peer_disk, cx);
+        self.forget_errands(node);
         let pending: alloc::vec::Vec<u64> = self
             .writes
             .iter()
@@ -35,7 +37,10 @@ impl<B: Clone> Volume<B> {
         peer.handshaking = false;
         peer.source = Source::default();
         peer.target = None;
-        if any_pending || any_written_unstable {
+        if self.local.is_none() {
+            // Should that peer lose its power, clients would miss what they were told is written.
+            peer.remote_written += u64::from(any_written_unstable);
+        } else if any_pending || any_written_unstable {
             peer.lacks_writes = true;
             if self.frozen.fencing {
                 self.owe_generation();

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`write`] | when a client's write may start, where it goes, when it is complete |
 //! | [`read`] | when a client's read may start |
+//! | [`requester`] | how a request is answered, of a client or of a peer |
+//! | [`remote`] | where requests go without usable data here, and what is done for such a node |
 //! | [`barrier`] | what a flush waits for, and what it proves |
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
@@ -22,6 +24,8 @@ mod generation;
 mod loss;
 mod peer_write;
 mod read;
+mod remote;
+mod requester;
 mod resync;
 mod resync_target;
 mod state;
@@ -31,7 +35,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
 use rbd_protocol::control::VolumeConfig;
-use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 pub(crate) use barrier::{Barrier, BarrierPurpose};
@@ -39,11 +43,13 @@ pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
 pub(crate) use freeze::Frozen;
 pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
+pub(crate) use remote::Errand;
+pub(crate) use requester::Requester;
 pub(crate) use state::Counters;
 pub(crate) use write::Write;
 
 use crate::context::Context;
-use crate::contract::{Action, DiskError, Level, RequestError, Time};
+use crate::contract::{DiskError, Level, RequestError, Time};
 use crate::handler::Handler;
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
@@ -59,6 +65,11 @@ pub(crate) struct Volume<B> {
     pub(crate) disk_note: String,
     pub(crate) local: Option<LocalDisk>,
     pub(crate) peers: BTreeMap<NodeId, PeerDevice>,
+    /// The generation of the data clients of this Primary have seen last, without a disk of its
+    /// own.
+    pub(crate) exposed: GenerationId,
+    /// Size and smallest unit as a disk that is or was there has told them, here or on a peer.
+    pub(crate) told_size: (u64, u32),
     /// A peer was connected while there was no disk here, and may have written alone.
     pub(crate) missed_writes: bool,
     pub(crate) openers: u32,
@@ -91,6 +102,8 @@ impl<B: Clone> Volume<B> {
             disk_note: String::from("no disk has been attached"),
             local: None,
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
+            exposed: GenerationId::NONE,
+            told_size: (0, 512),
             missed_writes: false,
             openers: 0,
             writes: BTreeMap::new(),
@@ -109,14 +122,18 @@ impl<B: Clone> Volume<B> {
         }
     }
 
-    /// Usable size in bytes, 0 without a disk.
+    /// Usable size in bytes, 0 as long as no disk has been seen.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.local.as_ref().map_or(0, LocalDisk::size_bytes)
+        self.local
+            .as_ref()
+            .map_or(self.told_size.0, LocalDisk::size_bytes)
     }
 
     /// Smallest unit of a request.
     pub(crate) fn block_bytes(&self) -> u32 {
-        self.local.as_ref().map_or(512, LocalDisk::block_bytes)
+        self.local
+            .as_ref()
+            .map_or(self.told_size.1, LocalDisk::block_bytes)
     }
 
     /// Whether the range is a possible one on this volume.
@@ -153,7 +170,7 @@ impl<B: Clone> Volume<B> {
 
     /// The disk is out of service: nothing goes to it any more, and nobody is told otherwise.
     pub(crate) fn fail_disk(&mut self, why: &str, cx: &mut Context<B>) {
-        if self.local.take().is_none() {
+        if self.local.is_none() {
             return;
         }
         cx.report(
@@ -163,23 +180,23 @@ impl<B: Clone> Volume<B> {
             alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
         );
         cx.call_handler(Handler::LocalIoError, None, Some(self.number));
-        self.disk = DiskState::Diskless;
-        self.disk_note = alloc::format!("detached after an error: {why}");
-        self.checkpoint = Checkpoint::Idle;
-        self.renegotiate = true;
-        if !self.is_frozen() {
-            self.fail_waiting(RequestError::Io, cx);
-        }
-        cx.out.push(Action::ReleaseDisk {
-            volume: self.number,
-        });
-        self.unsettled = true;
+        self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }
 
     /// Whether anything is replicated to or from this peer.
     pub(crate) fn is_replicating(&self, node: NodeId) -> bool {
         let peer = self.peers.get(&node);
         peer.is_some_and(|peer| peer.replication != ReplicationState::Off)
+    }
+
+    /// Whether everything that has been started has ended.
+    pub(crate) fn is_drained(&self) -> bool {
+        let started = |write: &Write<B>| write.started;
+        !self.writes.values().any(started)
+            && self.reads.len() == self.waiting_reads.len()
+            && self.barriers.is_empty()
+            && self.peer_writes.is_empty()
+            && self.checkpoint == Checkpoint::Idle
     }
 
     /// Whether nothing a client asked for is in flight.

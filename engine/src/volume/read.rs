@@ -1,20 +1,24 @@
-//! A client's read. It waits for overlapping writes in flight, and later ones wait for it: their
-//! data must not be seen before it is on every replica, or a fail-over could take back what was
-//! read (B8).
+//! A read, of a client or for a peer's. It waits for overlapping writes in flight, and later ones
+//! wait for it: their data must not be seen before it is on every replica, or a fail-over could
+//! take back what was read (B8).
 
 use alloc::vec::Vec;
 
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{ByteRange, NodeId};
+use rbd_protocol::peer::Packet;
 
-use super::{Volume, as_request_error, describe};
+use super::{Requester, Volume, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, RequestError, RequestId};
+use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
 
-/// A client's read, from its arrival to its completion.
+/// A read, from its arrival to its completion.
 #[derive(Clone, Debug)]
 pub(crate) struct Read {
-    pub(crate) request: RequestId,
+    pub(crate) requester: Requester,
     pub(crate) range: ByteRange,
+    /// The peer that has been asked for the data, if it was one.
+    pub(super) remote: Option<NodeId>,
+    pub(super) since: Time,
 }
 
 impl<B: Clone> Volume<B> {
@@ -30,8 +34,24 @@ impl<B: Clone> Volume<B> {
             return;
         }
         cx.client_bytes += u64::from(range.length);
+        self.take_read(Requester::Client(request), range, cx);
+    }
+
+    /// Takes in a read that has been found possible.
+    pub(super) fn take_read(
+        &mut self,
+        requester: Requester,
+        range: ByteRange,
+        cx: &mut Context<B>,
+    ) {
         let id = cx.name();
-        self.reads.insert(id, Read { request, range });
+        let read = Read {
+            requester,
+            range,
+            remote: None,
+            since: cx.now,
+        };
+        self.reads.insert(id, read);
         if !self.try_start_read(id, cx) {
             self.waiting_reads.insert(id);
         }
@@ -54,7 +74,7 @@ impl<B: Clone> Volume<B> {
         let Some(read) = self.reads.get(&id) else {
             return true;
         };
-        if self.is_frozen() {
+        if self.is_held() {
             return false;
         }
         let range = read.range;
@@ -70,11 +90,22 @@ impl<B: Clone> Volume<B> {
         {
             return false;
         }
-        let operation = Operation::Read {
-            volume: self.number,
-            read: id,
+        if self.has_own_data() {
+            let operation = Operation::Read {
+                volume: self.number,
+                read: id,
+            };
+            cx.disk(operation, DiskRequest::Read, range, None);
+            return true;
+        }
+        let Some((node, link)) = self.server() else {
+            return false;
         };
-        cx.disk(operation, DiskRequest::Read, range, None);
+        if let Some(read) = self.reads.get_mut(&id) {
+            (read.remote, read.since) = (Some(node), cx.now);
+        }
+        let volume = self.number;
+        cx.send(node, link, Packet::RemoteRead { id, volume, range }, None);
         true
     }
 
@@ -85,17 +116,22 @@ impl<B: Clone> Volume<B> {
         result: Result<Option<B>, DiskError>,
         cx: &mut Context<B>,
     ) {
-        let failed = result.as_ref().err().copied();
-        if let Some(error) = failed {
-            self.fail_disk(describe(error), cx);
-        }
-        match result.map_err(as_request_error) {
-            // It is done again when there is data again.
-            Err(_) if self.is_frozen() => {
+        match result {
+            // It is done again where there is data.
+            Err(error) => {
                 self.waiting_reads.insert(id);
+                self.fail_disk(describe(error), cx);
             }
-            result if self.is_frozen() => self.keep_read(id, result),
-            result => self.answer_read(id, result, cx),
+            Ok(data) => self.has_read(id, data, cx),
+        }
+    }
+
+    /// A read has its data.
+    pub(super) fn has_read(&mut self, id: u64, data: Option<B>, cx: &mut Context<B>) {
+        if self.is_frozen() {
+            self.keep_read(id, Ok(data));
+        } else {
+            self.answer_read(id, Ok(data), cx);
         }
     }
 
@@ -110,7 +146,6 @@ impl<B: Clone> Volume<B> {
             return;
         };
         self.unsettled |= !self.waiting_writes.is_empty();
-        cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
         let result = if self.frozen.failing {
             Err(RequestError::NotPrimary)
         } else {
@@ -119,6 +154,6 @@ impl<B: Clone> Volume<B> {
         if result.is_ok() {
             self.counters.read_bytes += u64::from(read.range.length);
         }
-        cx.complete(read.request, result);
+        self.answer(read.requester, read.range, result, cx);
     }
 }

@@ -43,7 +43,7 @@ impl<B: Clone> Volume<B> {
             upper_pending: count(upper),
             lower_pending: count(lower_pending),
             hot_regions: local.map_or(0, |local| u64::from(local.intent.hot_count())),
-            current_generation: local.map_or(GenerationId::NONE, LocalDisk::current),
+            current_generation: self.shown_generation(),
             write_cache: local.map(LocalDisk::write_cache),
         }
     }

@@ -12,7 +12,7 @@ use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
-use super::{Volume, as_request_error, describe};
+use super::{Requester, Volume, as_request_error, describe};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
 use crate::peer_device::Origin;
@@ -28,19 +28,21 @@ pub(crate) enum Leg {
     Lost,
 }
 
-/// A client's write, from its arrival to its completion.
+/// A write, from its arrival to its completion.
 #[derive(Clone, Debug)]
 pub(crate) struct Write<B> {
-    pub(crate) request: RequestId,
+    pub(crate) requester: Requester,
     pub(crate) range: ByteRange,
-    /// What to write; `None` to zero the range.
-    data: Option<B>,
-    fua: bool,
-    discard: bool,
+    /// What to write; `None` to zero the range. Kept until it is complete: should the disk it went
+    /// to be lost, it goes to another.
+    pub(super) data: Option<B>,
+    pub(super) fua: bool,
+    pub(super) discard: bool,
     /// It has been given to the disk and the peers.
     pub(crate) started: bool,
     pub(crate) local: Leg,
-    error: Option<RequestError>,
+    /// Why a disk did not do it.
+    pub(super) error: Option<RequestError>,
     pub(crate) legs: Vec<(NodeId, Leg)>,
     pub(crate) since: Time,
 }
@@ -61,9 +63,21 @@ impl<B: Clone> Volume<B> {
             return;
         }
         cx.client_bytes += u64::from(range.length);
+        self.take_write(Requester::Client(request), range, data, (fua, discard), cx);
+    }
+
+    /// Takes in a write that has been found possible.
+    pub(super) fn take_write(
+        &mut self,
+        requester: Requester,
+        range: ByteRange,
+        data: Option<B>,
+        (fua, discard): (bool, bool),
+        cx: &mut Context<B>,
+    ) {
         let id = cx.name();
         let write = Write {
-            request,
+            requester,
             range,
             data,
             fua,
@@ -90,8 +104,8 @@ impl<B: Clone> Volume<B> {
             return Err(RequestError::Io);
         }
         match range {
-            // Without a disk it is judged when there is one again.
-            Some(range) if self.local.is_some() && !self.accepts(range) => {
+            // As long as no disk has told the size, it is judged when one does.
+            Some(range) if self.size_bytes() > 0 && !self.accepts(range) => {
                 Err(RequestError::Invalid)
             }
             Some(_) | None => Ok(()),
@@ -115,7 +129,7 @@ impl<B: Clone> Volume<B> {
         let Some(write) = self.writes.get(&id) else {
             return true;
         };
-        if self.is_frozen() {
+        if self.is_held() {
             return false;
         }
         let range = write.range;
@@ -134,6 +148,9 @@ impl<B: Clone> Volume<B> {
             .any(|(_, read)| read.range.overlaps(range));
         if earlier_overlaps || earlier_read || self.resync_read_overlaps(range) {
             return false;
+        }
+        if !self.has_own_data() {
+            return self.start_remote_write(id, cx);
         }
         let Some(local) = &mut self.local else {
             return false;
@@ -193,7 +210,7 @@ impl<B: Clone> Volume<B> {
             volume: self.number,
             write: id,
         };
-        cx.disk(operation, request, range, write.data.take());
+        cx.disk(operation, request, range, write.data.clone());
         if let Some(local) = &mut self.local {
             local.intent.enter(range);
         }
@@ -212,9 +229,10 @@ impl<B: Clone> Volume<B> {
         write.local = Leg::Done;
         self.counters.written_bytes += u64::from(write.range.length);
         if let Err(error) = result {
-            write.local = Leg::Lost;
+            // It is done again where there is a disk; where there is none, this is why it fails.
             write.error = Some(as_request_error(error));
             self.fail_disk(describe(error), cx);
+            return;
         }
         self.unsettled |= self
             .peers
@@ -278,7 +296,7 @@ impl<B: Clone> Volume<B> {
         }
     }
 
-    fn try_finish_write(&mut self, id: u64, cx: &mut Context<B>) {
+    pub(super) fn try_finish_write(&mut self, id: u64, cx: &mut Context<B>) {
         let Some(write) = self.writes.get(&id) else {
             return;
         };
@@ -292,27 +310,26 @@ impl<B: Clone> Volume<B> {
             .iter()
             .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
         let given_up = self.frozen.failing.then_some(RequestError::NotPrimary);
-        let error = match (write.error.or(given_up), &self.local) {
-            (Some(error), _) => Some(error),
-            (None, None) if !recorded => Some(RequestError::Io),
-            (None, _) if !recorded => {
+        let error = match given_up {
+            Some(error) => Some(error),
+            None if !recorded => {
                 // What was recorded when the peer was lost may count no more: it has come back, and
                 // gone again on the way to this node's generation.
                 self.leave_absent_peers_behind(cx);
                 return;
             }
-            (None, _) => None,
+            None => None,
         };
         let Some(write) = self.writes.remove(&id) else {
             return;
         };
-        if let Some(local) = &mut self.local {
+        if let Some(local) = &mut self.local
+            && write.local == Leg::Done
+        {
             local.intent.leave(write.range, cx.now);
         }
-        cx.client_bytes = cx
-            .client_bytes
-            .saturating_sub(u64::from(write.range.length));
-        cx.complete(write.request, error.map_or(Ok(None), Err));
+        let result = error.map_or(Ok(None), Err);
+        self.answer(write.requester, write.range, result, cx);
         self.unsettled |= self.has_waiting();
     }
 
@@ -326,7 +343,11 @@ impl<B: Clone> Volume<B> {
         let barriers = barriers
             .filter(|barrier| barrier.waits_for(node))
             .map(|barrier| barrier.since);
-        writes.chain(barriers).min()
+        let reads = self.reads.values();
+        let reads = reads
+            .filter(|read| read.remote == Some(node))
+            .map(|read| read.since);
+        writes.chain(barriers).chain(reads).min()
     }
 
     fn has_waiting(&self) -> bool {
@@ -337,16 +358,18 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
         for id in core::mem::take(&mut self.waiting_writes) {
             if let Some(write) = self.writes.remove(&id) {
-                cx.client_bytes = cx
-                    .client_bytes
-                    .saturating_sub(u64::from(write.range.length));
-                cx.complete(write.request, Err(error));
+                let error = match error {
+                    RequestError::Io => write.error.unwrap_or(error),
+                    RequestError::NoSpace | RequestError::Invalid | RequestError::NotPrimary => {
+                        error
+                    }
+                };
+                self.answer(write.requester, write.range, Err(error), cx);
             }
         }
         for id in core::mem::take(&mut self.waiting_reads) {
             if let Some(read) = self.reads.remove(&id) {
-                cx.client_bytes = cx.client_bytes.saturating_sub(u64::from(read.range.length));
-                cx.complete(read.request, Err(error));
+                self.answer(read.requester, read.range, Err(error), cx);
             }
         }
     }

@@ -177,7 +177,10 @@ impl Machine {
     /// What goes out must come in at the other end as the same.
     pub(super) fn check_packet(&self, packet: &Packet, data: Option<Tag>) {
         let range = match packet {
-            Packet::Write { range, .. } | Packet::ResyncData { range, .. } => Some(range),
+            Packet::Write { range, .. }
+            | Packet::ResyncData { range, .. }
+            | Packet::RemoteWrite { range, .. }
+            | Packet::RemoteData { range, .. } => Some(range),
             _ => None,
         };
         let length = data.and_then(|data| self.lengths.get(&data)).copied();

@@ -113,8 +113,12 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         Packet::Write { id, range, .. }
         | Packet::Zero { id, range, .. }
         | Packet::ResyncRequest { id, range, .. }
-        | Packet::ResyncData { id, range, .. } => Some((*id, *range)),
+        | Packet::ResyncData { id, range, .. }
+        | Packet::RemoteRead { id, range, .. }
+        | Packet::RemoteWrite { id, range, .. }
+        | Packet::RemoteZero { id, range, .. } => Some((*id, *range)),
         Packet::Flush { id, .. }
+        | Packet::RemoteFlush { id, .. }
         | Packet::PromoteRequest { id }
         | Packet::NewGeneration { id, .. } => Some((*id, nowhere)),
         _ => None,
@@ -218,4 +222,12 @@ const KINDS: &[Kind] = &[
     Kind::ResyncDone,
     Kind::Ping,
     Kind::PingAck,
+    Kind::RemoteRead,
+    Kind::RemoteWrite,
+    Kind::RemoteDiscard,
+    Kind::RemoteWriteZeroes,
+    Kind::RemoteFlush,
+    Kind::RemoteDone,
+    Kind::RemoteData,
+    Kind::RemoteFailed,
 ];

@@ -163,7 +163,10 @@ fn settle(one: &mut Machine, other: &mut Machine) {
             quiet &= packets.is_empty();
             for (packet, data) in packets {
                 let length = match &packet {
-                    Packet::Write { range, .. } | Packet::ResyncData { range, .. } => range.length,
+                    Packet::Write { range, .. }
+                    | Packet::ResyncData { range, .. }
+                    | Packet::RemoteWrite { range, .. }
+                    | Packet::RemoteData { range, .. } => range.length,
                     _ => 0,
                 };
                 let data = data.map(|_| both[to].data(length));

@@ -39,6 +39,22 @@ pub enum Request {
         /// Name of the resource.
         resource: String,
     },
+    /// Use the disk of this volume, or of all that have none. Idempotent.
+    Attach {
+        /// The configuration the disk is opened by.
+        config: ResourceConfig,
+        /// The volume, or all.
+        volume: Option<u16>,
+    },
+    /// Cease to use the disk of this volume, or of all; clients go on through a peer. Idempotent.
+    Detach {
+        /// Name of the resource.
+        resource: String,
+        /// The volume, or all.
+        volume: Option<u16>,
+        /// Do not wait for the disk, nor ask who else has the data.
+        force: bool,
+    },
     /// Start trying to reach the peer (all peers when `None`).
     Connect {
         /// Name of the resource.

@@ -76,6 +76,22 @@ pub enum Kind {
     Ping = 64,
     /// Yes.
     PingAck = 65,
+    /// Read this range for a node without usable data of its own.
+    RemoteRead = 80,
+    /// Write this data for such a node.
+    RemoteWrite = 81,
+    /// Zero this range for such a node, giving the space back if possible.
+    RemoteDiscard = 82,
+    /// Zero this range for such a node.
+    RemoteWriteZeroes = 83,
+    /// Make durable, for such a node, everything done for it so far.
+    RemoteFlush = 84,
+    /// The write, zeroing or flush is done, as it would be for a client.
+    RemoteDone = 96,
+    /// The range read.
+    RemoteData = 97,
+    /// It could not be done.
+    RemoteFailed = 98,
 }
 
 impl Kind {
@@ -106,6 +122,14 @@ impl Kind {
             55 => Self::ResyncDone,
             64 => Self::Ping,
             65 => Self::PingAck,
+            80 => Self::RemoteRead,
+            81 => Self::RemoteWrite,
+            82 => Self::RemoteDiscard,
+            83 => Self::RemoteWriteZeroes,
+            84 => Self::RemoteFlush,
+            96 => Self::RemoteDone,
+            97 => Self::RemoteData,
+            98 => Self::RemoteFailed,
             _ => return None,
         })
     }
@@ -121,7 +145,10 @@ impl Kind {
     /// Whether the payload is bulk data, which stays in the buffer it was received into.
     #[must_use]
     pub fn is_bulk(self) -> bool {
-        matches!(self, Self::Write | Self::ResyncData)
+        matches!(
+            self,
+            Self::Write | Self::ResyncData | Self::RemoteWrite | Self::RemoteData
+        )
     }
 
     fn payload_limit(self) -> u32 {

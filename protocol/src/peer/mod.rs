@@ -8,6 +8,7 @@
 //! each carry a CRC-32. `docs/protocol.md` has a row for every packet.
 
 mod body;
+mod decode;
 mod failure;
 pub mod greeting;
 pub mod header;

@@ -6,9 +6,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::body::{Reader, Writer};
+use super::body::Writer;
 use super::failure::FailureCode;
-use super::header::{HEADER_BYTES, Header, Kind, WireError, checksum};
+use super::header::{HEADER_BYTES, Header, Kind, checksum};
 use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::state::{DiskState, Role};
@@ -31,6 +31,8 @@ pub enum Packet {
     State {
         /// The sender's role.
         role: Role,
+        /// Its tenure, as in its greeting.
+        tenure: u64,
         /// Its disks, by volume.
         disks: Vec<(VolumeNumber, DiskState)>,
     },
@@ -179,6 +181,73 @@ pub enum Packet {
         /// The generation it has adopted.
         generation: GenerationId,
     },
+    /// A node without usable data of its own asks for a range, for its clients.
+    RemoteRead {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// Such a node writes the payload.
+    RemoteWrite {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where; exactly as long as the payload.
+        range: ByteRange,
+        /// Durable before it is answered.
+        fua: bool,
+    },
+    /// Such a node zeroes the range.
+    RemoteZero {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// Durable before it is answered.
+        fua: bool,
+        /// Give the space back if possible (a discard).
+        discard: bool,
+    },
+    /// Such a node wants everything it was told to be done to be durable.
+    RemoteFlush {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// Done, as it would be for a client of the sender.
+    RemoteDone {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// The sender's current generation.
+        generation: GenerationId,
+    },
+    /// The range read, as payload.
+    RemoteData {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where; exactly as long as the payload.
+        range: ByteRange,
+    },
+    /// It could not be done.
+    RemoteFailed {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Why.
+        code: FailureCode,
+    },
     /// Are you alive?
     Ping {
         /// Names the question.
@@ -191,7 +260,7 @@ pub enum Packet {
     },
 }
 
-const FLAG_FUA: u16 = 1;
+pub(super) const FLAG_FUA: u16 = 1;
 
 impl Packet {
     /// What kind of packet it is.
@@ -219,6 +288,14 @@ impl Packet {
             Self::ResyncAck { .. } => Kind::ResyncAck,
             Self::ResyncNegativeAck { .. } => Kind::ResyncNegativeAck,
             Self::ResyncDone { .. } => Kind::ResyncDone,
+            Self::RemoteRead { .. } => Kind::RemoteRead,
+            Self::RemoteWrite { .. } => Kind::RemoteWrite,
+            Self::RemoteZero { discard: true, .. } => Kind::RemoteDiscard,
+            Self::RemoteZero { discard: false, .. } => Kind::RemoteWriteZeroes,
+            Self::RemoteFlush { .. } => Kind::RemoteFlush,
+            Self::RemoteDone { .. } => Kind::RemoteDone,
+            Self::RemoteData { .. } => Kind::RemoteData,
+            Self::RemoteFailed { .. } => Kind::RemoteFailed,
             Self::Ping { .. } => Kind::Ping,
             Self::PingAck { .. } => Kind::PingAck,
         }
@@ -252,6 +329,7 @@ impl Packet {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of packet")]
     fn header(&self) -> Header {
         let mut header = Header {
             kind: self.kind(),
@@ -264,7 +342,8 @@ impl Packet {
             payload_crc: 0,
         };
         match self {
-            Self::Hello(_) | Self::State { .. } | Self::Goodbye => {}
+            Self::Hello(_) | Self::Goodbye => {}
+            Self::State { tenure, .. } => header.id = *tenure,
             Self::PromoteRequest { id } | Self::Ping { id } | Self::PingAck { id } => {
                 header.id = *id;
             }
@@ -302,17 +381,40 @@ impl Packet {
                 range,
                 fua,
                 ..
+            }
+            | Self::RemoteWrite {
+                id,
+                volume,
+                range,
+                fua,
+            }
+            | Self::RemoteZero {
+                id,
+                volume,
+                range,
+                fua,
+                ..
             } => {
                 header.set_range(*id, *volume, *range);
                 header.flags = if *fua { FLAG_FUA } else { 0 };
             }
             Self::Flush { id, volume }
             | Self::WriteAck { id, volume }
-            | Self::FlushAck { id, volume } => {
+            | Self::FlushAck { id, volume }
+            | Self::RemoteFlush { id, volume } => {
                 header.id = *id;
                 header.volume = volume.0;
             }
-            Self::NegativeAck { id, volume, code } => {
+            Self::RemoteDone {
+                id,
+                volume,
+                generation,
+            } => {
+                header.id = *id;
+                header.volume = volume.0;
+                header.offset = generation.0;
+            }
+            Self::NegativeAck { id, volume, code } | Self::RemoteFailed { id, volume, code } => {
                 header.id = *id;
                 header.volume = volume.0;
                 header.flags = code.number();
@@ -324,7 +426,9 @@ impl Packet {
             Self::ResyncRequest { id, volume, range }
             | Self::ResyncData { id, volume, range }
             | Self::ResyncAck { id, volume, range }
-            | Self::ResyncNegativeAck { id, volume, range } => {
+            | Self::ResyncNegativeAck { id, volume, range }
+            | Self::RemoteRead { id, volume, range }
+            | Self::RemoteData { id, volume, range } => {
                 header.set_range(*id, *volume, *range);
             }
             Self::BitmapEnd { volume, generation } | Self::ResyncDone { volume, generation } => {
@@ -338,7 +442,7 @@ impl Packet {
     fn write_body(&self, out: &mut Writer<'_>) {
         if let Self::Hello(hello) = self {
             hello.write(out);
-        } else if let Self::State { role, disks } = self {
+        } else if let Self::State { role, disks, .. } = self {
             out.u8(role.number());
             for (volume, disk) in disks {
                 out.u16(volume.0);
@@ -350,87 +454,6 @@ impl Packet {
             }
         }
     }
-
-    /// Builds the packet from its header and, for the kinds without bulk, its payload, which has
-    /// been checked against the header's checksum. For bulk kinds `body` is not looked at.
-    ///
-    /// # Errors
-    /// When the fields break a rule of this kind.
-    pub fn decode(header: &Header, body: &[u8]) -> Result<Self, WireError> {
-        let Header {
-            kind, flags, id, ..
-        } = *header;
-        let volume = VolumeNumber(header.volume);
-        let range = ByteRange::new(header.offset, header.range_length);
-        let fua = flags & FLAG_FUA != 0;
-        let malformed = |what| WireError::Malformed { kind, what };
-        if !body.is_empty() && !matches!(kind, Kind::Hello | Kind::State | Kind::Bitmap) {
-            return Err(malformed("unexpected payload"));
-        }
-        Ok(match kind {
-            Kind::Hello => Self::Hello(Box::new(Hello::read(body)?)),
-            Kind::State => read_state(body)?,
-            Kind::PromoteRequest => Self::PromoteRequest { id },
-            Kind::PromoteReply => Self::PromoteReply {
-                id,
-                granted: flags == 1,
-            },
-            Kind::NewGeneration => Self::NewGeneration {
-                id,
-                volume,
-                generation: GenerationId(header.offset),
-            },
-            Kind::NewGenerationAck => Self::NewGenerationAck {
-                id,
-                volume,
-                adopted: flags == 1,
-            },
-            Kind::Goodbye => Self::Goodbye,
-            Kind::Write => Self::Write {
-                id,
-                volume,
-                range,
-                fua,
-            },
-            Kind::Discard => Self::Zero {
-                id,
-                volume,
-                range,
-                fua,
-                discard: true,
-            },
-            Kind::WriteZeroes => Self::Zero {
-                id,
-                volume,
-                range,
-                fua,
-                discard: false,
-            },
-            Kind::Flush => Self::Flush { id, volume },
-            Kind::WriteAck => Self::WriteAck { id, volume },
-            Kind::NegativeAck => {
-                let code = FailureCode::from_number(flags)
-                    .ok_or_else(|| malformed("unknown failure code"))?;
-                Self::NegativeAck { id, volume, code }
-            }
-            Kind::FlushAck => Self::FlushAck { id, volume },
-            Kind::Bitmap => read_bitmap(id, volume, body)?,
-            Kind::BitmapEnd => Self::BitmapEnd {
-                volume,
-                generation: GenerationId(header.offset),
-            },
-            Kind::ResyncRequest => Self::ResyncRequest { id, volume, range },
-            Kind::ResyncData => Self::ResyncData { id, volume, range },
-            Kind::ResyncAck => Self::ResyncAck { id, volume, range },
-            Kind::ResyncNegativeAck => Self::ResyncNegativeAck { id, volume, range },
-            Kind::ResyncDone => Self::ResyncDone {
-                volume,
-                generation: GenerationId(header.offset),
-            },
-            Kind::Ping => Self::Ping { id },
-            Kind::PingAck => Self::PingAck { id },
-        })
-    }
 }
 
 impl Header {
@@ -440,37 +463,4 @@ impl Header {
         self.offset = range.offset;
         self.range_length = range.length;
     }
-}
-
-fn read_state(body: &[u8]) -> Result<Packet, WireError> {
-    let mut reader = Reader::new(Kind::State, body);
-    let role = Role::from_number(reader.u8()?).ok_or_else(|| reader.malformed("unknown role"))?;
-    let mut disks = Vec::new();
-    let entries = body.len().saturating_sub(1);
-    if !entries.is_multiple_of(3) {
-        return Err(reader.malformed("body of a strange length"));
-    }
-    for _ in 0..entries / 3 {
-        let volume = VolumeNumber(reader.u16()?);
-        let disk = DiskState::from_number(reader.u8()?)
-            .ok_or_else(|| reader.malformed("unknown disk state"))?;
-        disks.push((volume, disk));
-    }
-    reader.end()?;
-    Ok(Packet::State { role, disks })
-}
-
-fn read_bitmap(id: u64, volume: VolumeNumber, body: &[u8]) -> Result<Packet, WireError> {
-    let mut reader = Reader::new(Kind::Bitmap, body);
-    let block = u32::try_from(id).map_err(|_| reader.malformed("block number too large"))?;
-    let mut words = Box::new([0_u64; 504]);
-    for word in words.iter_mut() {
-        *word = reader.u64()?;
-    }
-    reader.end()?;
-    Ok(Packet::Bitmap {
-        volume,
-        block,
-        words,
-    })
 }

@@ -44,6 +44,7 @@ fn hello() -> Hello {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each kind of packet")]
 fn one_of_each() -> Vec<Packet> {
     let volume = VolumeNumber(3);
     let range = ByteRange::new(1 << 33, 8192);
@@ -56,6 +57,7 @@ fn one_of_each() -> Vec<Packet> {
         Packet::Hello(Box::new(hello())),
         Packet::State {
             role: Role::Secondary,
+            tenure: 7,
             disks: vec![(volume, DiskState::UpToDate)],
         },
         Packet::PromoteRequest { id },
@@ -110,6 +112,39 @@ fn one_of_each() -> Vec<Packet> {
         Packet::ResyncAck { id, volume, range },
         Packet::ResyncNegativeAck { id, volume, range },
         Packet::ResyncDone { volume, generation },
+        Packet::RemoteRead { id, volume, range },
+        Packet::RemoteWrite {
+            id,
+            volume,
+            range,
+            fua: true,
+        },
+        Packet::RemoteZero {
+            id,
+            volume,
+            range,
+            fua: false,
+            discard: true,
+        },
+        Packet::RemoteZero {
+            id,
+            volume,
+            range,
+            fua: true,
+            discard: false,
+        },
+        Packet::RemoteFlush { id, volume },
+        Packet::RemoteDone {
+            id,
+            volume,
+            generation,
+        },
+        Packet::RemoteData { id, volume, range },
+        Packet::RemoteFailed {
+            id,
+            volume,
+            code: FailureCode::Io,
+        },
         Packet::Ping { id },
         Packet::PingAck { id },
     ]
@@ -268,7 +303,14 @@ fn a_state_has_these_bytes() {
     let mut bytes = Vec::new();
     let disks = vec![(VolumeNumber(3), DiskState::UpToDate)];
     let role = Role::Secondary;
-    Packet::State { role, disks }.encode(&[], &mut bytes);
+    let tenure = 0x0102;
+    let state = Packet::State {
+        role,
+        tenure,
+        disks,
+    };
+    state.encode(&[], &mut bytes);
+    assert_eq!(bytes[16..24], [0, 0, 0, 0, 0, 0, 1, 2]);
     assert_eq!(bytes[HEADER_BYTES..], [2, 0, 3, 9]);
 }
 
@@ -341,6 +383,7 @@ fn numbers_nobody_has_assigned_are_refused_wherever_they_stand() {
     }
     let state = Packet::State {
         role: Role::Secondary,
+        tenure: 7,
         disks: vec![(VolumeNumber(3), DiskState::UpToDate)],
     };
     assert!(with_byte(&state, 0, 9).is_err());

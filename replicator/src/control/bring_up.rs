@@ -145,6 +145,35 @@ async fn undo(service: &Service) {
 
 /// Attaches disks that are missing and starts connecting, as far as that has not been done.
 pub(super) async fn finish(service: &Service) -> Result<Notes, Refusal> {
+    let mut notes = attach_missing(service, None).await?;
+    let status = service.status().await?;
+    for connection in &status.connections {
+        if connection.connection_state == ConnectionState::StandAlone {
+            notes.extend(connect(service, Some(connection.peer_node_id), false, false).await?);
+        }
+    }
+    Ok(notes)
+}
+
+/// Attaches the disks that are missing, of one volume or of all, and nothing else.
+pub(super) async fn attach_disks(
+    daemon: &Rc<Daemon>,
+    wanted: &ResourceConfig,
+    volume: Option<VolumeNumber>,
+) -> Result<Reply, Refusal> {
+    let gate = daemon.gate(&wanted.name);
+    let _changing = gate.lock().await;
+    let service = daemon.running(&wanted.name)?;
+    adjust::refuse_fixed(&service.config.borrow(), wanted)?;
+    let notes = attach_missing(&service, volume).await?;
+    Ok(if notes.is_empty() {
+        Reply::Done
+    } else {
+        Reply::DoneWithNotes(notes)
+    })
+}
+
+async fn attach_missing(service: &Service, only: Option<VolumeNumber>) -> Result<Notes, Refusal> {
     let status = service.status().await?;
     let config = service.config.borrow().clone();
     let is_missing = |volume: &&VolumeConfig| {
@@ -152,17 +181,12 @@ pub(super) async fn finish(service: &Service) -> Result<Notes, Refusal> {
             .devices
             .iter()
             .find(|device| device.volume == volume.number);
-        device.is_none_or(|device| device.disk_state == DiskState::Diskless)
+        let is_wanted = only.is_none_or(|only| only == volume.number);
+        is_wanted && device.is_none_or(|device| device.disk_state == DiskState::Diskless)
     };
     let missing: Vec<_> = config.volumes.iter().filter(is_missing).cloned().collect();
     let disks = open_disks(&config, missing).await?;
-    let mut notes = attach(service, disks).await?;
-    for connection in &status.connections {
-        if connection.connection_state == ConnectionState::StandAlone {
-            notes.extend(connect(service, Some(connection.peer_node_id), false, false).await?);
-        }
-    }
-    Ok(notes)
+    attach(service, disks).await
 }
 
 /// Starts connecting; a peer that is being connected to already is fine, unless the user wants

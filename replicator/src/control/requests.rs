@@ -64,24 +64,25 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             noted(service.command(Command::Disconnect { peer }).await)
         }
         Request::Promote { resource, force } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Promote { force }).await)
+            command(daemon, &resource, Command::Promote { force }).await
         }
         Request::Demote { resource, force } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Demote { force }).await)
+            command(daemon, &resource, Command::Demote { force }).await
         }
-        Request::Outdate { resource } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Outdate).await)
+        Request::Outdate { resource } => command(daemon, &resource, Command::Outdate).await,
+        Request::SuspendIo { resource } => command(daemon, &resource, Command::SuspendIo).await,
+        Request::ResumeIo { resource } => command(daemon, &resource, Command::ResumeIo).await,
+        Request::Attach { config, volume } => {
+            let volume = volume.map(VolumeNumber);
+            bring_up::attach_disks(daemon, &config, volume).await
         }
-        Request::SuspendIo { resource } => {
+        Request::Detach {
+            resource,
+            volume,
+            force,
+        } => {
             let service = daemon.running(&resource)?;
-            noted(service.command(Command::SuspendIo).await)
-        }
-        Request::ResumeIo { resource } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::ResumeIo).await)
+            detach(&service, volume.map(VolumeNumber), force).await
         }
         Request::Status { resource } => status(daemon, resource).await,
         Request::NewGeneration {
@@ -103,7 +104,9 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
 fn resource_of(request: &Request) -> Option<&str> {
     match request {
         Request::Daemon => None,
-        Request::Up(config) | Request::Adjust(config) => Some(&config.name),
+        Request::Up(config) | Request::Adjust(config) | Request::Attach { config, .. } => {
+            Some(&config.name)
+        }
         Request::Down { resource }
         | Request::Connect { resource, .. }
         | Request::Resolve { resource, .. }
@@ -113,9 +116,14 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::Outdate { resource }
         | Request::SuspendIo { resource }
         | Request::ResumeIo { resource }
+        | Request::Detach { resource, .. }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }
+}
+
+async fn command(daemon: &Daemon, resource: &str, command: Command) -> Result<Reply, Refusal> {
+    noted(daemon.running(resource)?.command(command).await)
 }
 
 async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refusal> {
@@ -128,6 +136,26 @@ async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refu
         states.push(service.status().await?);
     }
     Ok(Reply::Status(states))
+}
+
+/// Volumes are let go of one after the other; the first that may not be ends it.
+async fn detach(
+    service: &Service,
+    volume: Option<VolumeNumber>,
+    force: bool,
+) -> Result<Reply, Refusal> {
+    let numbers: Vec<VolumeNumber> = service
+        .config
+        .borrow()
+        .volumes
+        .iter()
+        .map(|volume| volume.number)
+        .filter(|number| volume.is_none_or(|wanted| wanted == *number))
+        .collect();
+    for volume in numbers {
+        service.command(Command::Detach { volume, force }).await?;
+    }
+    Ok(Reply::Done)
 }
 
 fn noted(answer: Answer) -> Result<Reply, Refusal> {

@@ -144,6 +144,7 @@ impl What {
 fn name(command: &Command) -> &'static str {
     match command {
         Command::Attach { .. } => "attach",
+        Command::Detach { .. } => "detach",
         Command::Configure(_) => "configure",
         Command::Connect { .. } => "connect",
         Command::Resolve { .. } => "resolve",

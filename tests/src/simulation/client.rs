@@ -265,7 +265,9 @@ impl World {
             Ok(data) => data,
             Err(error) => {
                 self.report.failed_operations += 1;
-                let expected = error == RequestError::NotPrimary || self.nodes[node].disk_failed;
+                let known = &self.nodes[node];
+                let expected =
+                    error == RequestError::NotPrimary || known.disk_failed || !known.attached;
                 if !expected {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
                 }
@@ -304,8 +306,15 @@ impl World {
     }
 
     fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {
-        // Without a disk of its own only what the peer has is answered.
-        let is_alone = self.nodes[node].attached && !self.nodes[node].is_replicating();
+        if !self.nodes[node].attached {
+            // The peer has it, and it alone unless this node's disk got it before it was let go.
+            let own = &self.nodes[node].disk;
+            let has = |sector| self.registers.holds(sector, own.content(sector)).is_ok();
+            let wrote_alone = !sectors.all(has);
+            self.nodes[1 - node].wrote_alone |= wrote_alone;
+            return;
+        }
+        let is_alone = !self.nodes[node].is_replicating();
         // The peer may have had it before the link was lost.
         let peer = &self.nodes[1 - node].disk;
         let peer_has = |sector| self.registers.holds(sector, peer.content(sector)).is_ok();

@@ -63,6 +63,8 @@ pub(super) enum Fault {
     DiskStuck,
     /// The disk is no longer there for a while.
     DiskGone,
+    /// An operator takes a disk away, in order or by force, and attaches it again some time.
+    Detach,
     /// A node's clock jumps ahead.
     ClockJump,
     /// A node's clock stands still for a while.
@@ -84,7 +86,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 23] = [
+    pub(super) const ALL: [(Self, Class); 24] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -99,6 +101,7 @@ impl Fault {
         (Self::DiskSlow, Class::Disk),
         (Self::DiskStuck, Class::Disk),
         (Self::DiskGone, Class::Disk),
+        (Self::Detach, Class::Disk),
         (Self::ClockJump, Class::Clock),
         (Self::ClockStop, Class::Clock),
         (Self::Disconnect, Class::Command),
@@ -204,6 +207,7 @@ impl World {
                 self.nodes[node].clock.stop(self.now, until);
             }
             Fault::Disconnect
+            | Fault::Detach
             | Fault::Stop
             | Fault::PromoteBlindly
             | Fault::PromoteByForce
@@ -223,6 +227,10 @@ impl World {
                 let delay = self.random.magnitude(1_000, 1_000_000);
                 self.after_us(delay, soon(Wish::Connect));
             }
+            Fault::Detach if self.random.percent(30) => {
+                self.order_if_up(node, Wish::ForceDetach);
+            }
+            Fault::Detach => self.order_if_up(node, Wish::Detach),
             Fault::Stop => self.order_if_up(node, Wish::Stop),
             Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
             Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),

@@ -12,6 +12,8 @@ use super::world::{Happening, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Attach,
+    Detach,
+    ForceDetach,
     Connect,
     Disconnect,
     Promote,
@@ -53,34 +55,14 @@ impl World {
         }
         self.note(|| format!("order to {node}: {wish:?}"));
         let command = match wish {
-            Wish::Attach => {
-                if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
-                    return;
-                }
-                // A disk is let go of when its last operation has finished.
-                if !self.nodes[node].disk.is_idle() {
-                    return;
-                }
-                match self.nodes[node].attachable() {
-                    Ok(disk) => {
-                        self.watch_attach(node, &disk.image);
-                        // The last copy there is has to be taken as it is: whoever attaches it
-                        // again has seen to it that it works.
-                        if !self.survives_with_everything(1 - node) {
-                            self.nodes[node].disk.forgive();
-                        }
-                        self.nodes[node].attached = true;
-                        Command::Attach {
-                            volume: VOLUME,
-                            disk,
-                        }
-                    }
-                    Err(error) => {
-                        self.violation(format!("node {node}: cannot attach: {error}"));
-                        return;
-                    }
-                }
-            }
+            Wish::Attach => match self.attach(node) {
+                Some(command) => command,
+                None => return,
+            },
+            Wish::Detach | Wish::ForceDetach => Command::Detach {
+                volume: VOLUME,
+                force: wish == Wish::ForceDetach,
+            },
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
@@ -132,6 +114,36 @@ impl World {
         self.command(node, wish, command);
     }
 
+    /// Takes the disk as it is, if that is possible now.
+    fn attach(&mut self, node: usize) -> Option<Command> {
+        if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
+            return None;
+        }
+        // A disk is let go of when its last operation has finished.
+        if !self.nodes[node].disk.is_idle() {
+            return None;
+        }
+        match self.nodes[node].attachable() {
+            Ok(disk) => {
+                self.watch_attach(node, &disk.image);
+                // The last copy there is has to be taken as it is: whoever attaches it
+                // again has seen to it that it works.
+                if !self.survives_with_everything(1 - node) {
+                    self.nodes[node].disk.forgive();
+                }
+                self.nodes[node].attached = true;
+                Some(Command::Attach {
+                    volume: VOLUME,
+                    disk,
+                })
+            }
+            Err(error) => {
+                self.violation(format!("node {node}: cannot attach: {error}"));
+                None
+            }
+        }
+    }
+
     fn exit(&mut self, node: usize) {
         let stopped = self.nodes[node]
             .engine
@@ -172,8 +184,11 @@ impl World {
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
+            (Wish::Detach | Wish::ForceDetach, Ok(_)) => self.nodes[node].disk_failed = true,
             // The disk of a Primary that has failed must not be taken again.
-            (Wish::Attach, Err(_)) if self.nodes[node].disk_failed => {
+            (Wish::Attach, Err(_))
+                if self.nodes[node].disk_failed || self.nodes[node].is_primary() =>
+            {
                 self.nodes[node].attached = false;
             }
             (Wish::Attach, Err(refusal))
@@ -228,7 +243,8 @@ impl World {
             && !rivals
         {
             let serves = self.nodes[primary].is_up_to_date(self.time(primary));
-            if !serves && self.random.percent(30) {
+            // Mostly its peer goes on serving its clients.
+            if !serves && (!self.faults_allowed || self.random.percent(5)) {
                 self.order(primary, Wish::Demote);
             }
             return;
@@ -322,7 +338,14 @@ impl World {
             .devices
             .iter()
             .all(|device| device.disk_state == DiskState::UpToDate);
-        !up_to_date || (self.holds_everything(node) && !self.is_newer(1 - node, node))
+        // Without a disk it is the peer's data that clients would see.
+        let attached = self.nodes[node].attached;
+        let (node, other) = if attached {
+            (node, 1 - node)
+        } else {
+            (1 - node, node)
+        };
+        (attached && !up_to_date) || (self.holds_everything(node) && !self.is_newer(other, node))
     }
 
     /// Whether the generation durable on `one` is one that `other` has never heard of.

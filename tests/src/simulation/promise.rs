@@ -20,6 +20,10 @@ impl World {
         sectors: impl Iterator<Item = u64>,
         durable: bool,
     ) {
+        if !self.nodes[node].attached {
+            self.check_remote_promise(node, sectors, durable);
+            return;
+        }
         let peer = 1 - node;
         let (own, other) = (&self.nodes[node], &self.nodes[peer]);
         // Told apart by what is durable on both disks.
@@ -50,6 +54,41 @@ impl World {
                 };
                 self.violation(format!(
                     "{what} on node {peer}, which is not durably behind: {text}"
+                ));
+                return;
+            }
+        }
+    }
+
+    /// The same of a node without a disk: the peer has it, and this node's own disk has it too, or
+    /// is durably told apart (A2).
+    fn check_remote_promise(
+        &mut self,
+        node: usize,
+        sectors: impl Iterator<Item = u64>,
+        durable: bool,
+    ) {
+        let peer = 1 - node;
+        let (own, server) = (&self.nodes[node], &self.nodes[peer]);
+        let is_behind = match server.disk.marks_changed.then(|| server.open()) {
+            Some(Ok(image)) => !own.generations.contains(&image.superblock.generation.0),
+            Some(Err(_)) | None => self.is_newer(peer, node),
+        };
+        // A server that has just lost its power may lack what it acknowledged: nobody knows yet.
+        if server.suspect && !durable {
+            return;
+        }
+        for sector in sectors {
+            let result = self.holds(server, sector, durable).and_then(|()| {
+                if is_behind {
+                    Ok(())
+                } else {
+                    self.holds(own, sector, durable)
+                }
+            });
+            if let Err(text) = result {
+                self.violation(format!(
+                    "A2: not on node {peer}, which serves node {node}, or not told apart: {text}"
                 ));
                 return;
             }
