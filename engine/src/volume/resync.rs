@@ -38,16 +38,16 @@ impl<B: Clone> Volume<B> {
         peer_current: GenerationId,
         cx: &mut Context<B>,
     ) {
-        let needs_generation = self.local.as_ref().is_some_and(|local| {
-            local.bitmap_generation(node).is_none() || local.current() == peer_current
-        });
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         cx.call_handler(Handler::BeforeResyncSource, Some(node), Some(self.number));
         peer.replication = ReplicationState::WFBitMapS;
         peer.peer_disk = DiskState::Inconsistent;
-        peer.source = Source::default();
+        peer.source = Source {
+            unrecorded: Some(peer_current),
+            ..Source::default()
+        };
         peer.resync_started = cx.now;
         if full {
             peer.bitmap.set_all();
@@ -55,21 +55,36 @@ impl<B: Clone> Volume<B> {
                 local.set_full_sync(node, true);
             }
         }
+        // While clients are frozen the peer may yet go on without this node, having never read the
+        // greeting: a generation begun here would then make a split brain of nobody's writes.
+        if !self.frozen.fencing {
+            self.record_target(node, cx);
+        }
+        self.unsettled = true;
+    }
+
+    /// Records that the peer is behind, and since when.
+    fn record_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let unrecorded = self.peers.get_mut(&node);
+        let Some(peer_current) = unrecorded.and_then(|peer| peer.source.unrecorded.take()) else {
+            return;
+        };
+        let needs_generation = self.local.as_ref().is_some_and(|local| {
+            local.bitmap_generation(node).is_none() || local.current() == peer_current
+        });
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
         }
-        if let Some(local) = &mut self.local {
-            // The bitmap has recorded every change since what the target has now, if only because
-            // all of it is set. Counting from there keeps the target recognisable however many
-            // generations begin before it is brought up to date (D8).
-            if !peer_current.is_none() {
-                local.set_bitmap_generation(node, peer_current);
-            }
-            // The target adopts this generation at the end, and its word of that may be lost.
-            local.note_may_have_current(node, true);
-            local.start_metadata(self.number, cx);
+        let Some(local) = &mut self.local else { return };
+        // The bitmap has recorded every change since what the target has now, if only because all
+        // of it is set. Counting from there keeps the target recognisable however many generations
+        // begin before it is brought up to date (D8).
+        if !peer_current.is_none() {
+            local.set_bitmap_generation(node, peer_current);
         }
-        self.unsettled = true;
+        // The target adopts this generation at the end, and its word of that may be lost.
+        local.note_may_have_current(node, true);
+        local.start_metadata(self.number, cx);
     }
 
     /// The handshake has made this node the target.
@@ -265,7 +280,14 @@ impl<B: Clone> Volume<B> {
         if peer.replication != ReplicationState::WFBitMapS {
             return;
         }
-        let due = self.is_behind(peer)
+        if peer.source.bitmap_received {
+            self.record_target(node, cx);
+        }
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
+        let due = peer.source.unrecorded.is_none()
+            && self.is_behind(peer)
             && self
                 .local
                 .as_ref()
