@@ -361,6 +361,7 @@ impl<B: Clone> Resource<B> {
                 // of the last Primary that nobody acknowledged: from here on it is this copy that
                 // counts (B8).
                 volume.leave_absent_peers_behind(&mut self.cx);
+                volume.record_targets(&mut self.cx);
             } else {
                 let text =
                     alloc::format!("forced: {} data is declared UpToDate", volume.disk.word());

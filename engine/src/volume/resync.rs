@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::write::Leg;
 use super::{Volume, describe};
@@ -55,15 +55,23 @@ impl<B: Clone> Volume<B> {
                 local.set_full_sync(node, true);
             }
         }
-        // While clients are frozen the peer may yet go on without this node, having never read the
-        // greeting: a generation begun here would then make a split brain of nobody's writes.
-        if !self.frozen.fencing {
+        if self.role == Role::Primary && !self.frozen.fencing {
             self.record_target(node, cx);
         }
         self.unsettled = true;
     }
 
-    /// Records that the peer is behind, and since when.
+    /// This node is about to serve clients what a target may lack: that is recorded first.
+    pub(crate) fn record_targets(&mut self, cx: &mut Context<B>) {
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in nodes {
+            self.record_target(node, cx);
+        }
+    }
+
+    /// Records that the peer is behind, and since when. While no clients are served that waits
+    /// until the peer's bitmap has come: it may never have read the greeting and go on without this
+    /// node, and a generation begun for it would then make a split brain of nobody's writes.
     fn record_target(&mut self, node: NodeId, cx: &mut Context<B>) {
         let unrecorded = self.peers.get_mut(&node);
         let Some(peer_current) = unrecorded.and_then(|peer| peer.source.unrecorded.take()) else {
@@ -286,8 +294,7 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get(&node) else {
             return;
         };
-        let due = peer.source.unrecorded.is_none()
-            && self.is_behind(peer)
+        let due = self.is_behind(peer)
             && self
                 .local
                 .as_ref()
