@@ -130,6 +130,7 @@ pub(crate) fn split_brain() -> ResourceStatus {
         was_ordered: false,
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(0),
+            divergence: Divergence::Both,
             disk_state: DiskState::UpToDate,
             generation: GenerationId(0xBEEF),
             changed_bytes: 64 << 10,

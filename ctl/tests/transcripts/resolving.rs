@@ -17,7 +17,7 @@ enum Outcome {
     Refuses,
 }
 
-fn split(divergence: Divergence) -> ResourceStatus {
+pub(crate) fn split(divergence: Divergence) -> ResourceStatus {
     let mut status = healthy("r0");
     let connection = &mut status.connections[0];
     connection.connection_state = ConnectionState::StandAlone;
@@ -31,6 +31,7 @@ fn split(divergence: Divergence) -> ResourceStatus {
         was_ordered: false,
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(0),
+            divergence: Divergence::Both,
             disk_state: DiskState::UpToDate,
             generation: GenerationId(7),
             changed_bytes: 8192,
@@ -98,6 +99,7 @@ fn resolve(keep_own: bool) -> Request {
             tenure: 5,
             generations: vec![(VolumeNumber(0), GenerationId(7))],
         },
+        saved: Vec::new(),
     }
 }
 

@@ -193,6 +193,8 @@ impl RefusedPeer {
 pub struct RefusedVolume {
     /// Its number.
     pub volume: VolumeNumber,
+    /// Who has changes of this volume that the other lacks.
+    pub divergence: Divergence,
     /// State of the peer's disk.
     pub disk_state: DiskState,
     /// The peer's current generation.
