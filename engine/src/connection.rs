@@ -98,6 +98,8 @@ pub(crate) struct Refused {
     pub(crate) divergence: Divergence,
     pub(crate) volumes: Vec<Met>,
     pub(crate) was_ordered: bool,
+    /// The Primary whose changes a policy is to give up.
+    pub(crate) loses_by_policy: Option<NodeId>,
 }
 
 /// One volume of two nodes that have greeted each other.
@@ -249,6 +251,7 @@ impl Refused {
             tenure: self.theirs.tenure,
             divergence: self.divergence,
             was_ordered: self.was_ordered,
+            loses_by_policy: self.loses_by_policy,
             volumes: volumes.collect(),
         }
     }

@@ -142,8 +142,12 @@ fn without_loss(peer: &str, volume: &RefusedVolume) -> Option<String> {
     match volume.divergence {
         Divergence::Both | Divergence::Unknown => None,
         Divergence::Neither => Some(format!("volume {number}: the same on both nodes")),
-        Divergence::Own => Some(format!("volume {number}: only this node has changed it")),
-        Divergence::Peer => Some(format!("volume {number}: only {peer} has changed it")),
+        Divergence::Own => Some(format!(
+            "volume {number}: only this node has changed it, so its data is kept in any case"
+        )),
+        Divergence::Peer => Some(format!(
+            "volume {number}: only {peer} has changed it, so {peer}'s data is kept in any case"
+        )),
     }
 }
 

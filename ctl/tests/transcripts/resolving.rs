@@ -29,6 +29,7 @@ pub(crate) fn split(divergence: Divergence) -> ResourceStatus {
         tenure: 5,
         divergence,
         was_ordered: false,
+        loses_by_policy: None,
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(0),
             divergence: Divergence::Both,

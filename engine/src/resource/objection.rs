@@ -96,6 +96,11 @@ impl<B: Clone> Resource<B> {
         let is_news = !connection.is_refused() || connection.note != text;
         let goes_on = conflict == Some(Conflict::PrimaryWouldBeTarget)
             && connection.config.net.resync_conflict == ResyncConflict::RetryConnect;
+        let loses_by_policy = match conflict {
+            Some(Conflict::OwnPrimaryLoses) => Some(self.config.node_id),
+            Some(Conflict::PeerPrimaryLoses) => Some(node),
+            Some(_) | None => None,
+        };
         let level = if is_news { Level::Error } else { Level::Debug };
         self.cx.report(level, Some(node), None, text.clone());
         if is_news {
@@ -115,6 +120,7 @@ impl<B: Clone> Resource<B> {
             connection.refused = Some(Refused {
                 at: now,
                 was_ordered: meeting.was_ordered(),
+                loses_by_policy,
                 sent: meeting.sent,
                 theirs: meeting.theirs,
                 divergence: meeting.divergence,

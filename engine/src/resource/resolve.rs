@@ -64,11 +64,17 @@ impl<B: Clone> Resource<B> {
             let help = alloc::format!("on {peer}: rbdadm resolve {name} --keep {own}");
             return refuse(RefusalCode::StateRefusedByPeer, reason, help);
         }
+        // Nothing has to be given up where only one node has changes: a volume the peer alone has
+        // changed is copied from there, whoever is kept.
+        let mut condemned = shown;
+        condemned.generations.retain(|(number, _)| {
+            let met = refused.met(*number);
+            met.is_none_or(|met| met.divergence != Divergence::Peer)
+        });
         self.check_saved(node, keep_own, saved)?;
         let Some(connection) = self.connections.get_mut(&node) else {
             return Ok(());
         };
-        let condemned = shown;
         connection.order = keep_own.then_some(Order { condemned, until });
         connection.discard_my_data = !keep_own;
         self.start_connecting(node);
