@@ -1,32 +1,24 @@
 //! What a node in a split brain tells of what it would give up, and what an order given for a copy
 //! of it is worth.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{Changes, RefusalCode, Shown};
 use rbd_protocol::ids::{ByteRange, GenerationId};
-use rbd_protocol::peer::{Hello, HelloVolume, Packet};
 
-use super::{Bench, LINK, PEER, SIZE, VOLUME};
-use crate::{Action, Command, DiskRequest, Event, LinkId, LinkLoss};
-
-const SECOND: LinkId = LinkId(2);
+use super::{Bench, PEER, SIZE, VOLUME};
+use crate::{Action, Command, DiskRequest, LinkLoss};
 
 /// A Secondary that has written these blocks alone and met a peer that has written too.
 fn split(written: &[u64], is_exact: bool) -> Bench {
     let mut bench = Bench::primary();
-    bench.tell(Event::LinkDown {
-        peer: PEER,
-        link: LINK,
-        loss: LinkLoss::Closed,
-    });
+    bench.link_down(LinkLoss::Closed);
     for at in written {
         bench.write_alone(*at);
     }
     bench.demote();
-    bench.meet(is_exact);
+    bench.meet_rival(is_exact);
     bench
 }
 
@@ -50,43 +42,20 @@ impl Bench {
     }
 
     /// A handshake with a peer that has changes of its own.
-    fn meet(&mut self, is_exact: bool) {
-        self.asked.clear();
-        self.tell(Event::LinkUp {
-            peer: PEER,
-            link: SECOND,
-        });
-        self.write_metadata();
-        let own = self.greeting();
-        let volumes = own.volumes.iter().map(|volume| HelloVolume {
-            current: GenerationId(0x7700),
-            bitmap: if is_exact {
-                volume.bitmap
-            } else {
-                GenerationId(0x6600)
-            },
-            history: vec![GenerationId(0x1000)],
-            ..volume.clone()
-        });
-        let theirs = Hello {
-            tenure: 77,
-            incarnation: 98,
-            volumes: volumes.collect(),
-            ..own.clone()
-        };
-        self.tell(Event::Packet {
-            peer: PEER,
-            link: SECOND,
-            packet: Packet::Hello(Box::new(theirs)),
-            data: None,
+    fn meet_rival(&mut self, is_exact: bool) {
+        self.meet(|hello| {
+            (hello.tenure, hello.incarnation) = (77, 98);
+            for volume in &mut hello.volumes {
+                volume.current = GenerationId(0x7700);
+                volume.history = vec![GenerationId(0x1000)];
+                if !is_exact {
+                    volume.bitmap = GenerationId(0x6600);
+                }
+            }
         });
         let status = self.engine.status(self.now);
         assert!(status.connections[0].refused.is_some(), "{status:?}");
-        self.tell(Event::LinkDown {
-            peer: PEER,
-            link: SECOND,
-            loss: LinkLoss::Refused,
-        });
+        assert_eq!(self.close_dropped(), Some(LinkLoss::Refused));
         self.asked.clear();
     }
 
@@ -176,7 +145,7 @@ fn a_write_after_the_copy_voids_the_order_though_no_mark_tells_of_it() {
     bench.write_alone(0);
     assert_eq!(bench.changes(), Err(RefusalCode::DiscardWhilePrimary));
     bench.demote();
-    bench.meet(true);
+    bench.meet_rival(true);
     let now = bench.changes().expect("it is told");
     assert_eq!(now.runs, saved.runs);
     assert_eq!(
