@@ -296,8 +296,8 @@ fn split_brain_advice(resource: &str, connection: &ConnectionStatus) -> String {
         ),
     };
     format!(
-        "{demoted}rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, without \
-         --dry-run it ends the split brain, with --save FILE it keeps what is given up"
+        "{demoted}rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, \
+         without --dry-run it ends the split brain, with --save FILE it keeps what is given up"
     )
 }
 
