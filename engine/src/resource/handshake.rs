@@ -17,6 +17,7 @@ use crate::connection::{Fence, Phase, Tentative};
 use crate::contract::Level;
 use crate::decide::{self, Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
+use crate::peer_device::is_disk;
 use crate::volume::Volume;
 
 /// What was decided on one volume.
@@ -175,11 +176,8 @@ impl<B: Clone> Resource<B> {
         link.phase = Phase::Connected;
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
-        let (boot, tenure) = connection.greeted;
-        let known = (tenure == theirs.tenure, boot == theirs.boot);
-        connection.greeted = (theirs.boot, theirs.tenure);
+        let known = connection.meets_again(theirs);
         connection.peer_role = theirs.role;
-        connection.fence = Fence::Idle;
         connection.forget_orders();
         connection.tentative = Tentative::No;
         connection.refused = None;
@@ -221,13 +219,18 @@ impl<B: Clone> Resource<B> {
                 peer.peer_disk = peer_disk;
                 peer.may_be_whole = false;
             }
-            if let Some(local) = &mut volume.local {
+            if let Some(local) = &mut volume.local
+                && is_disk(peer_disk)
+            {
                 local.note_peer_outdated(node, false); // from here on it can become UpToDate
             }
             apply(volume, node, verdict, peer_current, &mut self.cx);
-            if verdict == Verdict::NoDisk {
-                meet_without_disk(volume, node, theirs.role, &mut self.cx);
-            }
+            meet_without_disk(volume, node, (verdict, theirs.role), &mut self.cx);
+        }
+        if self.is_there(node)
+            && let Some(connection) = self.connections.get_mut(&node)
+        {
+            connection.fence = Fence::Idle;
         }
     }
 
@@ -376,9 +379,12 @@ fn apply<B: Clone>(
 fn meet_without_disk<B: Clone>(
     volume: &mut Volume<B>,
     node: NodeId,
-    peer_role: Role,
+    (verdict, peer_role): (Verdict, Role),
     cx: &mut crate::context::Context<B>,
 ) {
+    if verdict != Verdict::NoDisk {
+        return;
+    }
     let Some(peer) = volume.peers.get(&node) else {
         return;
     };

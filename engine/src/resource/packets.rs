@@ -8,6 +8,7 @@ use super::Resource;
 use crate::connection::Phase;
 use crate::context::Context;
 use crate::contract::{Level, LinkId, LinkLoss};
+use crate::peer_device::is_disk;
 use crate::volume::{Errand, PeerWriteKind, Requester, Volume};
 
 impl<B: Clone> Resource<B> {
@@ -170,6 +171,14 @@ impl<B: Clone> Resource<B> {
             connection.peer_role = role;
             connection.greeted.1 = tenure;
             connection.consented_until = None;
+        }
+        let loses_disk = |(number, disk): &(VolumeNumber, DiskState)| {
+            let volume = self.volumes.get(number);
+            let peer = volume.and_then(|volume| volume.peers.get(&node));
+            peer.is_some_and(|peer| peer.has_disk() && !is_disk(*disk))
+        };
+        if disks.iter().any(loses_disk) {
+            self.freeze_for_loss(node, LinkLoss::Closed);
         }
         for (number, disk) in disks {
             let Some(volume) = self.volumes.get_mut(number) else {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use rbd_engine::Command;
 use rbd_protocol::control::{Refusal, Reply, Request};
-use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::ids::{NodeId, VolumeNumber};
 
 use super::bring_up;
 use super::daemon::Daemon;
@@ -48,54 +48,55 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             peer,
             keep_own,
             shown,
+            saved,
         } => {
-            let service = daemon.running(&resource)?;
-            let peer = service.peer_named(&peer)?;
-            let command = Command::Resolve {
+            let command = |peer| Command::Resolve {
                 peer,
                 keep_own,
                 shown,
+                saved,
             };
-            noted(service.command(command).await)
+            resolve(daemon, &resource, &peer, command).await
         }
+        Request::Changes {
+            resource,
+            peer,
+            volume,
+            from,
+        } => changes(daemon, &resource, &peer, (volume, from)).await,
         Request::Disconnect { resource, peer } => {
             let service = daemon.running(&resource)?;
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
             noted(service.command(Command::Disconnect { peer }).await)
         }
         Request::Promote { resource, force } => {
-            command(daemon, &resource, Command::Promote { force }).await
+            order(daemon, &resource, Command::Promote { force }).await
         }
         Request::Demote { resource, force } => {
-            command(daemon, &resource, Command::Demote { force }).await
+            order(daemon, &resource, Command::Demote { force }).await
         }
-        Request::Outdate { resource } => command(daemon, &resource, Command::Outdate).await,
-        Request::SuspendIo { resource } => command(daemon, &resource, Command::SuspendIo).await,
-        Request::ResumeIo { resource } => command(daemon, &resource, Command::ResumeIo).await,
         Request::Attach { config, volume } => {
-            let volume = volume.map(VolumeNumber);
-            bring_up::attach_disks(daemon, &config, volume).await
+            bring_up::attach_disks(daemon, &config, volume.map(VolumeNumber)).await
         }
         Request::Detach {
             resource,
             volume,
             force,
-        } => {
-            let service = daemon.running(&resource)?;
-            detach(&service, volume.map(VolumeNumber), force).await
-        }
+        } => detach(daemon, &resource, volume, force).await,
+        Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
+        Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
+        Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
         Request::Status { resource } => status(daemon, resource).await,
         Request::NewGeneration {
             resource,
             volume,
             clear_bitmap,
         } => {
-            let service = daemon.running(&resource)?;
             let command = Command::NewGeneration {
                 volume: VolumeNumber(volume),
                 clear_bitmap,
             };
-            noted(service.command(command).await)
+            order(daemon, &resource, command).await
         }
     }
 }
@@ -110,6 +111,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         Request::Down { resource }
         | Request::Connect { resource, .. }
         | Request::Resolve { resource, .. }
+        | Request::Changes { resource, .. }
         | Request::Disconnect { resource, .. }
         | Request::Promote { resource, .. }
         | Request::Demote { resource, .. }
@@ -122,8 +124,30 @@ fn resource_of(request: &Request) -> Option<&str> {
     }
 }
 
-async fn command(daemon: &Daemon, resource: &str, command: Command) -> Result<Reply, Refusal> {
+async fn order(daemon: &Daemon, resource: &str, command: Command) -> Result<Reply, Refusal> {
     noted(daemon.running(resource)?.command(command).await)
+}
+
+async fn resolve(
+    daemon: &Daemon,
+    resource: &str,
+    peer: &str,
+    command: impl FnOnce(NodeId) -> Command,
+) -> Result<Reply, Refusal> {
+    let service = daemon.running(resource)?;
+    let peer = service.peer_named(peer)?;
+    noted(service.command(command(peer)).await)
+}
+
+async fn changes(
+    daemon: &Daemon,
+    resource: &str,
+    peer: &str,
+    (volume, from): (VolumeNumber, u64),
+) -> Result<Reply, Refusal> {
+    let service = daemon.running(resource)?;
+    let peer = service.peer_named(peer)?;
+    Ok(Reply::Changes(service.changes(peer, volume, from).await?))
 }
 
 async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refusal> {
@@ -140,17 +164,19 @@ async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refu
 
 /// Volumes are let go of one after the other; the first that may not be ends it.
 async fn detach(
-    service: &Service,
-    volume: Option<VolumeNumber>,
+    daemon: &Daemon,
+    resource: &str,
+    volume: Option<u16>,
     force: bool,
 ) -> Result<Reply, Refusal> {
+    let service = daemon.running(resource)?;
     let numbers: Vec<VolumeNumber> = service
         .config
         .borrow()
         .volumes
         .iter()
         .map(|volume| volume.number)
-        .filter(|number| volume.is_none_or(|wanted| wanted == *number))
+        .filter(|number| volume.is_none_or(|wanted| wanted == number.0))
         .collect();
     for volume in numbers {
         service.command(Command::Detach { volume, force }).await?;

@@ -115,6 +115,8 @@ impl World {
         let Some(found) = found.filter(stands) else {
             return;
         };
+        // Over a link that one node has given up no resync begins, and that node goes on alone.
+        let is_used = found.is_used();
         let handshake = &mut found.handshake;
         match packet {
             Packet::Bitmap { block, words, .. } => {
@@ -128,7 +130,7 @@ impl World {
             }
             Packet::BitmapEnd { .. } => {
                 handshake.bitmaps_sent += 1;
-                if handshake.bitmaps_sent == 2 {
+                if handshake.bitmaps_sent == 2 && is_used {
                     let marked = std::mem::take(&mut handshake.marked);
                     self.judge_marks(&marked);
                 }
