@@ -379,10 +379,7 @@ impl<B: Clone> Resource<B> {
                 }
                 forced = true;
             }
-            if let Some(local) = &mut volume.local {
-                local.record_primary(true);
-            }
-            volume.unsettled = true;
+            volume.record_role(Role::Primary);
         }
         if let Some(step) = &mut self.promotion {
             step.recording = true;

@@ -40,6 +40,8 @@ pub(crate) struct Bench {
     pub(crate) now: Time,
     pub(crate) asked: Vec<Action<u32>>,
     names: u64,
+    /// What the disk says of itself, as it was last written.
+    pub(crate) superblock: Option<Superblock>,
 }
 
 impl Bench {
@@ -59,6 +61,7 @@ impl Bench {
             now: Time(1_000_000_000),
             asked: Vec::new(),
             names: 0,
+            superblock: None,
         };
         let disk = AttachedDisk {
             image: Box::new(image()),
@@ -105,7 +108,7 @@ impl Bench {
         bench
     }
 
-    fn greeting(&mut self) -> Hello {
+    pub(crate) fn greeting(&mut self) -> Hello {
         let sent = self.asked.iter().find_map(|action| match action {
             Action::Send {
                 packet: Packet::Hello(hello),
@@ -205,7 +208,14 @@ impl Bench {
         let found = |action: &Action<u32>| matches!(action, Action::Meta { .. });
         let at = self.asked.iter().position(found)?;
         match self.asked.remove(at) {
-            Action::Meta { id, offset, .. } => Some((id, offset)),
+            Action::Meta {
+                id, offset, block, ..
+            } => {
+                if let Ok(superblock) = Superblock::decode(&block[..]) {
+                    self.superblock = Some(superblock);
+                }
+                Some((id, offset))
+            }
             _ => None,
         }
     }
