@@ -3,6 +3,7 @@
 
 use rbd_engine::Command;
 use rbd_protocol::control::Refusal;
+use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::node::VOLUME;
@@ -53,34 +54,10 @@ impl World {
         }
         self.note(|| format!("order to {node}: {wish:?}"));
         let command = match wish {
-            Wish::Attach => {
-                if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
-                    return;
-                }
-                // A disk is let go of when its last operation has finished.
-                if !self.nodes[node].disk.is_idle() {
-                    return;
-                }
-                match self.nodes[node].attachable() {
-                    Ok(disk) => {
-                        self.watch_attach(node, &disk.image);
-                        // The last copy there is has to be taken as it is: whoever attaches it
-                        // again has seen to it that it works.
-                        if !self.survives_with_everything(1 - node) {
-                            self.nodes[node].disk.forgive();
-                        }
-                        self.nodes[node].attached = true;
-                        Command::Attach {
-                            volume: VOLUME,
-                            disk,
-                        }
-                    }
-                    Err(error) => {
-                        self.violation(format!("node {node}: cannot attach: {error}"));
-                        return;
-                    }
-                }
-            }
+            Wish::Attach => match self.attach(node) {
+                Some(command) => command,
+                None => return,
+            },
             Wish::Connect => Command::Connect {
                 peer: None,
                 discard_my_data: false,
@@ -108,11 +85,13 @@ impl World {
             Wish::ForcePromote => Command::Promote { force: true },
             Wish::Demote => {
                 self.watch_order(node, Some(Role::Secondary));
+                self.nodes[node].being_demoted = self.nodes[node].is_primary();
                 self.openers(node, 0);
                 Command::Demote { force: false }
             }
             Wish::Stop => {
                 self.watch_order(node, None);
+                self.nodes[node].being_demoted = self.nodes[node].is_primary();
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -130,6 +109,36 @@ impl World {
             }
         };
         self.command(node, wish, command);
+    }
+
+    /// The command to take the disk, if it can be taken now.
+    fn attach(&mut self, node: usize) -> Option<Command> {
+        if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
+            return None;
+        }
+        // A disk is let go of when its last operation has finished.
+        if !self.nodes[node].disk.is_idle() {
+            return None;
+        }
+        match self.nodes[node].attachable() {
+            Ok(disk) => {
+                self.watch_attach(node, &disk.image);
+                // The last copy there is has to be taken as it is: whoever attaches it again has
+                // seen to it that it works.
+                if !self.survives_with_everything(1 - node) {
+                    self.nodes[node].disk.forgive();
+                }
+                self.nodes[node].attached = true;
+                Some(Command::Attach {
+                    volume: VOLUME,
+                    disk,
+                })
+            }
+            Err(error) => {
+                self.violation(format!("node {node}: cannot attach: {error}"));
+                None
+            }
+        }
     }
 
     fn exit(&mut self, node: usize) {
@@ -156,10 +165,13 @@ impl World {
     ) {
         self.note(|| format!("answer of {node} to {wish:?}: {result:?}"));
         let life = self.nodes[node].life;
+        if result.is_ok() {
+            self.look_at_answer(node, wish);
+        }
         match (wish, result) {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
-                self.is_forked |= self.set_up && self.options.careless;
+                self.note_fork(node, wish);
                 self.watch_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
@@ -182,7 +194,10 @@ impl World {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
             (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
-            (Wish::Attach, Ok(_)) => self.nodes[node].disk_failed = false,
+            (Wish::Attach, Ok(_)) => {
+                self.nodes[node].disk_failed = false;
+                self.nodes[node].held_disk = true;
+            }
             _ => {}
         }
     }
@@ -196,6 +211,7 @@ impl World {
         };
         self.after_us(pause * 1_000, Happening::Watch);
         self.check_at_leisure();
+        self.check_patience();
         let waiting = |node: usize, world: &Self| {
             world.calls.values().any(|(of, wish)| {
                 *of == node && matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote)
@@ -211,7 +227,7 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
-        if !self.faults_allowed && self.is_forked {
+        if !self.faults_allowed && self.options.careless {
             self.mend_fork();
             return;
         }
@@ -258,6 +274,30 @@ impl World {
         }
     }
 
+    /// Whether a promotion nobody thought about has made two histories of one.
+    fn note_fork(&mut self, node: usize, wish: Wish) {
+        if !self.set_up || !self.options.careless {
+            return;
+        }
+        let other = 1 - node;
+        let harmless = wish == Wish::Promote
+            && self.holds_everything(node)
+            && !self.is_newer(other, node)
+            && !self.nodes[other].is_primary();
+        self.is_forked |= !harmless;
+    }
+
+    /// Both copies are identical and nobody is writing: whatever was forked is one history again.
+    pub(super) fn join_fork(&mut self) {
+        if !self.is_forked || !self.set_up {
+            return;
+        }
+        self.note(|| "one history again".into());
+        self.is_forked = false;
+        let disk = &self.nodes[0].disk;
+        self.registers.begin_anew(|sector| disk.content(sector));
+    }
+
     /// Ends a split brain, and whatever else careless commands have led to: the first node's data
     /// counts.
     fn mend_fork(&mut self) {
@@ -267,6 +307,11 @@ impl World {
         } else if !primaries[0] {
             self.order(0, Wish::ForcePromote);
         } else if !self.is_in_sync() && self.random.percent(3) {
+            self.is_forked = true;
+            if self.are_unrelated() {
+                self.replace_disk(1);
+                return;
+            }
             self.order(1, Wish::Disconnect);
             let life = self.nodes[1].life;
             let wish = Wish::ConnectDiscarding;
@@ -279,6 +324,16 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether the nodes have no generation in common: more have begun on both since they had one
+    /// than a disk remembers (D8). Their data is not joined then, whatever is ordered (D3).
+    fn are_unrelated(&self) -> bool {
+        let [one, other] = &self.nodes;
+        let known = |generation: &u64| other.generations.contains(generation);
+        let fresh = GenerationId::JUST_CREATED.0;
+        let is_fresh = [one, other].map(|node| node.generations.first() == Some(&fresh));
+        !one.generations.iter().any(known) && !is_fresh.contains(&true)
     }
 
     fn reconnect(&mut self, node: usize) {

@@ -93,6 +93,8 @@ impl Profile {
 pub(super) struct Options {
     pub(super) size_bytes: u64,
     pub(super) skip_initial_sync: bool,
+    /// Clients and faults do not wait for the first synchronisation to end.
+    pub(super) early: bool,
     pub(super) clients: u64,
     pub(super) hot_blocks: u64,
     pub(super) reads_percent: u64,
@@ -145,7 +147,8 @@ impl Options {
         let mut options = Self {
             faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
-            skip_initial_sync: random.percent(70),
+            skip_initial_sync: random.percent(65),
+            early: random.percent(60),
             clients: random.between(1, 8),
             hot_blocks: random.magnitude(1, 64),
             reads_percent: random.pick(&[5, 20, 50]).unwrap_or(20),
@@ -176,6 +179,8 @@ impl Options {
         if matches!(profile, Profile::Fencing | Profile::FencingLies) {
             options.fencing = Some(draw_fencing(profile == Profile::FencingLies, random));
         }
+        // Two fresh copies that are both promoted by force have nothing in common.
+        options.early &= !options.skip_initial_sync && !options.careless;
         if has(Class::Clock) {
             options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
         }

@@ -20,6 +20,9 @@ impl World {
         sectors: impl Iterator<Item = u64>,
         durable: bool,
     ) {
+        if self.is_forked {
+            return; // which of the two histories it belongs to, nobody keeps track of
+        }
         let peer = 1 - node;
         let (own, other) = (&self.nodes[node], &self.nodes[peer]);
         // Told apart by what is durable on both disks.

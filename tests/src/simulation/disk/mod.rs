@@ -107,6 +107,14 @@ impl Disk {
         self.sectors.preset(sector, value);
     }
 
+    /// It is another disk, which holds this, and no metadata. Nothing may be under way.
+    pub(super) fn replace(&mut self, value: impl Fn(u64) -> u64) {
+        self.repair();
+        self.sectors.replace(value);
+        self.metadata.clear();
+        self.marks_changed = true;
+    }
+
     /// Puts a metadata block on the disk before anything else happens.
     pub(super) fn preset_metadata(&mut self, offset: u64, block: Box<[u8; 4096]>) {
         self.metadata.insert(offset, block);
