@@ -67,12 +67,6 @@ impl ByteRange {
     pub fn overlaps(self, other: Self) -> bool {
         self.offset < other.end() && other.offset < self.end()
     }
-
-    /// Whether `other` lies wholly inside `self`.
-    #[must_use]
-    pub fn contains(self, other: Self) -> bool {
-        self.offset <= other.offset && other.end() <= self.end()
-    }
 }
 
 impl fmt::Debug for NodeId {

@@ -4,6 +4,9 @@
 //! Only the vocabulary: the engine applies the policies. Those that let the data change under a
 //! running Primary (`violently…`) have no place here, so nothing can be told to do that.
 
+#[cfg(test)]
+mod tests;
+
 /// Whose changes are given up in a split brain while neither node is Primary (`after-sb-0pri`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum WithoutPrimary {

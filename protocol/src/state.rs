@@ -2,6 +2,9 @@
 //!
 //! Only the vocabulary: which transitions are legal is decided by the engine.
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 
 /// The role of a node in a resource.

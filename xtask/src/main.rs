@@ -1,4 +1,5 @@
-//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz |
+//! coverage`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -9,6 +10,7 @@
 mod bench;
 mod campaign;
 mod check;
+mod coverage;
 mod demo;
 mod fuzz;
 mod nbd_client;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "zoo" => zoo::run(&arguments),
         "campaign" => campaign::run(&arguments),
         "fuzz" => fuzz::run(&arguments),
+        "coverage" => coverage::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
@@ -73,4 +76,7 @@ usage: cargo xtask COMMAND
   fuzz TARGET|all  libFuzzer on a target, or on one after the other, on all cores
       --minutes N  how long for each (5)
       --keep       instead, take the few inputs that reach most into the committed corpus
+  coverage         which lines of protocol and engine the tests inside one process run
+      --uncovered [PART]  show those nobody ran, of files with PART in their path
+      --seeds N    how many seeds of each profile of the simulation (20)
 ";

@@ -65,7 +65,7 @@ impl Bench {
         status.connections[0].peer_devices[0].peer_disk_state
     }
 
-    fn generation(&self) -> rbd_protocol::ids::GenerationId {
+    pub(crate) fn generation(&self) -> rbd_protocol::ids::GenerationId {
         self.engine.status(self.now).devices[0].current_generation
     }
 }
@@ -282,4 +282,77 @@ fn outdate_is_answered_when_it_is_durable() {
     bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
     assert_eq!(bench.disk_state(), DiskState::Outdated);
+}
+
+#[test]
+fn force_goes_on_without_a_verdict_but_only_when_there_is_none() {
+    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
+    bench.lose_link(LinkLoss::Timeout);
+    let call = bench.command(Command::Promote { force: true });
+    let fence = bench.fence_starts();
+    assert_eq!(bench.reply(call), None, "the handler is asked all the same");
+    bench.handler_ends(fence, HandlerResult::Exited(1));
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+    assert!(!bench.is_frozen(), "whoever forced it answers for it");
+    let said = "forced: promoted although the peer has not been fenced";
+    assert!(bench.reports().contains(&said));
+}
+
+/// A Primary that has had its peer fenced, with the peer back and in sync.
+fn reunited(config: ResourceConfig) -> Bench {
+    let mut bench = Bench::primary_as(config);
+    bench.lose_link(LinkLoss::Timeout);
+    let fence = bench.fence_starts();
+    bench.handler_ends(fence, HandlerResult::Exited(7));
+    bench.write_metadata();
+    let left_behind =
+        bench.engine.status(bench.now).connections[0].peer_devices[0].bitmap_generation;
+    bench.meet(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::Outdated;
+        hello.volumes[0].current = left_behind;
+        hello.volumes[0].bitmap = rbd_protocol::ids::GenerationId::NONE;
+        hello.volumes[0].history.clear();
+    });
+    let generation = bench.generation();
+    bench.packet(Packet::BitmapEnd {
+        volume: super::VOLUME,
+        generation: left_behind,
+    });
+    assert_eq!(bench.handler(), None, "the peer is not in sync (G6)");
+    bench.packet(Packet::ResyncDone {
+        volume: super::VOLUME,
+        generation,
+    });
+    bench.write_metadata();
+    bench
+}
+
+#[test]
+fn what_fencing_did_is_taken_back_when_both_are_in_sync_and_again_until_it_succeeds() {
+    let mut bench = reunited(fenced(Fencing::ResourceAndStonith));
+    let (first, handler) = bench.handler().expect("a handler is run");
+    assert_eq!(handler, Handler::UnfencePeer);
+    bench.handler_ends(first, HandlerResult::Exited(1));
+    bench.write_metadata();
+    assert_eq!(bench.handler(), None, "not at once");
+    bench.packet(Packet::Ping { id: 1 }); // it is alive all the time
+    bench.wait_ms(30_000);
+    let (second, handler) = bench.handler().expect("it is called again");
+    assert_eq!(handler, Handler::UnfencePeer);
+    bench.handler_ends(first, HandlerResult::Exited(0));
+    bench.handler_ends(second, HandlerResult::Exited(0));
+    bench.write_metadata();
+    bench.packet(Packet::Ping { id: 2 });
+    bench.wait_ms(60_000);
+    assert_eq!(bench.handler(), None, "it is done");
+}
+
+#[test]
+fn without_an_unfence_handler_there_is_nothing_to_take_back() {
+    let mut config = fenced(Fencing::ResourceAndStonith);
+    config.handlers.pop();
+    let mut bench = reunited(config);
+    assert_eq!(bench.handler(), None);
 }

@@ -1,32 +1,36 @@
 //! One resource under a test's hands: it is told events, one by one, and what it asks for is looked
 //! at and answered by hand. The peer is whatever the test says it is.
 
+mod checkpoints;
+mod commands;
+mod facts;
 mod fencing;
+mod fixtures;
+mod lies;
+mod orders;
 mod promotion;
+mod resync;
 mod silence;
+mod split_brain;
 mod stability;
+mod suspension;
+mod tentative;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig, WriteCache,
-};
-use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
-use rbd_protocol::metadata::{
-    Creation, Image, Layout, NodeName, PeerBitmap, Placement, ResourceName, Superblock,
-    required_external_bytes,
-};
+use rbd_protocol::control::{ConnectionStatus, Refusal, ResourceConfig, WriteCache};
+use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::metadata::{Image, Superblock};
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
 use crate::{
-    Action, AttachedDisk, CallId, Command, DiskError, DiskRequest, Event, LinkId, OperationId,
-    RequestError, RequestId, RequestKind, Resource, Seed, Time,
+    Action, AttachedDisk, CallId, Command, DiskError, DiskRequest, Event, Handler, LinkId,
+    LinkLoss, OperationId, RequestError, RequestId, RequestKind, Resource, Seed, Time,
 };
+
+pub(crate) use fixtures::{GENERATION, config, image};
 
 pub(crate) const VOLUME: VolumeNumber = VolumeNumber(0);
 const OWN: NodeId = NodeId(0);
@@ -40,57 +44,109 @@ pub(crate) struct Bench {
     pub(crate) now: Time,
     pub(crate) asked: Vec<Action<u32>>,
     names: u64,
+    /// The link packets come over: the last that came up.
+    link: LinkId,
     /// What the disk says of itself, as it was last written.
     pub(crate) superblock: Option<Superblock>,
 }
 
 impl Bench {
+    /// A resource without disk and link.
+    pub(crate) fn bare(config: ResourceConfig) -> Self {
+        let seed = Seed {
+            random: 1,
+            boot: 7,
+            unix_start: 0,
+        };
+        Self {
+            engine: Resource::new(config, seed),
+            now: Time(1_000_000_000),
+            asked: Vec::new(),
+            names: 0,
+            link: LinkId(0),
+            superblock: None,
+        }
+    }
+
+    /// A Secondary with this disk that looks for its peer.
+    pub(crate) fn alone(config: ResourceConfig, image: Image) -> Self {
+        let mut bench = Self::bare(config);
+        bench.attach(image);
+        bench.connect();
+        bench
+    }
+
     /// A Secondary with a disk, in sync with its peer.
     pub(crate) fn in_sync() -> Self {
         Self::in_sync_as(config())
     }
 
     pub(crate) fn in_sync_as(config: ResourceConfig) -> Self {
-        let seed = Seed {
-            random: 1,
-            boot: 7,
-            unix_start: 0,
-        };
-        let mut bench = Self {
-            engine: Resource::new(config, seed),
-            now: Time(1_000_000_000),
-            asked: Vec::new(),
-            names: 0,
-            superblock: None,
-        };
-        let disk = AttachedDisk {
-            image: Box::new(image()),
-            block_bytes: 512,
-            write_cache: WriteCache::Volatile,
-        };
-        bench.command(Command::Attach {
-            volume: VOLUME,
-            disk,
-        });
-        bench.command(Command::Connect {
-            peer: None,
-            discard_my_data: false,
-            tentative: false,
-        });
-        bench.tell(Event::LinkUp {
-            peer: PEER,
-            link: LINK,
-        });
-        bench.write_metadata();
-        let hello = bench.greeting();
-        bench.packet(Packet::Hello(Box::new(Hello {
-            incarnation: 99,
-            ..hello
-        })));
-        bench.write_metadata();
+        let mut bench = Self::alone(config, image());
+        bench.meet(|_| {});
         assert_eq!(bench.disk_state(), DiskState::UpToDate);
         bench.asked.clear();
         bench
+    }
+
+    pub(crate) fn attach(&mut self, image: Image) -> CallId {
+        self.attach_to(VOLUME, image)
+    }
+
+    pub(crate) fn attach_to(&mut self, volume: VolumeNumber, image: Image) -> CallId {
+        let disk = AttachedDisk {
+            image: Box::new(image),
+            block_bytes: 512,
+            write_cache: WriteCache::Volatile,
+        };
+        self.command(Command::Attach { volume, disk })
+    }
+
+    pub(crate) fn connect(&mut self) -> CallId {
+        self.command(Command::Connect {
+            peer: None,
+            discard_my_data: false,
+            tentative: false,
+        })
+    }
+
+    /// A new link comes up.
+    pub(crate) fn link_up(&mut self) {
+        self.link = LinkId(self.link.0 + 1);
+        let (peer, link) = (PEER, self.link);
+        self.tell(Event::LinkUp { peer, link });
+    }
+
+    /// The link goes down.
+    pub(crate) fn link_down(&mut self, loss: LinkLoss) {
+        let (peer, link) = (PEER, self.link);
+        self.tell(Event::LinkDown { peer, link, loss });
+    }
+
+    /// The same for a link that this node has dropped itself; returns why.
+    pub(crate) fn close_dropped(&mut self) -> Option<LinkLoss> {
+        let mut dropped = self.asked.iter().filter_map(|action| match action {
+            Action::DropLink { link, loss, .. } if *link == self.link => Some(*loss),
+            _ => None,
+        });
+        let loss = dropped.next()?;
+        self.link_down(loss);
+        Some(loss)
+    }
+
+    /// Meets a peer that greets as this node does, but for this.
+    pub(crate) fn meet(&mut self, change: impl FnOnce(&mut Hello)) {
+        self.write_metadata();
+        // What happened before is of no interest; what the disk is doing goes on.
+        self.asked
+            .retain(|action| matches!(action, Action::Disk { .. }));
+        self.link_up();
+        self.write_metadata();
+        let mut hello = self.greeting();
+        hello.incarnation = 99;
+        change(&mut hello);
+        self.packet(Packet::Hello(Box::new(hello)));
+        self.write_metadata();
     }
 
     /// The same, promoted.
@@ -108,7 +164,7 @@ impl Bench {
         bench
     }
 
-    pub(crate) fn greeting(&mut self) -> Hello {
+    pub(crate) fn greeting(&self) -> Hello {
         let sent = self.asked.iter().find_map(|action| match action {
             Action::Send {
                 packet: Packet::Hello(hello),
@@ -137,7 +193,7 @@ impl Bench {
     }
 
     pub(crate) fn packet(&mut self, packet: Packet) {
-        let (peer, link) = (PEER, LINK);
+        let (peer, link) = (PEER, self.link);
         let bulk = matches!(packet, Packet::Write { .. } | Packet::ResyncData { .. });
         let data = bulk.then_some(5);
         self.tell(Event::Packet {
@@ -204,6 +260,13 @@ impl Bench {
         offsets
     }
 
+    /// Lets the oldest metadata write fail.
+    pub(crate) fn fail_metadata(&mut self) {
+        let (id, _) = self.next_metadata().expect("metadata is being written");
+        let result = Err(DiskError::Io);
+        self.tell(Event::MetaDone { id, result });
+    }
+
     fn next_metadata(&mut self) -> Option<(OperationId, u64)> {
         let found = |action: &Action<u32>| matches!(action, Action::Meta { .. });
         let at = self.asked.iter().position(found)?;
@@ -236,6 +299,34 @@ impl Bench {
         self.asked.iter().filter(same).count()
     }
 
+    /// The peer acknowledges every write and every flush it has been sent. Returns how many.
+    pub(crate) fn peer_acks(&mut self) -> usize {
+        let volume = VOLUME;
+        let mut count = 0;
+        for packet in self.sent() {
+            let ack = match packet {
+                Packet::Write { id, .. } | Packet::Zero { id, .. } => {
+                    Packet::WriteAck { id, volume }
+                }
+                Packet::Flush { id, .. } => Packet::FlushAck { id, volume },
+                _ => continue,
+            };
+            self.packet(ack);
+            count += 1;
+        }
+        count
+    }
+
+    /// Ends every flush and every metadata write, and those that follow from them.
+    pub(crate) fn flush_all(&mut self) {
+        loop {
+            let local = self.disk(DiskRequest::Flush, Ok(()));
+            if self.peer_acks() == 0 && !local && self.write_metadata().is_empty() {
+                return;
+            }
+        }
+    }
+
     /// The packets sent since this was last asked.
     pub(crate) fn sent(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();
@@ -249,12 +340,51 @@ impl Bench {
         packets
     }
 
+    /// The same, without taking note of it.
+    pub(crate) fn sent_so_far(&self) -> impl Iterator<Item = &Packet> {
+        self.asked.iter().filter_map(|action| match action {
+            Action::Send { packet, .. } => Some(packet),
+            _ => None,
+        })
+    }
+
     /// How the request ended, if it has.
     pub(crate) fn answer(&self, request: RequestId) -> Option<Result<(), RequestError>> {
         self.asked.iter().find_map(|action| match action {
             Action::Complete { id, result } if *id == request => Some(result.map(|_| ())),
             _ => None,
         })
+    }
+
+    /// Why the command was refused.
+    pub(crate) fn refusal(&self, command: CallId) -> Refusal {
+        let found = self.asked.iter().find_map(|action| match action {
+            Action::Reply { call, result } if *call == command => result.clone().err(),
+            _ => None,
+        });
+        found.expect("it is refused")
+    }
+
+    /// Everything that was reported.
+    pub(crate) fn reports(&self) -> Vec<&str> {
+        let texts = self.asked.iter().filter_map(|action| match action {
+            Action::Report(change) => Some(change.text.as_str()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// The handlers that were started.
+    pub(crate) fn handlers(&self) -> Vec<Handler> {
+        let started = self.asked.iter().filter_map(|action| match action {
+            Action::RunHandler { handler, .. } => Some(*handler),
+            _ => None,
+        });
+        started.collect()
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionStatus {
+        self.engine.status(self.now).connections.remove(0)
     }
 
     /// Whether the command was done, if it was answered.
@@ -282,66 +412,5 @@ impl Bench {
     pub(crate) fn wait_ms(&mut self, milliseconds: u64) {
         self.now = self.now.plus_ms(milliseconds);
         self.tell(Event::Timer);
-    }
-}
-
-fn image() -> Image {
-    let placement = Placement::External {
-        offset: 0,
-        available: required_external_bytes(SIZE, 1),
-    };
-    let layout = Layout::new(SIZE, placement, 1, None).expect("there is room");
-    let creation = Creation {
-        resource: ResourceName::new("r0").expect("short"),
-        node: NodeName::new("alpha").expect("short"),
-        node_id: OWN,
-        volume: VOLUME,
-        device_id: 7,
-        created_at: 0,
-    };
-    let mut superblock = Superblock::new(creation, &layout);
-    superblock.generation = GenerationId(0x1000);
-    superblock.flags.consistent = true;
-    superblock.flags.was_up_to_date = true;
-    superblock.peers[0].node_id = Some(PEER);
-    superblock.peers[0].name = NodeName::new("beta").expect("short");
-    superblock.peers[0].flags.full_sync = false;
-    superblock.peers[0].flags.seen = true;
-    Image {
-        superblock,
-        layout,
-        hot_regions: Vec::new(),
-        intent_sequences: vec![1],
-        peers: vec![PeerBitmap::Pages(BTreeMap::new())],
-        bitmap_sequence: 1,
-        damage: Vec::new(),
-    }
-}
-
-pub(crate) fn config() -> ResourceConfig {
-    ResourceConfig {
-        name: String::from("r0"),
-        defined_at: String::new(),
-        config_path: String::new(),
-        node_name: String::from("alpha"),
-        node_id: OWN,
-        listen: None,
-        peers: vec![PeerConfig {
-            name: String::from("beta"),
-            node_id: PEER,
-            address: String::new(),
-            net: NetOptions::default(),
-        }],
-        volumes: vec![VolumeConfig {
-            number: VOLUME,
-            device: String::new(),
-            minor: None,
-            disk: None,
-            meta_disk: MetaDisk::Internal,
-            size_limit_bytes: None,
-            exports: Vec::new(),
-        }],
-        options: ResourceOptions::default(),
-        handlers: Vec::new(),
     }
 }

@@ -1,7 +1,6 @@
 //! Promotion, step by step.
 use super::{Bench, LINK, PEER, VOLUME};
 use crate::{Command, DiskRequest, Event, LinkLoss};
-use alloc::boxed::Box;
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
@@ -118,29 +117,18 @@ fn nobody_consents_to_a_second_primary() {
 fn source() -> Bench {
     let mut bench = Bench::in_sync();
     let then = bench.superblock.clone().expect("written").generation;
-    bench.tell(Event::LinkDown {
-        peer: PEER,
-        link: LINK,
-        loss: LinkLoss::Closed,
-    });
+    bench.link_down(LinkLoss::Closed);
     bench.command(Command::NewGeneration {
         volume: VOLUME,
         clear_bitmap: false,
     });
-    bench.write_metadata();
-    bench.asked.clear();
-    bench.tell(Event::LinkUp {
-        peer: PEER,
-        link: LINK,
+    bench.meet(|hello| {
+        for volume in &mut hello.volumes {
+            volume.current = then;
+            volume.bitmap = GenerationId::NONE;
+            volume.history.clear();
+        }
     });
-    let mut hello = bench.greeting();
-    for volume in &mut hello.volumes {
-        volume.current = then;
-        volume.bitmap = GenerationId::NONE;
-        volume.history.clear();
-    }
-    bench.packet(Packet::Hello(Box::new(hello)));
-    bench.write_metadata();
     bench.packet(Packet::BitmapEnd {
         volume: VOLUME,
         generation: then,

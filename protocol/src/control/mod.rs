@@ -9,6 +9,8 @@ pub mod config;
 pub mod frame;
 pub mod refusal;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;

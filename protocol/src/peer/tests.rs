@@ -306,3 +306,114 @@ fn a_truncated_body_is_refused() {
         }
     }
 }
+
+/// The body of this packet with one byte changed, decoded.
+fn with_byte(packet: &Packet, at: usize, byte: u8) -> Result<Packet, WireError> {
+    let mut bytes = Vec::new();
+    packet.encode(&[], &mut bytes);
+    let (header, body) = split(&bytes);
+    let mut body = body.to_vec();
+    body[at] = byte;
+    Packet::decode(&header, &body)
+}
+
+fn is_malformed(result: &Result<Packet, WireError>, why: &str) -> bool {
+    matches!(result, Err(WireError::Malformed { what, .. }) if *what == why)
+}
+
+#[test]
+fn numbers_nobody_has_assigned_are_refused_wherever_they_stand() {
+    let hello = Packet::Hello(Box::new(hello()));
+    // The greeting's role, flag, policies, number of volumes; of its volume the disk and history.
+    let wrong = [
+        (0, 9, "unknown role"),
+        (1, 2, "a flag is neither 0 nor 1"),
+        (50, 7, "unknown policy"),
+        (51, 4, "unknown policy"),
+        (52, 2, "unknown policy"),
+        (55, 1, "too many volumes"),
+        (71, 99, "unknown disk state"),
+        (116, 33, "history too long"),
+    ];
+    for (at, byte, why) in wrong {
+        let result = with_byte(&hello, at, byte);
+        assert!(is_malformed(&result, why), "{why}: {result:?}");
+    }
+    let state = Packet::State {
+        role: Role::Secondary,
+        disks: vec![(VolumeNumber(3), DiskState::UpToDate)],
+    };
+    assert!(with_byte(&state, 0, 9).is_err());
+    assert!(with_byte(&state, 3, 99).is_err());
+}
+
+#[test]
+fn a_volume_is_greeted_once() {
+    let mut twice = hello();
+    twice.volumes.push(twice.volumes[0].clone());
+    let mut bytes = Vec::new();
+    Packet::Hello(Box::new(twice)).encode(&[], &mut bytes);
+    let (header, body) = split(&bytes);
+    let result = Packet::decode(&header, body);
+    assert!(
+        is_malformed(&result, "a volume is listed twice"),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn bytes_to_spare_are_refused() {
+    for packet in one_of_each() {
+        if packet.kind().is_bulk() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        packet.encode(&[], &mut bytes);
+        bytes.push(0);
+        let (header, body) = split(&bytes);
+        let result = Packet::decode(&header, body);
+        assert!(result.is_err(), "{packet:?}");
+    }
+}
+
+#[test]
+fn bulk_is_as_long_as_its_range() {
+    let header = Header {
+        kind: Kind::Write,
+        flags: 0,
+        volume: 0,
+        payload_length: 4096,
+        id: 0,
+        offset: 0,
+        range_length: 8192,
+        payload_crc: 0,
+    };
+    let result = Header::decode(&header.encode());
+    assert!(
+        matches!(result, Err(WireError::Malformed { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn kinds_and_failures_nobody_knows_are_refused() {
+    for number in 0..=u16::MAX {
+        if let Some(kind) = Kind::from_number(number) {
+            assert_eq!(kind.number(), number);
+        }
+        if let Some(code) = FailureCode::from_number(number) {
+            assert_eq!(code.number(), number);
+        }
+    }
+    assert_eq!(FailureCode::from_number(0), None);
+    assert_eq!(FailureCode::from_number(4), None);
+    assert_eq!(Kind::from_number(52), None);
+    let mut bytes = Vec::new();
+    let (id, volume, code) = (1, VolumeNumber(0), FailureCode::NoDisk);
+    Packet::NegativeAck { id, volume, code }.encode(&[], &mut bytes);
+    let (mut header, body) = split(&bytes);
+    assert!(Packet::decode(&header, body).is_ok());
+    header.flags = 4;
+    let result = Packet::decode(&header, body);
+    assert!(is_malformed(&result, "unknown failure code"), "{result:?}");
+}

@@ -47,6 +47,10 @@ impl Operation {
     }
 }
 
+/// So many operations are asked for as fast as the seed's options say, the rest at leisure: a seed
+/// with fast disks and few faults would otherwise go on for most of a minute.
+const EAGER_OPERATIONS: u64 = 15_000;
+
 impl World {
     pub(super) fn start_clients(&mut self) {
         self.clients_allowed = true;
@@ -250,8 +254,13 @@ impl World {
         if operation.given_up {
             return;
         }
-        // A client that is refused tries again after a while, however eager it is.
-        let pause = if result.is_err() { 20_000 } else { 0 };
+        // A client that is refused tries again after a while, however eager it is; and all tire.
+        let is_tired = self.report.operations >= EAGER_OPERATIONS;
+        let pause = if result.is_err() || is_tired {
+            20_000
+        } else {
+            0
+        };
         let delay = self.random.below(self.options.think_us * 2 + 1).max(pause);
         let client = operation.client;
         self.after_us(delay, Happening::Client { client });
@@ -271,13 +280,11 @@ impl World {
         };
         match operation.what {
             What::Write { indices, fua } => {
-                // Without a disk of its own only what the peer has is answered.
-                let alone = self.nodes[node].attached && !self.nodes[node].is_replicating();
-                self.nodes[node].wrote_alone |= alone;
                 let end = first + u64::try_from(indices.len()).unwrap_or(0);
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
+                self.note_if_written_alone(node, first..end);
                 self.check_promise(node, first..end, fua);
             }
             What::Flush(covered) => {
@@ -299,6 +306,16 @@ impl World {
                 }
             }
         }
+    }
+
+    fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {
+        // Without a disk of its own only what the peer has is answered.
+        let is_alone = self.nodes[node].attached && !self.nodes[node].is_replicating();
+        // The peer may have had it before the link was lost.
+        let peer = &self.nodes[1 - node].disk;
+        let peer_has = |sector| self.registers.holds(sector, peer.content(sector)).is_ok();
+        let wrote_alone = is_alone && !sectors.all(peer_has);
+        self.nodes[node].wrote_alone |= wrote_alone;
     }
 
     /// Whoever asked will never hear of it.

@@ -200,8 +200,9 @@ impl World {
                 .iter()
                 .all(|link| link.connection_state == ConnectionState::Connected)
         });
-        let unusable = !self.nodes[peer].consistent || self.is_outdated(peer);
-        if !connected && !self.is_barred(peer) && !unusable {
+        let is_out_of_use =
+            || self.is_barred(peer) || !self.nodes[peer].consistent || self.is_outdated(peer);
+        if !connected && !is_out_of_use() {
             self.violation(format!(
                 "A2 (iii): node {node} answers a client without its peer, which nothing keeps from \
                  using its data"

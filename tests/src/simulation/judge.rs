@@ -31,11 +31,11 @@ impl World {
             })
             .map_or(ReplicationState::Off, |device| device.replication_state);
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
-        if state == ReplicationState::Established && before != state {
-            // A resync that has ended has joined what they wrote.
-            for node in &mut self.nodes {
-                node.wrote_alone &= before == ReplicationState::Off;
-            }
+        if state == ReplicationState::Established
+            && before != state
+            && before != ReplicationState::Off
+        {
+            self.forget_who_wrote_alone();
         }
         if before != ReplicationState::Off || !self.set_up {
             return;
@@ -48,12 +48,23 @@ impl World {
         }
         self.judge_split_brain(node, state);
         match state {
-            ReplicationState::Established => self.judge_identity(),
+            ReplicationState::Established => {
+                self.judge_identity();
+                // The target may have recorded the end of a resync of which its source never heard.
+                self.forget_who_wrote_alone();
+            }
             ReplicationState::WFBitMapS => self.judge_source(node),
             ReplicationState::WFBitMapT => self.judge_source(1 - node),
             _ => return,
         }
         self.report.handshakes += 1;
+    }
+
+    /// The disks are identical: what either node wrote alone, the other has.
+    fn forget_who_wrote_alone(&mut self) {
+        for node in &mut self.nodes {
+            node.wrote_alone = false;
+        }
     }
 
     /// What both nodes have written without the other is not joined unless someone said so (D2).

@@ -1,0 +1,291 @@
+//! A resync step by step, from either side.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{ByteRange, GenerationId};
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, ReplicationState};
+
+use super::{Bench, GENERATION, VOLUME, config, image};
+use crate::{DiskError, DiskRequest, LinkLoss};
+
+const NEWER: GenerationId = GenerationId(0x2000);
+
+const READ: DiskRequest = DiskRequest::Read;
+const WRITE: DiskRequest = DiskRequest::Write { fua: false };
+const FLUSH: DiskRequest = DiskRequest::Flush;
+
+/// One dirty block of each of these numbers.
+fn blocks(numbers: &[usize]) -> Packet {
+    let mut words = Box::new([0; 504]);
+    for number in numbers {
+        words[number / 64] |= 1 << (number % 64);
+    }
+    Packet::Bitmap {
+        volume: VOLUME,
+        block: 0,
+        words,
+    }
+}
+
+fn end(generation: GenerationId) -> Packet {
+    Packet::BitmapEnd {
+        volume: VOLUME,
+        generation,
+    }
+}
+
+fn replication(bench: &Bench) -> ReplicationState {
+    bench.connection().peer_devices[0].replication_state
+}
+
+/// A node whose peer has been away while two blocks were written.
+pub(crate) fn behind() -> Bench {
+    let mut bench = Bench::primary();
+    bench.link_down(LinkLoss::Closed);
+    for offset in [0, 1 << 20] {
+        bench.write(offset);
+        bench.write_metadata();
+        bench.disk(WRITE, Ok(()));
+    }
+    assert_eq!(bench.out_of_sync_bytes(), 8192);
+    bench
+}
+
+/// The same, with the peer back: the source of a resync.
+pub(crate) fn source() -> Bench {
+    let mut bench = behind();
+    bench.meet(|hello| {
+        hello.role = rbd_protocol::state::Role::Secondary;
+        hello.volumes[0].disk = DiskState::UpToDate;
+        hello.volumes[0].current = GENERATION;
+        hello.volumes[0].bitmap = GenerationId::NONE;
+        hello.volumes[0].history.clear();
+        hello.volumes[0].dirty_blocks = 0;
+    });
+    assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
+    bench.packet(end(GENERATION));
+    assert_eq!(replication(&bench), ReplicationState::SyncSource);
+    bench
+}
+
+/// A node whose peer has newer data, before the peer's bitmap has come.
+pub(crate) fn target() -> Bench {
+    let mut bench = Bench::alone(config(), image());
+    bench.meet(|hello| {
+        hello.volumes[0].disk = DiskState::UpToDate;
+        hello.volumes[0].current = NEWER;
+        hello.volumes[0].bitmap = GENERATION;
+        hello.volumes[0].dirty_blocks = 2;
+    });
+    assert_eq!(replication(&bench), ReplicationState::WFBitMapT);
+    bench
+}
+
+fn asked_for(bench: &mut Bench) -> Vec<(u64, ByteRange)> {
+    let requests = bench.sent().into_iter().filter_map(|packet| match packet {
+        Packet::ResyncRequest { id, range, .. } => Some((id, range)),
+        _ => None,
+    });
+    requests.collect()
+}
+
+fn data((id, range): (u64, ByteRange)) -> Packet {
+    Packet::ResyncData {
+        id,
+        volume: VOLUME,
+        range,
+    }
+}
+
+#[test]
+fn a_target_asks_for_the_union_of_both_bitmaps_and_ends_when_it_is_durable() {
+    let mut bench = target();
+    bench.packet(blocks(&[3, 400]));
+    bench.packet(end(NEWER));
+    assert_eq!(replication(&bench), ReplicationState::SyncTarget);
+    let asked = asked_for(&mut bench);
+    let ranges: Vec<u64> = asked.iter().map(|(_, range)| range.offset / 4096).collect();
+    assert_eq!(ranges, [3, 400]);
+    for request in asked {
+        bench.packet(data(request));
+        assert!(bench.disk(WRITE, Ok(())));
+    }
+    let acked = |packet: &&Packet| matches!(packet, Packet::ResyncAck { .. });
+    assert_eq!(bench.sent_so_far().filter(acked).count(), 2);
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    assert_eq!(
+        bench.disk_state(),
+        DiskState::Inconsistent,
+        "it is not flushed (E1)"
+    );
+    assert!(bench.disk(FLUSH, Ok(())));
+    assert_eq!(bench.peer_acks(), 1);
+    assert_eq!(
+        bench.disk_state(),
+        DiskState::Inconsistent,
+        "it is not recorded (E1)"
+    );
+    assert_eq!(bench.sent_so_far().count(), 0);
+    bench.write_metadata();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert_eq!(bench.generation(), NEWER);
+    let done = Packet::ResyncDone {
+        volume: VOLUME,
+        generation: NEWER,
+    };
+    assert!(bench.sent().contains(&done));
+}
+
+#[test]
+fn an_empty_resync_ends_at_once() {
+    let mut bench = target();
+    bench.packet(end(NEWER));
+    let asks = |packet: &&Packet| matches!(packet, Packet::ResyncRequest { .. });
+    assert_eq!(bench.sent_so_far().filter(asks).count(), 0);
+    bench.flush_all();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert_eq!(bench.generation(), NEWER);
+}
+
+#[test]
+fn an_interrupted_target_stays_inconsistent_and_keeps_what_it_lacks() {
+    let mut bench = target();
+    bench.packet(blocks(&[3, 400]));
+    bench.packet(end(NEWER));
+    let asked = asked_for(&mut bench);
+    bench.packet(data(asked[0]));
+    bench.disk(WRITE, Ok(()));
+    bench.link_down(LinkLoss::Closed);
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    assert_eq!(
+        bench.out_of_sync_bytes(),
+        8192,
+        "what has come is not flushed, and the source may lose it (B10)"
+    );
+    assert_eq!(bench.generation(), GENERATION);
+}
+
+#[test]
+fn a_flush_that_fails_at_the_end_of_a_resync_fails_the_disk() {
+    let mut bench = target();
+    bench.packet(end(NEWER));
+    bench.disk(FLUSH, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert!(
+        !bench
+            .sent()
+            .iter()
+            .any(|packet| matches!(packet, Packet::ResyncDone { .. }))
+    );
+}
+
+#[test]
+fn a_source_reads_when_no_write_is_in_the_way_and_a_write_waits_for_the_read() {
+    let mut bench = source();
+    bench.asked.clear();
+    let first = ByteRange::new(0, 4096);
+    bench.write(0);
+    bench.write_metadata();
+    assert_eq!(bench.on_disk(WRITE), 1);
+    let request = |id, range| Packet::ResyncRequest {
+        id,
+        volume: VOLUME,
+        range,
+    };
+    bench.packet(request(1, first));
+    bench.packet(request(2, ByteRange::new(1 << 20, 4096)));
+    assert_eq!(bench.on_disk(READ), 1, "one block is being written (E2)");
+    bench.disk(READ, Ok(()));
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.on_disk(READ), 1, "whether or not the peer has it");
+    bench.peer_acks();
+    bench.write(0);
+    assert_eq!(bench.on_disk(WRITE), 0, "the block is being read (E2)");
+    bench.disk(READ, Ok(()));
+    assert_eq!(bench.on_disk(WRITE), 1);
+    let order: Vec<bool> = bench
+        .sent()
+        .into_iter()
+        .map(|packet| matches!(packet, Packet::ResyncData { .. }))
+        .collect();
+    assert_eq!(order, [true, false], "the write follows what it overtakes");
+}
+
+#[test]
+fn a_source_marks_a_block_clean_when_the_target_has_it() {
+    let mut bench = source();
+    for (id, offset) in [(1, 0), (2, 1 << 20)] {
+        let range = ByteRange::new(offset, 4096);
+        bench.packet(Packet::ResyncAck {
+            id,
+            volume: VOLUME,
+            range,
+        });
+    }
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    assert_eq!(
+        bench.connection().peer_devices[0].peer_disk_state,
+        DiskState::Inconsistent
+    );
+    let generation = bench.generation();
+    bench.packet(Packet::ResyncDone {
+        volume: VOLUME,
+        generation,
+    });
+    assert_eq!(
+        bench.connection().peer_devices[0].peer_disk_state,
+        DiskState::UpToDate
+    );
+    assert_eq!(replication(&bench), ReplicationState::Established);
+}
+
+#[test]
+fn what_a_target_has_acknowledged_and_not_flushed_is_marked_again_when_it_is_lost() {
+    let mut bench = source();
+    bench.packet(Packet::ResyncAck {
+        id: 1,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+    });
+    assert_eq!(bench.out_of_sync_bytes(), 4096);
+    bench.link_down(LinkLoss::Closed);
+    assert_eq!(bench.out_of_sync_bytes(), 8192, "(B5)");
+}
+
+#[test]
+fn a_source_that_cannot_read_says_so_and_loses_its_disk() {
+    let mut bench = source();
+    bench.asked.clear();
+    let range = ByteRange::new(0, 4096);
+    bench.packet(Packet::ResyncRequest {
+        id: 1,
+        volume: VOLUME,
+        range,
+    });
+    bench.disk(READ, Err(DiskError::Io));
+    let refused = Packet::ResyncNegativeAck {
+        id: 1,
+        volume: VOLUME,
+        range,
+    };
+    assert!(bench.sent().contains(&refused));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+}
+
+#[test]
+fn a_target_whose_source_cannot_read_waits_for_a_new_decision() {
+    let mut bench = target();
+    bench.packet(blocks(&[3]));
+    bench.packet(end(NEWER));
+    let (id, range) = asked_for(&mut bench)[0];
+    bench.packet(Packet::ResyncNegativeAck {
+        id,
+        volume: VOLUME,
+        range,
+    });
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    assert_eq!(bench.close_dropped(), None);
+    assert_eq!(bench.out_of_sync_bytes(), 4096);
+}
