@@ -129,7 +129,12 @@ impl World {
         self.faults += 1;
         let number = self.faults;
         let mut random = Random::of(self.report.seed, FAULTS, number);
-        let pause = random.below(self.options.fault_every_ms * 2_000) + 1_000;
+        // The first synchronisation is short: what is to hit it must come soon.
+        let pause = if self.options.early && number < EARLY_FAULTS {
+            random.magnitude(1_000, 300_000)
+        } else {
+            random.below(self.options.fault_every_ms * 2_000) + 1_000
+        };
         self.after_us(pause, Happening::Fault);
         let faults = &self.options.faults;
         let mut lot = random.below(faults.iter().map(|(_, weight)| weight).sum());
@@ -442,6 +447,9 @@ impl World {
         Time(self.nodes[node].clock.read(self.now))
     }
 }
+
+/// How many faults follow each other closely where they do not wait for the first synchronisation.
+const EARLY_FAULTS: u64 = 12;
 
 /// The stream of chance that faults are drawn from.
 const FAULTS: u64 = 1;

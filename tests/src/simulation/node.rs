@@ -119,7 +119,8 @@ impl Node {
         }
     }
 
-    /// The disk is another one, with what may be on a disk nobody has written yet, and new metadata.
+    /// The disk is another one, with what may be on a disk nobody has written yet, and new
+    /// metadata.
     pub(super) fn replace_disk(&mut self, options: &Options) {
         self.disk.replace(|sector| {
             let node = u8::try_from(self.index).expect("there are two nodes");

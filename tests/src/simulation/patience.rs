@@ -2,8 +2,8 @@
 //! (L1).
 //!
 //! Each node has a time since when nothing excuses a wait: it moves while the node is frozen, while
-//! a clock stands still, and while a disk is slow or stuck, its own or that of the peer. A link that
-//! stalls is no excuse: that is what the deadlines are for.
+//! a clock stands still, and while a disk is slow or stuck, its own or that of the peer. A link
+//! that stalls is no excuse: that is what the deadlines are for.
 
 use super::world::World;
 
@@ -45,7 +45,7 @@ impl World {
         if let Some(text) = late {
             let seconds = limit / 1_000_000_000;
             self.violation(format!(
-                "L1: a client of a Primary that is not frozen waits for {seconds} s and more: {text}"
+                "L1: a client of a Primary that is not frozen waits for over {seconds} s: {text}"
             ));
         }
     }

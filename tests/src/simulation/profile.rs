@@ -147,8 +147,8 @@ impl Options {
         let mut options = Self {
             faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
-            skip_initial_sync: random.percent(65),
-            early: random.percent(60),
+            skip_initial_sync: random.percent(60),
+            early: random.percent(75),
             clients: random.between(1, 8),
             hot_blocks: random.magnitude(1, 64),
             reads_percent: random.pick(&[5, 20, 50]).unwrap_or(20),

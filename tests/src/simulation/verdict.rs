@@ -377,7 +377,11 @@ impl World {
         self.after_us(1, Happening::Watch);
         self.start_clients();
         self.faults_allowed = true;
-        let pause = self.random.below(self.options.fault_every_ms * 2_000);
+        let pause = if self.options.early {
+            self.random.magnitude(100, 100_000)
+        } else {
+            self.random.below(self.options.fault_every_ms * 2_000)
+        };
         self.after_us(pause, Happening::Fault);
         self.began = self.now;
         if let Some(after_ms) = self.without.after_ms {
