@@ -269,6 +269,12 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                 connect_interval_ms: options.connect_ms,
                 ping_interval_ms: options.ping_ms.0,
                 ping_timeout_ms: options.ping_ms.1,
+                split: if index == 0 {
+                    options.split
+                } else {
+                    options.split.seen_from_peer()
+                },
+                resync_conflict: options.resync_conflict,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

@@ -235,7 +235,7 @@ impl World {
             let first = usize::from(self.random.percent(50));
             self.order(first, Wish::Promote);
             if self.random.percent(70) {
-                self.order(1 - first, Wish::Promote);
+                self.order_soon(1 - first, Wish::Promote, 30_000);
             }
             return;
         }
@@ -256,22 +256,18 @@ impl World {
                 // Two operators at once. Without fencing only the link keeps both nodes from being
                 // promoted, so only where nothing can happen to that.
                 if self.options.rivals && self.is_in_sync() {
-                    let other = 1 - node;
-                    let life = self.nodes[other].life;
-                    let wish = Wish::Promote;
-                    let delay = self.random.magnitude(1, 10_000);
-                    self.after_us(
-                        delay,
-                        Happening::Order {
-                            node: other,
-                            life,
-                            wish,
-                        },
-                    );
+                    self.order_soon(1 - node, Wish::Promote, 10_000);
                 }
                 return;
             }
         }
+    }
+
+    /// Gives the order at some time within the next so many microseconds.
+    fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
+        let life = self.nodes[node].life;
+        let delay = self.random.magnitude(1, most_us);
+        self.after_us(delay, Happening::Order { node, life, wish });
     }
 
     /// Whether a promotion nobody thought about has made two histories of one.
