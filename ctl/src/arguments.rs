@@ -118,6 +118,8 @@ pub(crate) enum Command {
     Disconnect(Targets),
     /// End a split brain: one node's changes are given up
     Resolve(Resolve),
+    /// Show what a file of resolve --save holds, or write it onto a disk or image
+    UndoFile(UndoFile),
     /// Become Primary
     #[command(alias = "promote")]
     Primary(Role),
@@ -235,6 +237,26 @@ pub(crate) struct Resolve {
     /// When this node is Primary and gives up its changes, fail its clients' I/O
     #[arg(long)]
     pub(crate) force: bool,
+    /// Keep what this node gives up in a new file, for undo-file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// With --save: keep the whole volumes, so that they can be looked at as they are now
+    #[arg(long, requires = "save")]
+    pub(crate) whole: bool,
+}
+
+/// Options of `undo-file`.
+#[derive(Debug, Args)]
+pub(crate) struct UndoFile {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write what is in it onto this disk or image
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: Option<PathBuf>,
+    /// Which volume of it, if it has several
+    #[arg(long, value_name = "N")]
+    pub(crate) volume: Option<u16>,
 }
 
 /// Options of `primary` and `secondary`.

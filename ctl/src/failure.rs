@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rbd_protocol::control::Refusal;
 
 use crate::offline::OfflineError;
+use crate::undo::UndoFileError;
 
 /// Why a command, or its part for one target, was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,12 @@ pub(crate) enum Failure {
         what: String,
         source: Box<OfflineError>,
     },
+    /// An undo file was not written, or cannot be used.
+    #[error("{what}{source}")]
+    UndoFile {
+        what: String,
+        source: Box<UndoFileError>,
+    },
     /// `check` found something that must be mended.
     #[error("{0} check(s) failed")]
     ChecksFailed(usize),
@@ -92,6 +99,7 @@ impl Failure {
             Self::Configuration { code, .. } => *code,
             Self::Refused { refusal, .. } => refusal.code.exit_code(),
             Self::Offline { source, .. } => source.exit_code(),
+            Self::UndoFile { source, .. } => source.exit_code(),
         }
     }
 }

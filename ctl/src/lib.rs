@@ -12,6 +12,7 @@
 //! | `command` | each command, from arguments to printed lines |
 //! | `daemon` | one conversation with `rbdd` |
 //! | `offline` | metadata of volumes that are not up |
+//! | `undo` | files that keep what a split brain's loser gives up |
 //! | `status` | states as text, JSON and advice |
 //! | `check` | mistakes in the configuration and on the machine |
 //! | `session`, `step`, `console`, `failure` | one run: output, dry run, errors, exit code |
@@ -32,6 +33,7 @@ mod site;
 mod status;
 mod step;
 mod target;
+mod undo;
 
 /// Runs `rbdadm` with these arguments, the program's name first, and gives its exit code.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {

@@ -116,7 +116,9 @@ impl Session {
                 resource: resource.to_owned(),
                 refusal,
             }),
-            Ok(Reply::Status(_) | Reply::Daemon { .. }) => self.fail(&unexpected(resource)),
+            Ok(Reply::Status(_) | Reply::Changes(_) | Reply::Daemon { .. }) => {
+                self.fail(&unexpected(resource));
+            }
             Err(failure) => self.fail(&failure),
         }
     }
@@ -158,12 +160,15 @@ impl Session {
                 resource: name.to_owned(),
                 refusal,
             }),
-            Reply::Done | Reply::DoneWithNotes(_) | Reply::Daemon { .. } => Err(unexpected(name)),
+            Reply::Done | Reply::DoneWithNotes(_) | Reply::Changes(_) | Reply::Daemon { .. } => {
+                Err(unexpected(name))
+            }
         }
     }
 }
 
-fn unexpected(resource: &str) -> Failure {
+/// The daemon's answer is to another question.
+pub(crate) fn unexpected(resource: &str) -> Failure {
     Failure::Refused {
         resource: resource.to_owned(),
         refusal: Refusal::new(

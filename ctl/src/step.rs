@@ -32,10 +32,17 @@ pub(crate) fn request_line(request: &Request) -> String {
             peer,
             keep_own,
             shown: _,
+            saved: _,
         } => {
             let discarded = if *keep_own { "peer" } else { "own" };
             format!("rbdd resolve {resource}:{peer} discard:{discarded}")
         }
+        Request::Changes {
+            resource,
+            peer,
+            volume,
+            from,
+        } => format!("rbdd changes {resource}:{peer}/{volume} from:{from}"),
         Request::Disconnect { resource, peer } => {
             format!(
                 "rbdd disconnect {}",

@@ -94,10 +94,21 @@ pub(crate) struct Refused {
     pub(crate) at: Time,
     pub(crate) sent: Box<Hello>,
     pub(crate) theirs: Box<Hello>,
+    /// Of all volumes together.
     pub(crate) divergence: Divergence,
-    /// Per volume, whether both count their changes from the same generation.
-    pub(crate) exact: Vec<VolumeNumber>,
+    pub(crate) volumes: Vec<Met>,
     pub(crate) was_ordered: bool,
+    /// The Primary whose changes a policy is to give up.
+    pub(crate) loses_by_policy: Option<NodeId>,
+}
+
+/// One volume of two nodes that have greeted each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    pub(crate) number: VolumeNumber,
+    pub(crate) divergence: Divergence,
+    /// Both count their changes from the same generation.
+    pub(crate) is_exact: bool,
 }
 
 /// A link that stands.
@@ -215,14 +226,22 @@ impl Refused {
         volumes.find(|volume| volume.number == number)
     }
 
+    /// What was found out about this volume.
+    pub(crate) fn met(&self, number: VolumeNumber) -> Option<&Met> {
+        self.volumes.iter().find(|met| met.number == number)
+    }
+
     /// For people.
     pub(crate) fn status(&self, now: Time) -> RefusedPeer {
         let volumes = self.theirs.volumes.iter().map(|volume| RefusedVolume {
             volume: volume.number,
+            divergence: self
+                .met(volume.number)
+                .map_or(Divergence::Unknown, |met| met.divergence),
             disk_state: volume.disk,
             generation: volume.current,
             changed_bytes: volume.dirty_blocks.saturating_mul(u64::from(BLOCK_SIZE)),
-            is_exact: self.exact.contains(&volume.number),
+            is_exact: self.met(volume.number).is_some_and(|met| met.is_exact),
             own_since: self.own(volume.number).map_or(0, |own| own.counted_since),
             peer_since: volume.counted_since,
         });
@@ -232,6 +251,7 @@ impl Refused {
             tenure: self.theirs.tenure,
             divergence: self.divergence,
             was_ordered: self.was_ordered,
+            loses_by_policy: self.loses_by_policy,
             volumes: volumes.collect(),
         }
     }

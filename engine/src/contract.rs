@@ -15,8 +15,9 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, ResourceConfig, Shown, WriteCache};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, WriteCache};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Packet};
@@ -273,6 +274,9 @@ pub enum Command {
         keep_own: bool,
         /// What was shown of the peer: refused if it has changed since.
         shown: Shown,
+        /// What of this node's data has been saved: refused if it has changed since, or if it is
+        /// not all that would be given up. Empty when nothing was to be saved.
+        saved: Vec<Standing>,
     },
     /// Stop talking to the peer, or to all. Done when the link is gone.
     Disconnect {

@@ -21,6 +21,8 @@ pub(crate) struct PeerDevice {
     /// The peer was the target of a resync when it went out of reach: it may have finished without
     /// this node's having heard of it, whatever is remembered of its disk.
     pub(crate) may_be_whole: bool,
+    /// It is connected without its disk, and has been fenced.
+    pub(crate) is_fenced_diskless: bool,
     /// It went out of reach with writes it may lack, since both were last in sync.
     pub(crate) lacks_writes: bool,
     /// Blocks the peer may lack or have otherwise.
@@ -67,8 +69,10 @@ pub(crate) enum Origin {
 pub(crate) struct Source {
     /// Own bitmap has been sent.
     pub(crate) bitmap_sent: bool,
-    /// The peer's bitmap has been received and joined.
+    /// The peer's bitmap has been received and joined: the peer is durably a target.
     pub(crate) bitmap_received: bool,
+    /// The generation the peer counts from, until it has been recorded that it is behind.
+    pub(crate) unrecorded: Option<GenerationId>,
     /// Requests of the target not yet answered, by its name for them.
     pub(crate) reads: BTreeMap<u64, SourceRead>,
 }
@@ -118,6 +122,7 @@ impl PeerDevice {
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,
             may_be_whole: false,
+            is_fenced_diskless: false,
             lacks_writes: false,
             bitmap: Bitmap::new(0),
             unstable: VecDeque::new(),
@@ -148,13 +153,7 @@ impl PeerDevice {
 
     /// Whether the peer has a disk that can take writes.
     pub(crate) fn has_disk(&self) -> bool {
-        matches!(
-            self.peer_disk,
-            DiskState::Inconsistent
-                | DiskState::Outdated
-                | DiskState::Consistent
-                | DiskState::UpToDate
-        )
+        is_disk(self.peer_disk)
     }
 
     /// Whether this node feeds the peer's resync.
@@ -249,4 +248,12 @@ impl Target {
             finish: Finish::NotYet,
         }
     }
+}
+
+/// Whether a connected peer whose disk is in this state has one that can take writes.
+pub(crate) fn is_disk(state: DiskState) -> bool {
+    matches!(
+        state,
+        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate
+    )
 }

@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     target("nbd_session", 1024, targets::nbd_session::run),
     target("peer_greeting", 2048, targets::peer_greeting::run),
     target("peer_packets", 8192, targets::peer_packets::run),
+    target("undo", 2048, targets::undo::run),
 ];
 
 const fn target(name: &'static str, longest: usize, run: fn(&[u8])) -> Target {

@@ -7,6 +7,7 @@
 //! | [`metadata`] | the disk, beside the data |
 //! | [`nbd`] | the socket of an NBD client |
 //! | [`control`] | the Unix socket between `rbdadm` and `rbdd` |
+//! | [`undo`] | a file for the administrator, which another `rbdadm` reads |
 //! | [`ids`], [`state`], [`policy`] | all of them: names, ranges, states and policies |
 //!
 //! Nothing here decides, and nothing here performs I/O: bytes become values, values become bytes,
@@ -22,3 +23,4 @@ pub mod nbd;
 pub mod peer;
 pub mod policy;
 pub mod state;
+pub mod undo;

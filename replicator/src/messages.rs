@@ -7,7 +7,7 @@ use rbd_engine::{
     AttachedDisk, Change, Command, Handler, HandlerFacts, HandlerResult, OperationId, Seek,
     VolumeFacts,
 };
-use rbd_protocol::control::{Refusal, ResourceStatus};
+use rbd_protocol::control::{Changes, Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::nbd::Session;
 use rbd_protocol::state::Role;
@@ -38,6 +38,17 @@ pub enum ToResource {
     Status {
         /// Where it goes.
         reply: oneshot::Sender<ResourceStatus>,
+    },
+    /// Where is what this volume would give up?
+    Changes {
+        /// The peer that is kept.
+        peer: NodeId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where to go on.
+        from: u64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Changes, Refusal>>,
     },
     /// Can this volume be served to a client now?
     Export {

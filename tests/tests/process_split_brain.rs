@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rbd_tests::process::{LoadOptions, Node, Pair, Setup, unless, wait_until};
+use rbd_tests::process::{LoadOptions, Meta, Node, Pair, Setup, unless, wait_until};
 
 #[test]
 fn two_primaries_are_a_split_brain_which_the_loser_s_consent_heals() {
@@ -72,6 +72,58 @@ fn a_split_brain_is_resolved_after_a_disconnect_too() {
     pair.beta.ok("disconnect");
     pair.beta.ok("resolve --keep alpha");
     healed(pair);
+}
+
+#[test]
+fn a_volume_only_the_loser_has_changed_is_copied_from_there() {
+    for given_on in ["alpha", "beta"] {
+        let setup = Setup::default().volumes(&[Meta::Internal; 2]);
+        let mut pair = Pair::primary(setup.proxied());
+        pair.cut();
+        for node in [&pair.alpha, &pair.beta] {
+            node.wait_for("alone", |status| !status.is_connected());
+        }
+        write(&pair.alpha, 0, 7);
+        write(&pair.alpha, 1, 8);
+        pair.beta.ok("primary");
+        write(&pair.beta, 0, 9);
+        pair.demote("alpha");
+        // Beta's second disk is a new one.
+        pair.beta.ok("down");
+        let made = pair.beta.rbdadm(&["create-md", "--force", "r0/1"]);
+        assert_eq!(made.code, Some(0), "{}", made.text());
+        pair.beta.ok("up");
+        pair.mend();
+        for node in [&pair.alpha, &pair.beta] {
+            node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
+        }
+        let command = "resolve --keep beta";
+        let dry = pair.node(given_on).ok(&format!("{command} --dry-run"));
+        let expected = match given_on {
+            "alpha" => "volume 1: only this node has changed it",
+            _ => "volume 1: only alpha has changed it",
+        };
+        assert!(dry.contains(expected), "{dry}");
+        pair.node(given_on).ok(command);
+        pair.wait_in_sync();
+        for node in pair.nodes() {
+            node.stop();
+        }
+        pair.assert_equal();
+        for (volume, value) in [(0, 9), (1, 8)] {
+            let data = std::fs::read(pair.alpha.disk(volume)).expect("it can be read");
+            assert!(data[1 << 20..][..4096].iter().all(|byte| *byte == value));
+        }
+    }
+}
+
+fn write(node: &Node, volume: usize, value: u8) {
+    let mut client = node
+        .try_open(volume)
+        .unwrap_or_else(|error| panic!("{}: cannot open: {error}", node.name()));
+    client.write(1 << 20, &[value; 4096]).expect("a write");
+    drop(client.disconnect());
+    node.wait_for("no clients", |status| status.open_count() == 0);
 }
 
 /// A split brain, both Primary, that both nodes have noticed.
@@ -186,6 +238,9 @@ fn a_primary_that_loses_by_policy_is_told_and_keeps_its_data() {
     }
     assert_eq!(pair.beta.status().role(), "Primary");
     assert!(!called(&pair.alpha, "pri-lost-after-sb").exists());
+    let said = pair.beta.ok("explain").replace('\n', " ");
+    let advice = "rbdadm secondary r0, after which the policies give up this node's changes";
+    assert!(said.contains(advice), "{said}");
     // The handler is expected to end the Primary. Then the nodes meet again by themselves.
     pair.demote("beta");
     pair.wait_in_sync();

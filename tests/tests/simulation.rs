@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 39] = [
+const FAILED_ONCE: [(Profile, u64); 48] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -50,6 +50,15 @@ const FAILED_ONCE: [(Profile, u64); 39] = [
     (Profile::Fencing, 392),
     (Profile::Fencing, 398),
     (Profile::Fencing, 3_025),
+    (Profile::Fencing, 131),
+    (Profile::Fencing, 144),
+    (Profile::Fencing, 585),
+    (Profile::Fencing, 1_507),
+    (Profile::Fencing, 200_090),
+    (Profile::Network, 201_935),
+    (Profile::Power, 142),
+    (Profile::Swarm, 184),
+    (Profile::Swarm, 202_032),
 ];
 
 fn seeds() -> u64 {

@@ -7,6 +7,7 @@ mod queries;
 mod resolve;
 mod states;
 mod tentative;
+mod undo_file;
 mod wait;
 mod watch;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Connect(options) => lifecycle::connect(session, &options),
         Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
         Command::Resolve(options) => resolve::run(session, &options),
+        Command::UndoFile(options) => undo_file::run(session, &options),
         Command::Primary(options) => lifecycle::primary(session, &options),
         Command::Secondary(options) => lifecycle::secondary(session, &options),
         Command::Outdate(options) => outdate::outdate(session, &options.targets),

@@ -1,13 +1,18 @@
 //! `resolve`: ends a split brain from either node, in one command.
 //!
 //! Nothing is ordered before it has been said what it destroys, and the order holds only for that:
-//! so the two nodes are first made to meet, which shows the peer as it is now. Then this waits
-//! until they have met once more and decided.
+//! so the two nodes are first made to meet, which shows the peer as it is now. What this node is to
+//! give up is saved first when asked for. Then this waits until they have met once more and have
+//! decided.
 
+mod save;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rbd_protocol::control::{
-    ConnectionStatus, Divergence, Refusal, RefusalCode, RefusedPeer, Request, ResourceStatus, Shown,
+    ConnectionStatus, Divergence, Refusal, RefusalCode, RefusedPeer, Request, ResourceStatus,
+    Shown, Standing,
 };
 use rbd_protocol::state::{ConnectionState, Role};
 
@@ -30,6 +35,9 @@ pub(super) fn run(session: &mut Session, options: &Resolve) {
         return;
     };
     let keep_own = options.keep == session.node;
+    if let (true, Some(file)) = (keep_own, &options.save) {
+        return session.fail(&save::wrong_node(&session.node, &status, file));
+    }
     let peers: Vec<String> = status
         .connections
         .iter()
@@ -49,6 +57,8 @@ pub(super) fn run(session: &mut Session, options: &Resolve) {
             peer: &peer,
             keep_own,
             force: options.force,
+            save: options.save.as_deref(),
+            whole: options.whole,
         };
         job.run(session);
     }
@@ -60,6 +70,9 @@ struct Job<'a> {
     peer: &'a str,
     keep_own: bool,
     force: bool,
+    /// Where to keep what this node gives up.
+    save: Option<&'a Path>,
+    whole: bool,
 }
 
 impl Job<'_> {
@@ -70,6 +83,10 @@ impl Job<'_> {
         if self.split_brain(session, &status).is_none() {
             return;
         }
+        // Before anything else, as it may turn out to be impossible.
+        let Ok(saving) = self.create_copy(session) else {
+            return;
+        };
         if !self.keep_own && status.role == Role::Primary {
             let Some(demoted) = self.demote(session) else {
                 return;
@@ -86,7 +103,16 @@ impl Job<'_> {
             let failure = self.not_enough(&session.node, connection, refused);
             return session.fail(&failure);
         }
-        self.order(session, refused.shown(status.tenure));
+        let shown = refused.shown(status.tenure);
+        match saving {
+            Some(saving) => self.order_saved(session, saving, &status, refused),
+            None => {
+                if let Some(file) = self.save {
+                    self.forecast(session, file, connection, refused, &status);
+                }
+                self.order(session, shown);
+            }
+        }
     }
 
     /// What is known of the split brain; says so when there is none, or none that fits.
@@ -184,19 +210,21 @@ impl Job<'_> {
     fn order(&self, session: &mut Session, shown: Shown) {
         let failures = session.failures();
         let begun = Instant::now();
-        session.perform(
-            self.resource,
-            &Request::Resolve {
-                resource: self.resource.to_owned(),
-                peer: self.peer.to_owned(),
-                keep_own: self.keep_own,
-                shown,
-            },
-        );
+        session.perform(self.resource, &self.request(shown, Vec::new()));
         if session.options.dry_run || session.failures() > failures {
             return;
         }
         self.await_end(session, begun);
+    }
+
+    fn request(&self, shown: Shown, saved: Vec<Standing>) -> Request {
+        Request::Resolve {
+            resource: self.resource.to_owned(),
+            peer: self.peer.to_owned(),
+            keep_own: self.keep_own,
+            shown,
+            saved,
+        }
     }
 
     /// Waits until the order has been carried out or has turned out not to be enough.

@@ -19,7 +19,7 @@ use rbd_protocol::metadata::{LayoutError, NameTooLong, OpenError};
 
 pub(crate) use area::Area;
 pub(crate) use ask::{Answer, ask};
-pub(crate) use disk::Access;
+pub(crate) use disk::{Access, Disk};
 pub(crate) use outdate::outdate;
 pub(crate) use show::dump;
 pub(crate) use write::{Creator, create, losses, losses_of_wipe, wipe};

@@ -216,10 +216,7 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
         ConnectionState::Connected => return None,
         ConnectionState::StandAlone if is_split_brain(connection) => (
             "both nodes have changes the other lacks",
-            format!(
-                "rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, without \
-                 --dry-run it ends the split brain"
-            ),
+            split_brain_advice(resource, connection),
         ),
         ConnectionState::StandAlone if connection.refused.is_some() => (
             "the data must not be joined",
@@ -282,6 +279,26 @@ fn connection_trouble(resource: &str, connection: &ConnectionStatus) -> Option<T
             .map_or_else(String::new, |refused| sentences(connection, refused)),
         next,
     })
+}
+
+fn split_brain_advice(resource: &str, connection: &ConnectionStatus) -> String {
+    let peer = &connection.name;
+    let refused = connection.refused.as_ref();
+    let demoted = match refused.and_then(|refused| refused.loses_by_policy) {
+        None => String::new(),
+        Some(node) if node == connection.peer_node_id => format!(
+            "on {peer}: rbdadm secondary {resource}, after which the policies give up its changes \
+             by themselves; or decide: "
+        ),
+        Some(_) => format!(
+            "rbdadm secondary {resource}, after which the policies give up this node's changes by \
+             themselves; or decide: "
+        ),
+    };
+    format!(
+        "{demoted}rbdadm resolve {resource} --keep NODE --dry-run shows what would be lost, \
+         without --dry-run it ends the split brain, with --save FILE it keeps what is given up"
+    )
 }
 
 fn is_split_brain(connection: &ConnectionStatus) -> bool {

@@ -105,6 +105,7 @@ struct Refused {
 #[serde(rename_all = "kebab-case")]
 struct RefusedVolume {
     volume: u16,
+    changes: &'static str,
     peer_disk_state: &'static str,
     peer_current_uuid: String,
     peer_changed_bytes: u64,
@@ -269,13 +270,7 @@ fn connection(resource: &ResourceStatus, status: &ConnectionStatus) -> Connectio
 
 fn refused(status: &RefusedPeer) -> Refused {
     Refused {
-        changes: match status.divergence {
-            Divergence::Unknown => "unknown",
-            Divergence::Neither => "none",
-            Divergence::Own => "own",
-            Divergence::Peer => "peer",
-            Divergence::Both => "both",
-        },
+        changes: changes(status.divergence),
         peer_role: status.role.word(),
         told_ms_ago: status.told_ms_ago,
         volumes: status
@@ -283,6 +278,7 @@ fn refused(status: &RefusedPeer) -> Refused {
             .iter()
             .map(|one| RefusedVolume {
                 volume: one.volume.0,
+                changes: changes(one.divergence),
                 peer_disk_state: one.disk_state.word(),
                 peer_current_uuid: one.generation.to_string(),
                 peer_changed_bytes: one.changed_bytes,
@@ -291,6 +287,17 @@ fn refused(status: &RefusedPeer) -> Refused {
                 is_exact: one.is_exact,
             })
             .collect(),
+    }
+}
+
+/// Who has changes the other lacks.
+fn changes(divergence: Divergence) -> &'static str {
+    match divergence {
+        Divergence::Unknown => "unknown",
+        Divergence::Neither => "none",
+        Divergence::Own => "own",
+        Divergence::Peer => "peer",
+        Divergence::Both => "both",
     }
 }
 

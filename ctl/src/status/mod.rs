@@ -15,6 +15,6 @@ mod wrap;
 
 pub(crate) use explain::{explain, wrapped};
 pub(crate) use json::document;
-pub(crate) use measure::{percent, size};
-pub(crate) use split::losses;
+pub(crate) use measure::{moment, percent, size};
+pub(crate) use split::{losses, to_be_saved};
 pub(crate) use text::{Layout, render};

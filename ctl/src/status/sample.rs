@@ -128,8 +128,10 @@ pub(crate) fn split_brain() -> ResourceStatus {
         tenure: 5,
         divergence: Divergence::Both,
         was_ordered: false,
+        loses_by_policy: None,
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(0),
+            divergence: Divergence::Both,
             disk_state: DiskState::UpToDate,
             generation: GenerationId(0xBEEF),
             changed_bytes: 64 << 10,

@@ -18,6 +18,9 @@ pub(crate) fn losses(
     let peer = &connection.name;
     let loser = if keep_own { peer } else { "this node" };
     let line = |volume: &RefusedVolume| {
+        if let Some(line) = without_loss(peer, volume) {
+            return line;
+        }
         let own_bytes = own_bytes(connection, volume);
         let changed = if keep_own {
             volume.changed_bytes
@@ -43,6 +46,23 @@ pub(crate) fn losses(
         line
     };
     refused.volumes.iter().map(line).collect()
+}
+
+/// How many bytes of a volume a copy of what this node gives up would have.
+pub(crate) fn to_be_saved(
+    resource: &ResourceStatus,
+    connection: &ConnectionStatus,
+    volume: &RefusedVolume,
+    whole: bool,
+) -> u64 {
+    let is_split = volume.divergence == Divergence::Both;
+    if whole || (is_split && !volume.is_exact) {
+        whole_bytes(resource, volume)
+    } else if is_split {
+        own_bytes(connection, volume)
+    } else {
+        0
+    }
 }
 
 /// What is known of a peer that was refused, in sentences.
@@ -114,6 +134,21 @@ pub(super) fn automatic(connection: &ConnectionStatus) -> Option<String> {
         split.with_two_primaries.word(),
         conflict.word()
     ))
+}
+
+/// A volume that has no part in the split brain of the others.
+fn without_loss(peer: &str, volume: &RefusedVolume) -> Option<String> {
+    let number = volume.volume;
+    match volume.divergence {
+        Divergence::Both | Divergence::Unknown => None,
+        Divergence::Neither => Some(format!("volume {number}: the same on both nodes")),
+        Divergence::Own => Some(format!(
+            "volume {number}: only this node has changed it, so its data is kept in any case"
+        )),
+        Divergence::Peer => Some(format!(
+            "volume {number}: only {peer} has changed it, so {peer}'s data is kept in any case"
+        )),
+    }
 }
 
 fn since_when(seconds: u64) -> String {

@@ -1,5 +1,7 @@
 //! Text, JSON and advice, of made-up states.
 
+use rbd_protocol::control::Divergence;
+use rbd_protocol::ids::NodeId;
 use rbd_protocol::policy::WithoutPrimary;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -320,7 +322,8 @@ fn a_split_brain_is_explained_with_what_each_side_has_changed() {
                     their last common generation, this node has changed 8 KiB in 2 block(s) of \
                     volume 0 (since 2023-11-14 22:13:20 UTC) and beta 64 KiB in 16 block(s) (since \
                     2023-11-14 23:13:21 UTC). What to do: rbdadm resolve r0 --keep NODE --dry-run \
-                    shows what would be lost, without --dry-run it ends the split brain.";
+                    shows what would be lost, without --dry-run it ends the split brain, with \
+                    --save FILE it keeps what is given up.";
     assert_eq!(explain(&split_brain())[1], expected);
 }
 
@@ -336,8 +339,26 @@ fn what_resolving_destroys_is_what_the_loser_changed() {
     let expected =
         "volume 0: what this node changed is lost, 8 KiB in 2 block(s); at most 72 KiB are copied";
     assert_eq!(lost(&refused, false), [expected]);
+    refused.volumes[0].divergence = Divergence::Peer;
+    let expected = "volume 0: only beta has changed it, so beta's data is kept in any case";
+    assert_eq!(lost(&refused, false), [expected]);
+    refused.volumes[0].divergence = Divergence::Both;
     refused.volumes[0].is_exact = false;
     assert!(lost(&refused, true)[0].contains("everything (9.77 MiB) is copied"));
+}
+
+#[test]
+fn a_primary_that_loses_by_policy_is_told_what_lets_the_policy_go_on() {
+    let mut status = split_brain();
+    let mut next = |node| {
+        let refused = status.connections[0].refused.as_mut().unwrap();
+        refused.loses_by_policy = Some(NodeId(node));
+        explain(&status)[1].clone()
+    };
+    let own = "What to do: rbdadm secondary r0, after which the policies give up this node's";
+    assert!(next(0).contains(own), "{}", next(0));
+    let peer = "What to do: on beta: rbdadm secondary r0, after which the policies give up its";
+    assert!(next(1).contains(peer), "{}", next(1));
 }
 
 #[test]
@@ -427,7 +448,7 @@ fn a_split_brain_is_one_line_with_both_sides_changes() {
                     connection!; changed: volume 0: this node 8 KiB (since 2023-11-14 22:13:20 \
                     UTC), beta 64 KiB (since 2023-11-14 23:13:21 UTC); next: rbdadm resolve r0 \
                     --keep NODE --dry-run shows what would be lost, without --dry-run it ends the \
-                    split brain";
+                    split brain, with --save FILE it keeps what is given up";
     assert_eq!(advice(&split_brain())[0], expected);
 }
 

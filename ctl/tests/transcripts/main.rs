@@ -4,6 +4,8 @@ mod command_line;
 mod create_md;
 #[cfg(test)]
 mod resolving;
+#[cfg(test)]
+mod saving;
 mod showing;
 #[cfg(test)]
 mod stage;

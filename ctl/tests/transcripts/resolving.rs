@@ -17,7 +17,7 @@ enum Outcome {
     Refuses,
 }
 
-fn split(divergence: Divergence) -> ResourceStatus {
+pub(crate) fn split(divergence: Divergence) -> ResourceStatus {
     let mut status = healthy("r0");
     let connection = &mut status.connections[0];
     connection.connection_state = ConnectionState::StandAlone;
@@ -29,8 +29,10 @@ fn split(divergence: Divergence) -> ResourceStatus {
         tenure: 5,
         divergence,
         was_ordered: false,
+        loses_by_policy: None,
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(0),
+            divergence: Divergence::Both,
             disk_state: DiskState::UpToDate,
             generation: GenerationId(7),
             changed_bytes: 8192,
@@ -98,6 +100,7 @@ fn resolve(keep_own: bool) -> Request {
             tenure: 5,
             generations: vec![(VolumeNumber(0), GenerationId(7))],
         },
+        saved: Vec::new(),
     }
 }
 

@@ -45,7 +45,10 @@ impl<B: Clone> Resource<B> {
                 peer,
                 keep_own,
                 shown,
-            } => self.resolve(peer, keep_own, shown).map(|()| Some(None)),
+                saved,
+            } => self
+                .resolve(peer, keep_own, shown, &saved)
+                .map(|()| Some(None)),
             Command::Disconnect { peer } => {
                 self.disconnect(call, peer);
                 Ok(None)

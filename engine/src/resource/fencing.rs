@@ -23,6 +23,8 @@ use super::promotion::is_settled;
 use crate::connection::Fence;
 use crate::contract::{Level, LinkLoss, OperationId, Time};
 use crate::handler::{Handler, HandlerResult, Wanted};
+use crate::peer_device::PeerDevice;
+use crate::volume::Volume;
 
 /// How long a peer whose link has just been closed may take to come back before it is fenced: a
 /// link that is made anew on purpose, or a daemon that is restarted, costs no more than a pause.
@@ -48,12 +50,47 @@ impl<B: Clone> Resource<B> {
         connection.map_or(Fencing::DontCare, |peer| peer.config.net.fencing)
     }
 
-    /// Whether the peer is out of reach and might be using its data, and the policy minds.
+    /// Whether the peer's data is out of reach and might be used, and the policy minds.
     pub(super) fn is_unfenced(&self, node: NodeId) -> bool {
-        let connected = |peer: &crate::connection::Connection| peer.connected_link().is_some();
         self.fencing_policy(node) != Fencing::DontCare
-            && !self.connections.get(&node).is_some_and(connected)
+            && !self.is_there(node)
             && !self.is_harmless(node)
+    }
+
+    /// Whether the peer is connected, and with its disks. What is on a disk that has not been
+    /// attached, or that has failed, may yet be used by another process of the peer's daemon.
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
+        let link = self.connections.get(&node);
+        link.is_some_and(|peer| peer.connected_link().is_some()) && !self.lacks_disk(node)
+    }
+
+    fn lacks_disk(&self, node: NodeId) -> bool {
+        self.volumes.values().any(|volume| {
+            // A disk that is attached while connected is compared over the next link.
+            let compared = |peer: &PeerDevice| {
+                volume.local.is_none() || peer.replication != ReplicationState::Off
+            };
+            let peer = volume.peers.get(&node);
+            peer.is_some_and(|peer| !peer.has_disk() || !compared(peer))
+        })
+    }
+
+    /// Whether a handler may be called: the peer is not to be met any moment.
+    fn is_away(&self, node: NodeId) -> bool {
+        self.connections.get(&node).is_some_and(|peer| {
+            let without_disk = peer.connected_link().is_some() && self.lacks_disk(node);
+            !peer.has_open_link() || without_disk
+        })
+    }
+
+    /// Whether clients are frozen, and the peer has come back but may not have read the greeting
+    /// that makes it a target: were the link lost again, it could go on with its old data.
+    fn is_unread(&self, node: NodeId) -> bool {
+        self.volumes.values().any(|volume| {
+            let peer = volume.peers.get(&node);
+            volume.frozen.fencing
+                && peer.is_some_and(|peer| peer.replication == ReplicationState::WFBitMapS)
+        })
     }
 
     /// Whether the peer's copy is known to be unusable, or has none.
@@ -61,21 +98,9 @@ impl<B: Clone> Resource<B> {
         self.volumes.values().all(|volume| {
             let peer = volume.peers.get(&node);
             peer.is_none_or(|peer| {
-                let unusable = matches!(
-                    peer.peer_disk,
-                    DiskState::Outdated | DiskState::Inconsistent
-                );
-                unusable && !peer.may_be_whole
+                remembered(volume, peer) != DiskState::DUnknown && !peer.may_be_whole
             })
         })
-    }
-
-    /// What is remembered of a peer's disk when the peer goes out of reach.
-    pub(super) fn remembered(peer: &crate::peer_device::PeerDevice) -> DiskState {
-        match peer.peer_disk {
-            disk @ (DiskState::Inconsistent | DiskState::Outdated) => disk,
-            _ => DiskState::DUnknown,
-        }
     }
 
     /// The link to a peer is being lost: freezes at once, before anything is made of the loss.
@@ -83,7 +108,7 @@ impl<B: Clone> Resource<B> {
         let stays_harmless = self.volumes.values().all(|volume| {
             let peer = volume.peers.get(&node);
             peer.is_none_or(|peer| {
-                Self::remembered(peer) != DiskState::DUnknown && !peer.is_resync_source()
+                remembered(volume, peer) != DiskState::DUnknown && !peer.is_resync_source()
             })
         });
         let policy = self.fencing_policy(node);
@@ -126,7 +151,8 @@ impl<B: Clone> Resource<B> {
                 && self.fencing_policy(node) == Fencing::ResourceAndStonith
                 && self.connections.get(&node).is_some_and(|peer| {
                     peer.fence == Fence::Recording
-                        || (peer.fence != Fence::Overridden && self.is_unfenced(node))
+                        || (peer.fence != Fence::Overridden
+                            && (self.is_unfenced(node) || self.is_unread(node)))
                 });
         }
         for volume in self.volumes.values_mut() {
@@ -145,7 +171,9 @@ impl<B: Clone> Resource<B> {
             return false;
         };
         let fence = connection.fence;
-        let may_start = !connection.has_open_link() && connection.unfencing.is_none();
+        let may_start = self.is_away(node)
+            && connection.unfencing.is_none()
+            && !self.is_running(Handler::FencePeer, node);
         let goes_alone = self.role == Role::Primary || self.promotion_awaits_fencing();
         let needed = goes_alone && self.is_unfenced(node);
         let next = match fence {
@@ -202,6 +230,7 @@ impl<B: Clone> Resource<B> {
             .values()
             .all(|volume| volume.disk == DiskState::UpToDate);
         let now = self.cx.now;
+        let is_away = self.is_away(node);
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -210,7 +239,7 @@ impl<B: Clone> Resource<B> {
             self.cx.report(Level::Info, Some(node), None, text);
             return;
         }
-        if connection.has_open_link() {
+        if !is_away {
             // The peer is there after all; should it go again, it is asked again.
             connection.fence = Fence::Wanted(now);
             return;
@@ -245,7 +274,9 @@ impl<B: Clone> Resource<B> {
         let is_primary = self.role == Role::Primary;
         for volume in self.volumes.values_mut() {
             if let Some(peer) = volume.peers.get_mut(&node) {
-                if peer.peer_disk != DiskState::Inconsistent || peer.may_be_whole {
+                if peer.link.is_some() {
+                    peer.is_fenced_diskless = true;
+                } else if peer.peer_disk != DiskState::Inconsistent || peer.may_be_whole {
                     peer.peer_disk = disk;
                 }
                 peer.may_be_whole = false;
@@ -272,7 +303,7 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get(&node) else {
             return;
         };
-        let fenced = |volume: &crate::volume::Volume<B>| {
+        let fenced = |volume: &Volume<B>| {
             let local = volume.local.as_ref();
             local.is_some_and(|local| local.is_fenced(node))
         };
@@ -280,10 +311,7 @@ impl<B: Clone> Resource<B> {
             && connection.unfencing.is_none()
             && connection.unfence_again <= now
             && !matches!(connection.fence, Fence::Running(_))
-            && !self
-                .handlers
-                .values()
-                .any(|run| run.handler == Handler::FencePeer && run.peer == Some(node))
+            && !self.is_running(Handler::FencePeer, node)
             && self.volumes.values().any(fenced);
         if !wanted || !self.is_in_sync_with(node) || !self.all_settled() {
             return;
@@ -300,6 +328,11 @@ impl<B: Clone> Resource<B> {
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.unfencing = Some(id);
         }
+    }
+
+    fn is_running(&self, handler: Handler, node: NodeId) -> bool {
+        let mut runs = self.handlers.values();
+        runs.any(|run| run.handler == handler && run.peer == Some(node))
     }
 
     fn is_in_sync_with(&self, node: NodeId) -> bool {
@@ -355,6 +388,20 @@ impl<B: Clone> Resource<B> {
             .filter_map(due)
             .filter(|at| *at > self.cx.now)
             .min()
+    }
+}
+
+/// What is remembered of a peer's disk when the peer goes out of reach.
+pub(super) fn remembered<B: Clone>(volume: &Volume<B>, peer: &PeerDevice) -> DiskState {
+    let is_outdated = || {
+        let local = volume.local.as_ref();
+        peer.is_fenced_diskless || local.is_some_and(|local| local.is_peer_outdated(peer.node))
+    };
+    match peer.peer_disk {
+        disk @ (DiskState::Inconsistent | DiskState::Outdated) => disk,
+        // Nobody has seen it since it was found to be behind.
+        _ if !peer.has_disk() && is_outdated() => DiskState::Outdated,
+        _ => DiskState::DUnknown,
     }
 }
 

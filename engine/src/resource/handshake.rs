@@ -17,6 +17,7 @@ use crate::connection::{Fence, Phase, Tentative};
 use crate::contract::Level;
 use crate::decide::{self, Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
+use crate::peer_device::is_disk;
 use crate::volume::Volume;
 
 /// What was decided on one volume.
@@ -172,7 +173,6 @@ impl<B: Clone> Resource<B> {
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
         connection.peer_role = theirs.role;
-        connection.fence = Fence::Idle;
         connection.forget_orders();
         connection.tentative = Tentative::No;
         connection.refused = None;
@@ -208,10 +208,17 @@ impl<B: Clone> Resource<B> {
                 peer.peer_disk = peer_disk;
                 peer.may_be_whole = false;
             }
-            if let Some(local) = &mut volume.local {
+            if let Some(local) = &mut volume.local
+                && is_disk(peer_disk)
+            {
                 local.note_peer_outdated(node, false); // from here on it can become UpToDate
             }
             apply(volume, node, verdict, peer_current, &mut self.cx);
+        }
+        if self.is_there(node)
+            && let Some(connection) = self.connections.get_mut(&node)
+        {
+            connection.fence = Fence::Idle;
         }
     }
 

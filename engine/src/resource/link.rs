@@ -7,6 +7,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::Resource;
+use super::fencing::remembered;
 use crate::connection::{Connection, Link, Phase, describe};
 use crate::contract::{Action, Level, LinkId, LinkLoss, Seek, Time};
 use crate::handler::Handler;
@@ -135,11 +136,15 @@ impl<B: Clone> Resource<B> {
             self.freeze_for_loss(node, loss);
         }
         for volume in self.volumes.values_mut() {
+            let Some(peer) = volume.peers.get(&node) else {
+                continue;
+            };
+            let remembered = remembered(volume, peer);
             if let Some(peer) = volume.peers.get_mut(&node) {
                 peer.link = None;
-                let remembered = Self::remembered(peer);
-                volume.lose_peer(node, remembered, &mut self.cx);
+                peer.is_fenced_diskless = false;
             }
+            volume.lose_peer(node, remembered, &mut self.cx);
         }
         if was_connected {
             self.cx

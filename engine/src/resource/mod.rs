@@ -11,9 +11,11 @@
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
 //! | [`resolve`] | the order to end a split brain |
+//! | [`changes`] | what that order would destroy on this node |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
+mod changes;
 mod command;
 mod demotion;
 mod fencing;

@@ -8,14 +8,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::Divergence;
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::{Hello, HelloVolume};
 use rbd_protocol::policy::ResyncConflict;
 use rbd_protocol::state::{ConnectionState, Role};
 
 use super::Resource;
 use super::handshake::Decided;
-use crate::connection::{Refused, Tentative};
+use crate::connection::{Met, Refused, Tentative};
 use crate::contract::{Action, Level, LinkLoss, Seek};
 use crate::decide::{self, Conflict, Verdict};
 use crate::handler::Handler;
@@ -50,8 +50,7 @@ pub(super) struct Meeting {
     sent: Box<Hello>,
     theirs: Box<Hello>,
     divergence: Divergence,
-    /// Volumes whose changes both count from the same generation.
-    exact: Vec<VolumeNumber>,
+    volumes: Vec<Met>,
 }
 
 impl Meeting {
@@ -63,23 +62,26 @@ impl Meeting {
 impl<B: Clone> Resource<B> {
     pub(super) fn meeting(&self, node: NodeId, sent: &Hello, theirs: &Hello) -> Meeting {
         let mut divergence = Divergence::Neither;
-        let mut exact = Vec::new();
+        let mut volumes = Vec::new();
         for own in &sent.volumes {
             let Some(peer) = theirs.volumes.iter().find(|one| one.number == own.number) else {
                 divergence = Divergence::Unknown;
                 break;
             };
             let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
-            divergence = join(divergence, decide::divergence(own_side, peer_side));
-            if decide::count_from_the_same(own, peer) {
-                exact.push(own.number);
-            }
+            let met = Met {
+                number: own.number,
+                divergence: decide::divergence(own_side, peer_side),
+                is_exact: decide::count_from_the_same(own, peer),
+            };
+            divergence = join(divergence, met.divergence);
+            volumes.push(met);
         }
         Meeting {
             sent: Box::new(sent.clone()),
             theirs: Box::new(theirs.clone()),
             divergence,
-            exact,
+            volumes,
         }
     }
 
@@ -94,6 +96,11 @@ impl<B: Clone> Resource<B> {
         let is_news = !connection.is_refused() || connection.note != text;
         let goes_on = conflict == Some(Conflict::PrimaryWouldBeTarget)
             && connection.config.net.resync_conflict == ResyncConflict::RetryConnect;
+        let loses_by_policy = match conflict {
+            Some(Conflict::OwnPrimaryLoses) => Some(self.config.node_id),
+            Some(Conflict::PeerPrimaryLoses) => Some(node),
+            Some(_) | None => None,
+        };
         let level = if is_news { Level::Error } else { Level::Debug };
         self.cx.report(level, Some(node), None, text.clone());
         if is_news {
@@ -113,10 +120,11 @@ impl<B: Clone> Resource<B> {
             connection.refused = Some(Refused {
                 at: now,
                 was_ordered: meeting.was_ordered(),
+                loses_by_policy,
                 sent: meeting.sent,
                 theirs: meeting.theirs,
                 divergence: meeting.divergence,
-                exact: meeting.exact,
+                volumes: meeting.volumes,
             });
         }
     }

@@ -7,6 +7,7 @@ use rbd_protocol::state::{DiskState, Role};
 use super::Resource;
 use crate::connection::Phase;
 use crate::contract::{Level, LinkId, LinkLoss};
+use crate::peer_device::is_disk;
 use crate::volume::PeerWriteKind;
 
 impl<B: Clone> Resource<B> {
@@ -164,6 +165,14 @@ impl<B: Clone> Resource<B> {
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.peer_role = role;
             connection.consented_until = None;
+        }
+        let loses_disk = |(number, disk): &(VolumeNumber, DiskState)| {
+            let volume = self.volumes.get(number);
+            let peer = volume.and_then(|volume| volume.peers.get(&node));
+            peer.is_some_and(|peer| peer.has_disk() && !is_disk(*disk))
+        };
+        if disks.iter().any(loses_disk) {
+            self.freeze_for_loss(node, LinkLoss::Closed);
         }
         for (number, disk) in disks {
             let Some(volume) = self.volumes.get_mut(number) else {

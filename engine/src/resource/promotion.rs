@@ -13,6 +13,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::Resource;
+use super::fencing::remembered;
 use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
@@ -340,10 +341,9 @@ impl<B: Clone> Resource<B> {
         let fenced: Vec<NodeId> = self
             .connections
             .values()
-            .filter(|peer| {
-                peer.config.net.fencing != Fencing::DontCare && peer.connected_link().is_none()
-            })
+            .filter(|peer| peer.config.net.fencing != Fencing::DontCare)
             .map(Connection::node)
+            .filter(|node| !self.is_there(*node))
             .collect();
         for volume in self.volumes.values_mut() {
             if volume.disk == DiskState::Consistent && !force {
@@ -351,8 +351,8 @@ impl<B: Clone> Resource<B> {
                 volume.set_disk_state(DiskState::UpToDate, note, &mut self.cx);
             }
             for node in &fenced {
-                let disk = volume.peers.get(node).map(|peer| peer.peer_disk);
-                if disk == Some(DiskState::Outdated) {
+                let peer = volume.peers.get(node);
+                if peer.is_some_and(|peer| remembered(volume, peer) == DiskState::Outdated) {
                     volume.leave_fenced_behind(*node, &mut self.cx);
                 }
             }
@@ -361,6 +361,7 @@ impl<B: Clone> Resource<B> {
                 // of the last Primary that nobody acknowledged: from here on it is this copy that
                 // counts (B8).
                 volume.leave_absent_peers_behind(&mut self.cx);
+                volume.record_targets(&mut self.cx);
             } else {
                 let text =
                     alloc::format!("forced: {} data is declared UpToDate", volume.disk.word());

@@ -4,7 +4,7 @@
 
 use alloc::string::String;
 
-use rbd_protocol::control::{Divergence, Refusal, RefusalCode, Shown};
+use rbd_protocol::control::{Divergence, Refusal, RefusalCode, Shown, Standing};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::Role;
 
@@ -19,6 +19,7 @@ impl<B: Clone> Resource<B> {
         node: NodeId,
         keep_own: bool,
         shown: Shown,
+        saved: &[Standing],
     ) -> Result<(), Refusal> {
         self.selected(Some(node))?;
         let refuse = |code, reason: String, help: String| Err(Refusal::new(code, reason, help));
@@ -26,7 +27,7 @@ impl<B: Clone> Resource<B> {
         let until = self.cx.now.plus_ms(ORDER_MS);
         let own_tenure = self.tenure;
         let primary = self.role == Role::Primary;
-        let Some(connection) = self.connections.get_mut(&node) else {
+        let Some(connection) = self.connections.get(&node) else {
             return Ok(());
         };
         let peer = connection.config.name.clone();
@@ -63,7 +64,17 @@ impl<B: Clone> Resource<B> {
             let help = alloc::format!("on {peer}: rbdadm resolve {name} --keep {own}");
             return refuse(RefusalCode::StateRefusedByPeer, reason, help);
         }
-        let condemned = shown;
+        // Nothing has to be given up where only one node has changes: a volume the peer alone has
+        // changed is copied from there, whoever is kept.
+        let mut condemned = shown;
+        condemned.generations.retain(|(number, _)| {
+            let met = refused.met(*number);
+            met.is_none_or(|met| met.divergence != Divergence::Peer)
+        });
+        self.check_saved(node, keep_own, saved)?;
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return Ok(());
+        };
         connection.order = keep_own.then_some(Order { condemned, until });
         connection.discard_my_data = !keep_own;
         self.start_connecting(node);

@@ -7,7 +7,7 @@ use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
-use super::{Bench, LINK, PEER, config};
+use super::{Bench, config};
 use crate::{
     Action, Command, DiskRequest, Event, Handler, HandlerResult, LinkLoss, OperationId,
     RequestError, RequestKind,
@@ -27,14 +27,6 @@ fn stonith() -> Bench {
 }
 
 impl Bench {
-    fn lose_link(&mut self, loss: LinkLoss) {
-        self.tell(Event::LinkDown {
-            peer: PEER,
-            link: LINK,
-            loss,
-        });
-    }
-
     /// The handler that has been asked for, if one has.
     fn handler(&mut self) -> Option<(OperationId, Handler)> {
         let is_run = |action: &Action<u32>| matches!(action, Action::RunHandler { .. });
@@ -77,7 +69,7 @@ fn a_write_in_flight_is_answered_only_when_verdict_and_generation_are_durable() 
     let write = bench.write(0);
     bench.write_metadata();
     bench.disk(DiskRequest::Write { fua: false }, Ok(()));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     assert!(bench.is_frozen());
     let fence = bench.fence_starts();
     assert_eq!(bench.generation(), before, "none begins before the verdict");
@@ -96,7 +88,7 @@ fn a_write_in_flight_is_answered_only_when_verdict_and_generation_are_durable() 
 fn a_read_that_was_under_way_is_not_answered_either() {
     let mut bench = stonith();
     let read = bench.request(RequestKind::Read, ByteRange::new(0, 4096));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     bench.disk(DiskRequest::Read, Ok(()));
     let later = bench.request(RequestKind::Read, ByteRange::new(0, 4096));
     let flush = bench.flush();
@@ -122,7 +114,7 @@ fn what_is_not_a_verdict_changes_nothing() {
         .chain([HandlerResult::Failed]);
     for result in results {
         let mut bench = stonith();
-        bench.lose_link(LinkLoss::Timeout);
+        bench.link_down(LinkLoss::Timeout);
         let fence = bench.fence_starts();
         bench.handler_ends(fence, result);
         bench.write_metadata();
@@ -138,10 +130,10 @@ fn what_is_not_a_verdict_changes_nothing() {
 #[test]
 fn a_verdict_that_comes_after_the_peer_does_not_count() {
     let mut bench = stonith();
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let fence = bench.fence_starts();
     bench.tell(Event::LinkUp {
-        peer: PEER,
+        peer: super::PEER,
         link: crate::LinkId(2),
     });
     bench.handler_ends(fence, HandlerResult::Exited(7));
@@ -156,7 +148,7 @@ fn a_command_ends_the_wait_without_a_verdict() {
     let write = bench.write(0);
     bench.write_metadata();
     bench.disk(DiskRequest::Write { fua: false }, Ok(()));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let fence = bench.fence_starts();
     bench.command(Command::ResumeIo);
     assert_eq!(bench.answer(write), None, "the peer is not durably behind");
@@ -169,7 +161,7 @@ fn a_command_ends_the_wait_without_a_verdict() {
 #[test]
 fn a_closed_link_is_given_a_moment_to_come_back() {
     let mut bench = stonith();
-    bench.lose_link(LinkLoss::Closed);
+    bench.link_down(LinkLoss::Closed);
     bench.write_metadata();
     assert!(bench.is_frozen());
     assert_eq!(bench.handler(), None);
@@ -180,7 +172,7 @@ fn a_closed_link_is_given_a_moment_to_come_back() {
 #[test]
 fn resource_only_does_not_freeze() {
     let mut bench = Bench::primary_as(fenced(Fencing::ResourceOnly));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     assert!(!bench.is_frozen());
     let write = bench.write(0);
     bench.write_metadata();
@@ -197,7 +189,7 @@ fn without_a_handler_it_stays_frozen() {
     let mut config = fenced(Fencing::ResourceAndStonith);
     config.handlers.clear();
     let mut bench = Bench::primary_as(config);
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     bench.write_metadata();
     assert!(bench.is_frozen());
     assert_eq!(bench.handler(), None);
@@ -210,7 +202,7 @@ fn a_peer_known_to_be_outdated_is_not_fenced() {
         role: Role::Secondary,
         disks: alloc::vec![(super::VOLUME, DiskState::Outdated)],
     });
-    bench.lose_link(LinkLoss::Goodbye);
+    bench.link_down(LinkLoss::Goodbye);
     bench.write_metadata();
     assert!(!bench.is_frozen());
     assert_eq!(bench.handler(), None);
@@ -220,7 +212,7 @@ fn a_peer_known_to_be_outdated_is_not_fenced() {
 fn a_promotion_without_the_peer_waits_for_the_verdict() {
     for (code, done) in [(7, true), (4, true), (5, true), (3, true), (1, false)] {
         let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
-        bench.lose_link(LinkLoss::Timeout);
+        bench.link_down(LinkLoss::Timeout);
         let call = bench.command(Command::Promote { force: false });
         let fence = bench.fence_starts();
         // Longer than a promotion may take for anything else.
@@ -237,7 +229,7 @@ fn a_promotion_without_the_peer_waits_for_the_verdict() {
 #[test]
 fn a_secondary_told_that_the_peer_is_primary_becomes_outdated() {
     let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let call = bench.command(Command::Promote { force: false });
     let fence = bench.fence_starts();
     bench.handler_ends(fence, HandlerResult::Exited(6));
@@ -254,7 +246,7 @@ fn a_forced_demotion_fails_what_is_frozen() {
     let sent = bench.write(0);
     bench.write_metadata();
     bench.disk(DiskRequest::Write { fua: false }, Ok(()));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let waiting = bench.write(4096);
     let call = bench.command(Command::Demote { force: false });
     assert_eq!(bench.answer(read), None);
@@ -276,7 +268,7 @@ fn outdate_is_answered_when_it_is_durable() {
     let mut bench = Bench::in_sync();
     let call = bench.command(Command::Outdate);
     assert_eq!(bench.reply(call), Some(false), "it is connected");
-    bench.lose_link(LinkLoss::Closed);
+    bench.link_down(LinkLoss::Closed);
     let call = bench.command(Command::Outdate);
     assert_eq!(bench.reply(call), None);
     bench.write_metadata();
@@ -287,7 +279,7 @@ fn outdate_is_answered_when_it_is_durable() {
 #[test]
 fn force_goes_on_without_a_verdict_but_only_when_there_is_none() {
     let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let call = bench.command(Command::Promote { force: true });
     let fence = bench.fence_starts();
     assert_eq!(bench.reply(call), None, "the handler is asked all the same");
@@ -302,7 +294,7 @@ fn force_goes_on_without_a_verdict_but_only_when_there_is_none() {
 /// A Primary that has had its peer fenced, with the peer back and in sync.
 fn reunited(config: ResourceConfig) -> Bench {
     let mut bench = Bench::primary_as(config);
-    bench.lose_link(LinkLoss::Timeout);
+    bench.link_down(LinkLoss::Timeout);
     let fence = bench.fence_starts();
     bench.handler_ends(fence, HandlerResult::Exited(7));
     bench.write_metadata();
@@ -320,6 +312,7 @@ fn reunited(config: ResourceConfig) -> Bench {
         volume: super::VOLUME,
         generation: left_behind,
     });
+    bench.write_metadata();
     assert_eq!(bench.handler(), None, "the peer is not in sync (G6)");
     bench.packet(Packet::ResyncDone {
         volume: super::VOLUME,
@@ -355,4 +348,107 @@ fn without_an_unfence_handler_there_is_nothing_to_take_back() {
     config.handlers.pop();
     let mut bench = reunited(config);
     assert_eq!(bench.handler(), None);
+}
+
+/// A frozen Primary whose peer, lacking a write, has just greeted it again.
+fn returning() -> (Bench, crate::RequestId, rbd_protocol::ids::GenerationId) {
+    let mut bench = stonith();
+    let generation = bench.generation();
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.disk(DiskRequest::Write { fua: false }, Ok(()));
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::UpToDate;
+        hello.volumes[0].current = generation;
+        hello.volumes[0].bitmap = rbd_protocol::ids::GenerationId::NONE;
+        hello.volumes[0].history.clear();
+        hello.volumes[0].dirty_blocks = 0;
+    });
+    (bench, write, generation)
+}
+
+#[test]
+fn a_peer_that_returns_may_not_have_read_the_greeting_until_it_shows() {
+    let (mut bench, write, generation) = returning();
+    bench.write_metadata();
+    assert!(bench.is_frozen());
+    assert_eq!(bench.answer(write), None);
+    assert_eq!(bench.generation(), generation, "none begins for it");
+    bench.packet(Packet::BitmapEnd {
+        volume: super::VOLUME,
+        generation,
+    });
+    assert_eq!(bench.answer(write), None, "not durable");
+    bench.write_metadata();
+    assert!(!bench.is_frozen());
+    assert_ne!(bench.generation(), generation);
+    assert_eq!(bench.answer(write), Some(Ok(())));
+}
+
+#[test]
+fn a_peer_that_returns_and_is_lost_before_it_shows_is_fenced() {
+    let (mut bench, write, generation) = returning();
+    bench.link_down(LinkLoss::Timeout);
+    assert!(bench.is_frozen());
+    assert_eq!(bench.generation(), generation);
+    let fence = bench.fence_starts();
+    assert_eq!(bench.answer(write), None);
+    bench.handler_ends(fence, HandlerResult::Exited(7));
+    bench.write_metadata();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+}
+
+#[test]
+fn a_peer_whose_disk_fails_is_fenced_for_that_disk_may_come_back() {
+    let mut bench = stonith();
+    bench.packet(Packet::State {
+        role: Role::Secondary,
+        disks: alloc::vec![(super::VOLUME, DiskState::Diskless)],
+    });
+    assert!(bench.is_frozen());
+    bench.wait_ms(1_000);
+    let fence = bench.fence_starts();
+    bench.handler_ends(fence, HandlerResult::Exited(4));
+    bench.write_metadata();
+    assert!(!bench.is_frozen());
+    assert_eq!(bench.peer_disk(), DiskState::Diskless);
+    // It goes and comes back without the disk: nothing has changed.
+    bench.link_down(LinkLoss::Closed);
+    assert!(!bench.is_frozen());
+    assert_eq!(bench.peer_disk(), DiskState::Outdated);
+    bench.meet(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::Diskless;
+        hello.volumes[0].size_bytes = 0;
+        hello.volumes[0].current = rbd_protocol::ids::GenerationId::NONE;
+        hello.volumes[0].bitmap = rbd_protocol::ids::GenerationId::NONE;
+        hello.volumes[0].history.clear();
+    });
+    bench.wait_ms(1_000);
+    assert!(!bench.is_frozen());
+    assert_eq!(bench.handler(), None);
+}
+
+#[test]
+fn a_peer_that_returns_without_its_disk_has_not_returned() {
+    let mut bench = stonith();
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::Diskless;
+        hello.volumes[0].size_bytes = 0;
+    });
+    assert!(bench.is_frozen());
+    bench.wait_ms(1_000);
+    let fence = bench.fence_starts();
+    // Its disk is attached, which is seen over a new link: what the handler says now is too late.
+    bench.packet(Packet::State {
+        role: Role::Secondary,
+        disks: alloc::vec![(super::VOLUME, DiskState::Consistent)],
+    });
+    assert!(bench.is_frozen());
+    bench.handler_ends(fence, HandlerResult::Failed);
+    assert!(bench.is_frozen());
 }

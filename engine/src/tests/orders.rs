@@ -90,6 +90,7 @@ fn an_order_needs_a_split_brain() {
         peer: NodeId(9),
         keep_own: true,
         shown: nothing,
+        saved: alloc::vec![],
     });
     assert_eq!(bench.refusal(call).code, RefusalCode::InvalidRequest);
 }

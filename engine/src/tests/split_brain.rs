@@ -89,6 +89,7 @@ pub(crate) fn resolve(bench: &mut Bench, keep_own: bool, shown: Shown) -> CallId
         peer: PEER,
         keep_own,
         shown,
+        saved: alloc::vec![],
     })
 }
 

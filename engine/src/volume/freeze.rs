@@ -110,6 +110,9 @@ impl<B: Clone> Volume<B> {
         if core::mem::take(&mut self.frozen.owes_generation) && !self.frozen.failing {
             self.leave_absent_peers_behind(cx);
         }
+        if self.role == Role::Primary {
+            self.record_targets(cx);
+        }
         for (id, result) in core::mem::take(&mut self.frozen.reads) {
             self.answer_read(id, result, cx);
         }

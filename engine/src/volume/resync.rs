@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::write::Leg;
 use super::{Volume, describe};
@@ -38,16 +38,16 @@ impl<B: Clone> Volume<B> {
         peer_current: GenerationId,
         cx: &mut Context<B>,
     ) {
-        let needs_generation = self.local.as_ref().is_some_and(|local| {
-            local.bitmap_generation(node).is_none() || local.current() == peer_current
-        });
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         cx.call_handler(Handler::BeforeResyncSource, Some(node), Some(self.number));
         peer.replication = ReplicationState::WFBitMapS;
         peer.peer_disk = DiskState::Inconsistent;
-        peer.source = Source::default();
+        peer.source = Source {
+            unrecorded: Some(peer_current),
+            ..Source::default()
+        };
         peer.resync_started = cx.now;
         if full {
             peer.bitmap.set_all();
@@ -55,21 +55,44 @@ impl<B: Clone> Volume<B> {
                 local.set_full_sync(node, true);
             }
         }
+        if self.role == Role::Primary && !self.frozen.fencing {
+            self.record_target(node, cx);
+        }
+        self.unsettled = true;
+    }
+
+    /// This node is about to serve clients what a target may lack: that is recorded first.
+    pub(crate) fn record_targets(&mut self, cx: &mut Context<B>) {
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in nodes {
+            self.record_target(node, cx);
+        }
+    }
+
+    /// Records that the peer is behind, and since when. While no clients are served that waits
+    /// until the peer's bitmap has come: it may never have read the greeting and go on without this
+    /// node, and a generation begun for it would then make a split brain of nobody's writes.
+    fn record_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let unrecorded = self.peers.get_mut(&node);
+        let Some(peer_current) = unrecorded.and_then(|peer| peer.source.unrecorded.take()) else {
+            return;
+        };
+        let needs_generation = self.local.as_ref().is_some_and(|local| {
+            local.bitmap_generation(node).is_none() || local.current() == peer_current
+        });
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
         }
-        if let Some(local) = &mut self.local {
-            // The bitmap has recorded every change since what the target has now, if only because
-            // all of it is set. Counting from there keeps the target recognisable however many
-            // generations begin before it is brought up to date (D8).
-            if !peer_current.is_none() {
-                local.set_bitmap_generation(node, peer_current);
-            }
-            // The target adopts this generation at the end, and its word of that may be lost.
-            local.note_may_have_current(node, true);
-            local.start_metadata(self.number, cx);
+        let Some(local) = &mut self.local else { return };
+        // The bitmap has recorded every change since what the target has now, if only because all
+        // of it is set. Counting from there keeps the target recognisable however many generations
+        // begin before it is brought up to date (D8).
+        if !peer_current.is_none() {
+            local.set_bitmap_generation(node, peer_current);
         }
-        self.unsettled = true;
+        // The target adopts this generation at the end, and its word of that may be lost.
+        local.note_may_have_current(node, true);
+        local.start_metadata(self.number, cx);
     }
 
     /// The handshake has made this node the target.
@@ -265,6 +288,12 @@ impl<B: Clone> Volume<B> {
         if peer.replication != ReplicationState::WFBitMapS {
             return;
         }
+        if peer.source.bitmap_received {
+            self.record_target(node, cx);
+        }
+        let Some(peer) = self.peers.get(&node) else {
+            return;
+        };
         let due = self.is_behind(peer)
             && self
                 .local

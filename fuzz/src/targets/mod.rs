@@ -9,3 +9,4 @@ pub(crate) mod nbd_handshake;
 pub(crate) mod nbd_session;
 pub(crate) mod peer_greeting;
 pub(crate) mod peer_packets;
+pub(crate) mod undo;

@@ -5,6 +5,7 @@
 //! frame starts with [`frame::VERSION`], and a daemon of another version answers with a clear
 //! refusal instead of guessing. Scripts use `rbdadm --json`, never this.
 
+pub mod changes;
 pub mod config;
 pub mod frame;
 pub mod refusal;
@@ -15,6 +16,9 @@ mod tests;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::ids::VolumeNumber;
+
+pub use changes::{Backing, Changes, Standing};
 pub use config::{
     Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
     VolumeConfig,
@@ -67,6 +71,21 @@ pub enum Request {
         keep_own: bool,
         /// What was shown of the peer: refused if it has changed since.
         shown: Shown,
+        /// This node's volumes whose changes have been saved: refused if one of them has changed
+        /// since, or is missing. Empty when nothing was saved.
+        saved: Vec<Standing>,
+    },
+    /// Where does this node hold what it would give up? Answered by [`Reply::Changes`]; refused
+    /// while that may still grow.
+    Changes {
+        /// Name of the resource.
+        resource: String,
+        /// Name of the peer.
+        peer: String,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where to go on, in bytes; 0 to begin.
+        from: u64,
     },
     /// Become Primary.
     Promote {
@@ -124,6 +143,8 @@ pub enum Reply {
     Refused(Refusal),
     /// The state asked for.
     Status(Vec<ResourceStatus>),
+    /// A part of what would be given up.
+    Changes(Changes),
     /// The daemon introduces itself.
     Daemon {
         /// Version of the package.

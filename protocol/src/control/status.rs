@@ -146,6 +146,8 @@ pub struct RefusedPeer {
     pub divergence: Divergence,
     /// An order to give up one side's changes was known to this node, and was not enough.
     pub was_ordered: bool,
+    /// The node whose changes a policy is to give up, which it does not while that is Primary.
+    pub loses_by_policy: Option<NodeId>,
     /// Its volumes.
     pub volumes: Vec<RefusedVolume>,
 }
@@ -193,6 +195,8 @@ impl RefusedPeer {
 pub struct RefusedVolume {
     /// Its number.
     pub volume: VolumeNumber,
+    /// Who has changes of this volume that the other lacks.
+    pub divergence: Divergence,
     /// State of the peer's disk.
     pub disk_state: DiskState,
     /// The peer's current generation.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::frame::{BODY_LIMIT, FrameError, HEADER_BYTES, VERSION, body_length, decode, encode};
 use super::*;
-use crate::ids::{GenerationId, NodeId, VolumeNumber};
+use crate::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use crate::policy::{ResyncConflict, SplitPolicies};
 use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -53,8 +53,10 @@ fn refused_peer() -> RefusedPeer {
         tenure: 77,
         divergence: Divergence::Both,
         was_ordered: false,
+        loses_by_policy: Some(NodeId(1)),
         volumes: vec![RefusedVolume {
             volume: VolumeNumber(2),
+            divergence: Divergence::Both,
             disk_state: DiskState::UpToDate,
             generation: GenerationId(0x3000),
             changed_bytes: 4096,
@@ -125,6 +127,29 @@ fn status() -> ResourceStatus {
     }
 }
 
+fn changes() -> Changes {
+    Changes {
+        standing: Standing {
+            volume: VolumeNumber(2),
+            attachment: 1,
+            generation: GenerationId(2),
+            marked_blocks: 3,
+            written_bytes: 4,
+        },
+        backing: Backing {
+            path: "/dev/sda".into(),
+            is_block_device: true,
+            device: 5,
+            inode: 0,
+        },
+        size_bytes: 1 << 40,
+        since: GenerationId(6),
+        is_everything: false,
+        runs: vec![ByteRange::new(1 << 39, 4096)],
+        next: Some(1 << 39),
+    }
+}
+
 fn progress(total_bytes: u64, remaining_bytes: u64) -> ResyncProgress {
     ResyncProgress {
         total_bytes,
@@ -155,6 +180,13 @@ fn requests_and_replies_survive_the_way() {
             peer: "beta".into(),
             keep_own: true,
             shown: refused_peer().shown(12),
+            saved: vec![changes().standing],
+        },
+        Request::Changes {
+            resource: resource(),
+            peer: "beta".into(),
+            volume: VolumeNumber(2),
+            from: 1 << 40,
         },
         Request::Status { resource: None },
     ];
@@ -167,6 +199,7 @@ fn requests_and_replies_survive_the_way() {
         Reply::DoneWithNotes(vec!["a note".into()]),
         Reply::Refused(refusal),
         Reply::Status(vec![status()]),
+        Reply::Changes(changes()),
     ];
     for reply in replies {
         assert_eq!(sent(&reply), reply);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use rbd_engine::Command;
 use rbd_protocol::control::{Refusal, Reply, Request};
-use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::ids::{NodeId, VolumeNumber};
 
 use super::bring_up;
 use super::daemon::Daemon;
@@ -48,53 +48,47 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             peer,
             keep_own,
             shown,
+            saved,
         } => {
-            let service = daemon.running(&resource)?;
-            let peer = service.peer_named(&peer)?;
-            let command = Command::Resolve {
+            let command = |peer| Command::Resolve {
                 peer,
                 keep_own,
                 shown,
+                saved,
             };
-            noted(service.command(command).await)
+            resolve(daemon, &resource, &peer, command).await
         }
+        Request::Changes {
+            resource,
+            peer,
+            volume,
+            from,
+        } => changes(daemon, &resource, &peer, (volume, from)).await,
         Request::Disconnect { resource, peer } => {
             let service = daemon.running(&resource)?;
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
             noted(service.command(Command::Disconnect { peer }).await)
         }
         Request::Promote { resource, force } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Promote { force }).await)
+            order(daemon, &resource, Command::Promote { force }).await
         }
         Request::Demote { resource, force } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Demote { force }).await)
+            order(daemon, &resource, Command::Demote { force }).await
         }
-        Request::Outdate { resource } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::Outdate).await)
-        }
-        Request::SuspendIo { resource } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::SuspendIo).await)
-        }
-        Request::ResumeIo { resource } => {
-            let service = daemon.running(&resource)?;
-            noted(service.command(Command::ResumeIo).await)
-        }
+        Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
+        Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
+        Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
         Request::Status { resource } => status(daemon, resource).await,
         Request::NewGeneration {
             resource,
             volume,
             clear_bitmap,
         } => {
-            let service = daemon.running(&resource)?;
             let command = Command::NewGeneration {
                 volume: VolumeNumber(volume),
                 clear_bitmap,
             };
-            noted(service.command(command).await)
+            order(daemon, &resource, command).await
         }
     }
 }
@@ -107,6 +101,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         Request::Down { resource }
         | Request::Connect { resource, .. }
         | Request::Resolve { resource, .. }
+        | Request::Changes { resource, .. }
         | Request::Disconnect { resource, .. }
         | Request::Promote { resource, .. }
         | Request::Demote { resource, .. }
@@ -116,6 +111,32 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }
+}
+
+async fn order(daemon: &Daemon, resource: &str, command: Command) -> Result<Reply, Refusal> {
+    noted(daemon.running(resource)?.command(command).await)
+}
+
+async fn resolve(
+    daemon: &Daemon,
+    resource: &str,
+    peer: &str,
+    command: impl FnOnce(NodeId) -> Command,
+) -> Result<Reply, Refusal> {
+    let service = daemon.running(resource)?;
+    let peer = service.peer_named(peer)?;
+    noted(service.command(command(peer)).await)
+}
+
+async fn changes(
+    daemon: &Daemon,
+    resource: &str,
+    peer: &str,
+    (volume, from): (VolumeNumber, u64),
+) -> Result<Reply, Refusal> {
+    let service = daemon.running(resource)?;
+    let peer = service.peer_named(peer)?;
+    Ok(Reply::Changes(service.changes(peer, volume, from).await?))
 }
 
 async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refusal> {

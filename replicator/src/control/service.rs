@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use rbd_engine::{AttachedDisk, Command, OperationId};
-use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, ResourceStatus};
+use rbd_protocol::control::{Changes, Refusal, RefusalCode, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::state::ConnectionState;
 use tokio::sync::{oneshot, watch};
@@ -96,6 +96,23 @@ impl Service {
                 connection.is_refused = failure.is_refusal;
             }
         }
+    }
+
+    /// Where a volume holds what it would give up to this peer.
+    pub(super) async fn changes(
+        &self,
+        peer: NodeId,
+        volume: VolumeNumber,
+        from: u64,
+    ) -> Result<Changes, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let message = ToResource::Changes {
+            peer,
+            volume,
+            from,
+            reply,
+        };
+        self.within(QUESTION_DEADLINE, message, answer).await?
     }
 
     /// Whether and how a volume can be served now.

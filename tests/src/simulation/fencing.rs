@@ -210,6 +210,16 @@ impl World {
         }
     }
 
+    /// Whether something keeps the node from using what it has, if the policy asks for that.
+    pub(super) fn is_kept_from_its_data(&self, node: usize) -> bool {
+        let policy = self.options.fencing.map(|model| model.policy);
+        policy != Some(Fencing::ResourceAndStonith)
+            || !self.set_up
+            || self.is_barred(node)
+            || !self.nodes[node].consistent
+            || self.is_outdated(node)
+    }
+
     fn is_outdated(&self, node: usize) -> bool {
         let durable = self.nodes[node].open();
         durable.is_ok_and(|image| image.superblock.flags.outdated)

@@ -129,6 +129,8 @@ impl World {
         let Some(found) = self.links.get_mut(&link).filter(|_| self.set_up) else {
             return;
         };
+        // Over a link that one node has given up no resync begins, and that node goes on alone.
+        let is_used = found.is_used();
         let handshake = &mut found.handshake;
         match packet {
             Packet::Bitmap { block, words, .. } => {
@@ -142,7 +144,7 @@ impl World {
             }
             Packet::BitmapEnd { .. } => {
                 handshake.bitmaps_sent += 1;
-                if handshake.bitmaps_sent == 2 {
+                if handshake.bitmaps_sent == 2 && is_used {
                     let marked = std::mem::take(&mut handshake.marked);
                     self.judge_marks(&marked);
                 }

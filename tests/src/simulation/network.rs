@@ -23,6 +23,13 @@ pub(super) struct Link {
     pub(super) handshake: Handshake,
 }
 
+impl Link {
+    /// Whether neither node has given it up.
+    pub(super) fn is_used(&self) -> bool {
+        self.ends.iter().all(|end| end.open && !end.closing)
+    }
+}
+
 /// One side of a link, and what is on its way there.
 #[derive(Debug, Default)]
 pub(super) struct End {

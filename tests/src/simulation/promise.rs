@@ -31,6 +31,8 @@ impl World {
             Some(Ok(image)) => !other.generations.contains(&image.superblock.generation.0),
             Some(Err(_)) | None => self.is_newer(node, peer),
         };
+        // With fencing it must also be unable to go on with what it has (A2, iii).
+        let is_behind = is_behind && self.is_kept_from_its_data(peer);
         for sector in sectors {
             if let Err(text) = self.holds(own, sector, durable) {
                 let what = if durable {

@@ -337,4 +337,4 @@ fn micros(now: u64) -> String {
 const TRACE_LENGTH: usize = 20_000;
 
 /// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
-const MOST_EVENTS: u64 = 500_000;
+const MOST_EVENTS: u64 = 1_000_000;

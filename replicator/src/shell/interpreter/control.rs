@@ -75,6 +75,18 @@ impl Interpreter {
             ToResource::Status { reply } => {
                 let _not_wanted = reply.send(self.engine.status(self.now));
             }
+            ToResource::Changes {
+                peer,
+                volume,
+                from,
+                reply,
+            } => {
+                let mut answer = self.engine.changes(peer, volume, from);
+                if let Ok(changes) = &mut answer {
+                    changes.backing = self.disks.backing(volume).unwrap_or_default();
+                }
+                let _not_wanted = reply.send(answer);
+            }
             ToResource::Export { volume, reply } => {
                 let answer = ExportAnswer {
                     role: self.engine.role(),
