@@ -24,7 +24,10 @@ impl World {
         if let Err(text) = recorded(wish, demoted, image.superblock.flags) {
             self.violation(format!("node {node} {text}"));
         }
+        // A disk that has failed may keep what a flush could not reach, but has it marked (B4).
+        let is_a_copy = image.superblock.flags.consistent && !self.nodes[node].suspect;
         if matches!(wish, Wish::Demote | Wish::Stop)
+            && is_a_copy
             && !self.is_forked
             && let Err(text) = self.is_at_rest(node)
         {

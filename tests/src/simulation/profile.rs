@@ -189,8 +189,7 @@ impl Options {
         }
         if options.careless && random.percent(50) {
             options.split = draw_policies(random);
-            let all = ResyncConflict::ALL;
-            options.resync_conflict = random.pick(&all).unwrap_or_default();
+            options.resync_conflict = random.pick(ResyncConflict::ALL).unwrap_or_default();
         }
         // Two fresh copies that are both promoted by force have nothing in common.
         options.early &= !options.skip_initial_sync && !options.careless;
@@ -220,9 +219,9 @@ impl Options {
 
 fn draw_policies(random: &mut Random) -> SplitPolicies {
     SplitPolicies {
-        without_primary: random.pick(&WithoutPrimary::ALL).unwrap_or_default(),
-        with_one_primary: random.pick(&WithOnePrimary::ALL).unwrap_or_default(),
-        with_two_primaries: random.pick(&WithTwoPrimaries::ALL).unwrap_or_default(),
+        without_primary: random.pick(WithoutPrimary::ALL).unwrap_or_default(),
+        with_one_primary: random.pick(WithOnePrimary::ALL).unwrap_or_default(),
+        with_two_primaries: random.pick(WithTwoPrimaries::ALL).unwrap_or_default(),
         always: random.percent(50),
     }
 }
