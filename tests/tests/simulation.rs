@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 48] = [
+const FAILED_ONCE: [(Profile, u64); 52] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -59,6 +59,10 @@ const FAILED_ONCE: [(Profile, u64); 48] = [
     (Profile::Power, 142),
     (Profile::Swarm, 184),
     (Profile::Swarm, 202_032),
+    (Profile::Fencing, 50_089),
+    (Profile::Fencing, 50_290),
+    (Profile::Power, 300_854),
+    (Profile::Sparse, 300_602),
 ];
 
 fn seeds() -> u64 {

@@ -396,6 +396,7 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
+        self.freeze_for_greetings();
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));
     }
