@@ -9,7 +9,9 @@
 
 pub mod check;
 pub mod exhaustive;
+#[cfg(feature = "daemons")]
 pub mod faultfs;
 pub mod nbd_client;
+#[cfg(feature = "daemons")]
 pub mod process;
 pub mod simulation;

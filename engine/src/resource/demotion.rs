@@ -141,10 +141,7 @@ impl<B: Clone> Resource<B> {
             }
             Some(Demotion::Flushing(call)) if quiet => {
                 for volume in self.volumes.values_mut() {
-                    if let Some(local) = &mut volume.local {
-                        local.record_primary(false);
-                    }
-                    volume.unsettled = true;
+                    volume.record_role(Role::Secondary);
                 }
                 self.demotion = Some(Demotion::Recording(call));
             }

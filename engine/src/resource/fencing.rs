@@ -100,6 +100,22 @@ impl<B: Clone> Resource<B> {
         self.volumes.values().any(|volume| volume.local.is_some())
     }
 
+    /// A node is being promoted: where a peer may not have read the greeting that makes it a
+    /// target, clients begin frozen.
+    pub(super) fn freeze_for_greetings(&mut self) {
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
+            if self.fencing_policy(node) != Fencing::ResourceAndStonith {
+                continue;
+            }
+            for volume in self.volumes.values_mut() {
+                let peer = volume.peers.get(&node);
+                volume.frozen.fencing |=
+                    peer.is_some_and(|peer| peer.replication == ReplicationState::WFBitMapS);
+            }
+        }
+    }
+
     /// Whether the peer's copy is known to be unusable, or has none.
     pub(super) fn is_harmless(&self, node: NodeId) -> bool {
         self.volumes.values().all(|volume| {

@@ -390,10 +390,7 @@ impl<B: Clone> Resource<B> {
                 }
                 forced = true;
             }
-            if let Some(local) = &mut volume.local {
-                local.record_primary(true);
-            }
-            volume.unsettled = true;
+            volume.record_role(Role::Primary);
         }
         if let Some(step) = &mut self.promotion {
             step.recording = true;
@@ -409,6 +406,7 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
+        self.freeze_for_greetings();
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));
     }

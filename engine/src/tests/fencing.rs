@@ -455,3 +455,24 @@ fn a_peer_that_returns_without_its_disk_has_not_returned() {
     bench.handler_ends(fence, HandlerResult::Failed);
     assert!(bench.is_frozen());
 }
+
+#[test]
+fn a_node_promoted_while_its_target_may_not_have_read_the_greeting_begins_frozen() {
+    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
+    let generation = bench.generation();
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        hello.volumes[0].disk = DiskState::Inconsistent;
+    });
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    bench.command(Command::Promote { force: false });
+    bench.consent();
+    bench.write_metadata();
+    assert!(bench.is_frozen());
+    bench.packet(Packet::BitmapEnd {
+        volume: super::VOLUME,
+        generation,
+    });
+    bench.write_metadata();
+    assert!(!bench.is_frozen());
+}

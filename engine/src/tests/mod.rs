@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{ConnectionStatus, Refusal, ResourceConfig, WriteCache};
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
-use rbd_protocol::metadata::Image;
+use rbd_protocol::metadata::{Image, Superblock};
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     names: u64,
     /// The link packets come over: the last that came up.
     link: LinkId,
+    /// What the disk says of itself, as it was last written.
+    pub(crate) superblock: Option<Superblock>,
 }
 
 impl Bench {
@@ -65,6 +67,7 @@ impl Bench {
             asked: Vec::new(),
             names: 0,
             link: LinkId(0),
+            superblock: None,
         }
     }
 
@@ -271,7 +274,14 @@ impl Bench {
         let found = |action: &Action<u32>| matches!(action, Action::Meta { .. });
         let at = self.asked.iter().position(found)?;
         match self.asked.remove(at) {
-            Action::Meta { id, offset, .. } => Some((id, offset)),
+            Action::Meta {
+                id, offset, block, ..
+            } => {
+                if let Ok(superblock) = Superblock::decode(&block[..]) {
+                    self.superblock = Some(superblock);
+                }
+                Some((id, offset))
+            }
             _ => None,
         }
     }

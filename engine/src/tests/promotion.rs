@@ -1,7 +1,7 @@
 //! Promotion, step by step.
 use super::{Bench, LINK, PEER, VOLUME};
 use crate::{Command, DiskRequest, Event, LinkLoss};
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
@@ -111,4 +111,50 @@ fn nobody_consents_to_a_second_primary() {
         granted: false,
     };
     assert!(bench.sent().contains(&refused));
+}
+
+/// A source that has sent everything and waits for its peer to say so.
+fn source() -> Bench {
+    let mut bench = Bench::in_sync();
+    let then = bench.superblock.clone().expect("written").generation;
+    bench.link_down(LinkLoss::Closed);
+    bench.command(Command::NewGeneration {
+        volume: VOLUME,
+        clear_bitmap: false,
+    });
+    bench.meet(|hello| {
+        for volume in &mut hello.volumes {
+            volume.current = then;
+            volume.bitmap = GenerationId::NONE;
+            volume.history.clear();
+        }
+    });
+    bench.packet(Packet::BitmapEnd {
+        volume: VOLUME,
+        generation: then,
+    });
+    bench.asked.clear();
+    bench
+}
+
+#[test]
+fn a_promotion_stays_recorded_when_a_resync_ends_meanwhile() {
+    let mut bench = source();
+    let generation = bench.superblock.clone().expect("written").generation;
+    let call = bench.command(Command::Promote { force: false });
+    bench.consent();
+    assert!(
+        bench.is_writing_metadata(),
+        "the promotion is being recorded"
+    );
+    bench.packet(Packet::ResyncDone {
+        volume: VOLUME,
+        generation,
+    });
+    bench.write_metadata();
+    assert_eq!(
+        (bench.engine.role(), bench.reply(call)),
+        (Role::Primary, Some(true))
+    );
+    assert!(bench.superblock.expect("written").flags.primary);
 }

@@ -118,7 +118,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn note_in_sync(&mut self, node: rbd_protocol::ids::NodeId, cx: &mut Context<B>) {
         let Some(local) = &mut self.local else { return };
         local.forget_bitmap_generation(node);
-        local.note_interruption_settled(self.role == Role::Primary);
+        local.note_interruption_settled(self.recorded_role == Role::Primary);
         local.note_boot();
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.replication = ReplicationState::Established;

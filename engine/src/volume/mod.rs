@@ -61,6 +61,9 @@ pub(crate) struct Volume<B> {
     pub(crate) config: VolumeConfig,
     /// Copied from the resource: only a Primary has clients.
     pub(crate) role: Role,
+    /// What the superblock is to say of it: ahead of the role while a change is being recorded,
+    /// behind it while what clients asked of a Primary is still being finished.
+    pub(crate) recorded_role: Role,
     pub(crate) disk: DiskState,
     pub(crate) disk_note: String,
     pub(crate) local: Option<LocalDisk>,
@@ -98,6 +101,7 @@ impl<B: Clone> Volume<B> {
             number: config.number,
             config,
             role: Role::Secondary,
+            recorded_role: Role::Secondary,
             disk: DiskState::Diskless,
             disk_note: String::from("no disk has been attached"),
             local: None,
@@ -160,6 +164,16 @@ impl<B: Clone> Volume<B> {
             self.advance_checkpoint(cx);
             self.start_metadata(cx);
         }
+    }
+
+    /// Records the role that this node is about to have. Whatever else is recorded in the meantime
+    /// keeps to it.
+    pub(crate) fn record_role(&mut self, role: Role) {
+        self.recorded_role = role;
+        if let Some(local) = &mut self.local {
+            local.record_primary(role == Role::Primary);
+        }
+        self.unsettled = true;
     }
 
     fn start_metadata(&mut self, cx: &mut Context<B>) {

@@ -151,6 +151,20 @@ impl Registers {
         }
     }
 
+    /// Of several histories one has been chosen, whose content this is: from here on nothing older
+    /// than that counts. Nothing of it is known to be durable. Nobody may be writing.
+    pub fn begin_anew(&mut self, mut content: impl FnMut(u64) -> u64) {
+        for place in 0..self.registers.len() {
+            let Some(register) = self.registers.get_mut(place) else {
+                continue;
+            };
+            let sector = register.sector;
+            register.lo = register.explain(sector, content(sector), 0).unwrap_or(0);
+            register.floor = 0;
+            self.note(place);
+        }
+    }
+
     /// Whether a disk with this value in the sector has what was acknowledged of it.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ use crate::check::stamp;
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     pub(super) node: usize,
+    /// When it was asked for.
+    pub(super) since: u64,
     client: u64,
     first: u64,
     what: What,
@@ -170,6 +172,7 @@ impl World {
             .collect();
         let operation = Operation {
             node,
+            since: self.now,
             client,
             first,
             what: What::Read(oldest),
@@ -182,6 +185,7 @@ impl World {
         let covered = self.registers.flush_invoked();
         let operation = Operation {
             node,
+            since: self.now,
             client,
             first: 0,
             what: What::Flush(covered),
@@ -210,6 +214,7 @@ impl World {
         let what = What::Write { indices, fua };
         let operation = Operation {
             node,
+            since: self.now,
             client,
             first,
             what,

@@ -3,6 +3,7 @@
 use rbd_engine::{DiskError, Time};
 
 use super::disk::Trouble;
+use super::hands::SLOWEST_US;
 use super::node::Node;
 use super::operator::Wish;
 use super::random::Random;
@@ -47,10 +48,13 @@ pub(super) enum Fault {
     Kill,
     /// A machine loses its power.
     Power,
-    /// Both do, at the same moment or one soon after the other.
+    /// Both do, at the same moment or one soon after the other; the other may be spared its power
+    /// and lose its process.
     PowerOfBoth,
     /// A process dies or its machine loses power, and again while it comes up.
     CrashLoop,
+    /// A process dies or its machine loses power, and nobody sees to it for long.
+    Away,
     /// One or a few operations fail, or all until the disk is looked after.
     DiskError,
     /// Some sectors can no longer be read until they are written again.
@@ -65,6 +69,8 @@ pub(super) enum Fault {
     DiskGone,
     /// An operator takes a disk away, in order or by force, and attaches it again some time.
     Detach,
+    /// The disk is replaced by an empty one.
+    DiskReplaced,
     /// A node's clock jumps ahead.
     ClockJump,
     /// A node's clock stands still for a while.
@@ -86,7 +92,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 24] = [
+    pub(super) const ALL: [(Self, Class); 26] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -95,6 +101,7 @@ impl Fault {
         (Self::Power, Class::Power),
         (Self::PowerOfBoth, Class::Power),
         (Self::CrashLoop, Class::Power),
+        (Self::Away, Class::Power),
         (Self::DiskError, Class::Disk),
         (Self::BadSectors, Class::Disk),
         (Self::DiskFull, Class::Disk),
@@ -102,6 +109,7 @@ impl Fault {
         (Self::DiskStuck, Class::Disk),
         (Self::DiskGone, Class::Disk),
         (Self::Detach, Class::Disk),
+        (Self::DiskReplaced, Class::Disk),
         (Self::ClockJump, Class::Clock),
         (Self::ClockStop, Class::Clock),
         (Self::Disconnect, Class::Command),
@@ -124,7 +132,12 @@ impl World {
         self.faults += 1;
         let number = self.faults;
         let mut random = Random::of(self.report.seed, FAULTS, number);
-        let pause = random.below(self.options.fault_every_ms * 2_000) + 1_000;
+        // The first synchronisation is short: what is to hit it must come soon.
+        let pause = if self.options.early && number < EARLY_FAULTS {
+            random.magnitude(1_000, 300_000)
+        } else {
+            random.below(self.options.fault_every_ms * 2_000) + 1_000
+        };
         self.after_us(pause, Happening::Fault);
         let faults = &self.options.faults;
         let mut lot = random.below(faults.iter().map(|(_, weight)| weight).sum());
@@ -157,7 +170,7 @@ impl World {
                 self.network_works = false;
                 self.note(|| "network fails".into());
                 self.cut_links(true);
-                let delay = self.random.magnitude(1_000, 5_000_000);
+                let delay = self.random.magnitude(1_000, 60_000_000);
                 self.after_us(delay, Happening::Repair);
             }
             Fault::Stall => self.stall_links(),
@@ -177,18 +190,25 @@ impl World {
                     self.lose_power(other);
                 } else {
                     let delay = self.random.magnitude(1, 50_000);
-                    self.after_us(
-                        delay,
-                        Happening::Crash {
-                            node: other,
-                            power: true,
-                        },
-                    );
+                    let power = self.random.percent(60);
+                    let what = Happening::Crash { node: other, power };
+                    self.after_us(delay, what);
                 }
             }
             Fault::CrashLoop => {
                 self.nodes[node].crashes_left = self.random.between(1, 5);
                 self.crash(node, true);
+            }
+            Fault::Away => {
+                self.nodes[node].away_us = self.random.magnitude(5_000_000, 180_000_000);
+                let power = self.random.percent(50);
+                self.crash(node, power);
+            }
+            Fault::DiskReplaced => {
+                // Nobody throws away the last copy there is.
+                if !self.nodes[node].is_primary() && self.survives_with_everything(1 - node) {
+                    self.replace_disk(node);
+                }
             }
             Fault::DiskError
             | Fault::BadSectors
@@ -204,6 +224,7 @@ impl World {
             }
             Fault::ClockStop => {
                 let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
+                self.excuse_both(until);
                 self.nodes[node].clock.stop(self.now, until);
             }
             Fault::Disconnect
@@ -256,12 +277,17 @@ impl World {
 
     fn disk_trouble(&mut self, fault: Fault, node: usize) {
         let until = self.now + self.random.magnitude(1_000, 120_000_000) * 1_000;
+        if matches!(fault, Fault::DiskSlow | Fault::DiskStuck) {
+            self.excuse_both(until + SLOWEST_US * 1_000);
+        }
         let disk = &mut self.nodes[node].disk;
         match fault {
             Fault::DiskError => {
+                // Flushes are rare, most of all on a Secondary.
                 let kinds = [
                     Trouble::Read,
                     Trouble::Write,
+                    Trouble::Flush,
                     Trouble::Flush,
                     Trouble::Metadata,
                 ];
@@ -281,6 +307,23 @@ impl World {
             }
             Fault::DiskStuck => disk.stuck_until = until,
             _ => disk.gone_until = until,
+        }
+    }
+
+    /// The node goes down and comes up with another disk.
+    pub(super) fn replace_disk(&mut self, node: usize) {
+        self.note(|| format!("node {node}: the disk is replaced"));
+        let ran = self.nodes[node].engine.is_some();
+        if ran {
+            self.abandon_links(node, false);
+            self.end_process(node);
+            self.nodes[node].disk.process_crash(&mut self.random);
+        }
+        self.nodes[node].replace_disk(&self.options);
+        self.nodes[node].suspect = true;
+        self.nodes[node].wrote_alone = false;
+        if ran {
+            self.come_back(node, 1_000_000);
         }
     }
 
@@ -377,7 +420,8 @@ impl World {
     }
 
     fn come_back(&mut self, node: usize, most_us: u64) {
-        let delay = self.random.magnitude(1_000, most_us);
+        let away_us = std::mem::take(&mut self.nodes[node].away_us);
+        let delay = self.random.magnitude(1_000, most_us) + away_us;
         self.after_us(delay, Happening::Start { node });
         if self.nodes[node].crashes_left > 0 {
             self.nodes[node].crashes_left -= 1;
@@ -394,6 +438,7 @@ impl World {
             self.nodes[node].disk.repair();
             self.nodes[node].clock.go_on(self.now);
             self.nodes[node].crashes_left = 0;
+            self.nodes[node].excused_until = self.now;
             self.wake_again(node);
         }
         self.cut_stalled_links();
@@ -410,6 +455,9 @@ impl World {
         Time(self.nodes[node].clock.read(self.now))
     }
 }
+
+/// How many faults follow each other closely where they do not wait for the first synchronisation.
+const EARLY_FAULTS: u64 = 12;
 
 /// The stream of chance that faults are drawn from.
 const FAULTS: u64 = 1;

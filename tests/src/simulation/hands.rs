@@ -70,6 +70,7 @@ impl World {
                 data,
                 ..
             } => {
+                self.look_at_submission(node, request, data.as_ref());
                 let result = self.nodes[node].disk.submit(
                     id,
                     request,
@@ -257,7 +258,7 @@ impl World {
 }
 
 /// However slow a disk is, an operation that is not stuck takes no longer than this.
-const SLOWEST_US: u64 = 20_000_000;
+pub(super) const SLOWEST_US: u64 = 20_000_000;
 
 fn shorten(what: &impl std::fmt::Debug) -> String {
     let mut text = format!("{what:?}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::peer::Packet;
+use rbd_protocol::policy::{WithOnePrimary, WithoutPrimary};
 use rbd_protocol::state::ReplicationState;
 
 use super::network::Link;
@@ -77,11 +78,28 @@ impl World {
             _ => None,
         };
         let given_up = target.is_some_and(|target| self.nodes[target].gives_up);
-        if both_wrote && !given_up && state != ReplicationState::Off {
+        if both_wrote && !given_up && state != ReplicationState::Off && !self.policy_says(target) {
             self.violation("D2: both nodes have written alone, and their data is joined");
         }
         if let Some(target) = target {
+            if self.nodes[target].is_primary() {
+                self.violation(format!("D7: node {target} is Primary and becomes a target"));
+            }
             self.nodes[target].wrote_alone = false;
+        }
+    }
+
+    /// Whether some policy ends a split brain so.
+    fn policy_says(&self, target: Option<usize>) -> bool {
+        let Some(target) = target else { return false };
+        let split = self.options.split;
+        let primaries = self.nodes.iter().filter(|node| node.is_primary()).count();
+        match (primaries, split.without_primary, split.with_one_primary) {
+            (0, WithoutPrimary::Disconnect, _) | (1, _, WithOnePrimary::Disconnect) => false,
+            (0, WithoutPrimary::DiscardLocal, _) => target == 0,
+            (0, WithoutPrimary::DiscardRemote, _) => target == 1,
+            (0 | 1, _, _) => true,
+            (_, _, _) => false,
         }
     }
 

@@ -4,6 +4,7 @@
 //! the real ones, told of everything as the daemon tells them, and exchanging the protocol's own
 //! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
 
+mod answer;
 mod client;
 mod clock;
 mod disk;
@@ -16,11 +17,14 @@ mod marks;
 mod network;
 mod node;
 mod operator;
+mod patience;
 mod profile;
 mod promise;
 mod random;
 mod report;
+mod said;
 mod shrink;
+mod submission;
 mod verdict;
 mod visited;
 mod wire;

@@ -191,6 +191,7 @@ impl World {
         }
         self.report.packets += 1;
         self.look_at_marks(link.0, packet);
+        self.look_at_word(node, packet);
         self.report.resyncs += u64::from(matches!(packet, Packet::ResyncDone { .. }));
         if !self.options.bytes {
             self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
@@ -311,6 +312,9 @@ impl World {
     }
 
     fn deliver(&mut self, link: u64, to: usize, packet: Packet, data: Option<Payload>) {
+        if let Some(data) = &data {
+            self.note_data_from_peer(to, &packet, data);
+        }
         self.tell(
             to,
             Event::Packet {

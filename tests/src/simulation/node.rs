@@ -15,6 +15,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 use super::clock::Clock;
 use super::disk::{Disk, Payload};
 use super::profile::Options;
+use super::submission::FromPeer;
 use crate::check::garbage;
 
 /// The only volume.
@@ -54,6 +55,8 @@ pub(super) struct Node {
     pub(super) gives_up: bool,
     /// What it said of its replication when it was last looked at.
     pub(super) replication: ReplicationState,
+    /// How much longer than usual it stays down after the next crash, in microseconds.
+    pub(super) away_us: u64,
     /// How often it is to crash again while it comes up.
     pub(super) crashes_left: u64,
     /// The process is to die in the middle of what it does next.
@@ -62,6 +65,14 @@ pub(super) struct Node {
     pub(super) generations: Vec<u64>,
     /// Whether the disk says durably that it is one generation's.
     pub(super) consistent: bool,
+    /// What the peer has sent to be written.
+    pub(super) from_peer: FromPeer,
+    /// Until then something other than a defect may have kept its clients waiting.
+    pub(super) excused_until: u64,
+    /// It was Primary when it was told to be one no more.
+    pub(super) being_demoted: bool,
+    /// It has had its disk since it came up.
+    pub(super) held_disk: bool,
 }
 
 impl Node {
@@ -73,19 +84,7 @@ impl Node {
                 disk.preset(sector, garbage(sector, node));
             }
         }
-        let layout = Layout::new(options.size_bytes, placement(options.size_bytes), 1, None)
-            .expect("a simulated disk has room");
-        let creation = Creation {
-            resource: ResourceName::new(RESOURCE).expect("short"),
-            node: NodeName::new(&name(index)).expect("short"),
-            node_id: node_id(index),
-            volume: VOLUME,
-            device_id: 77 + u64::from(node_id(index).0),
-            created_at: 0,
-        };
-        for write in create(&Superblock::new(creation, &layout), &layout) {
-            disk.preset_metadata(write.offset, write.block);
-        }
+        create_metadata(&mut disk, index, options.size_bytes);
         Self {
             index,
             config: config(index, options),
@@ -105,6 +104,7 @@ impl Node {
                 options.clock_permille.get(index).copied().unwrap_or(1_000),
                 u64::try_from(index).expect("there are two nodes") * 1_000_000_007,
             ),
+            away_us: 0,
             crashes_left: 0,
             wrote_alone: false,
             gives_up: false,
@@ -112,7 +112,21 @@ impl Node {
             dies_next: false,
             generations: Vec::new(),
             consistent: false,
+            from_peer: FromPeer::default(),
+            excused_until: 0,
+            held_disk: false,
+            being_demoted: false,
         }
+    }
+
+    /// The disk is another one, with what may be on a disk nobody has written yet, and new
+    /// metadata.
+    pub(super) fn replace_disk(&mut self, options: &Options) {
+        self.disk.replace(|sector| {
+            let node = u8::try_from(self.index).expect("there are two nodes");
+            garbage(sector, node)
+        });
+        create_metadata(&mut self.disk, self.index, options.size_bytes);
     }
 
     pub(super) fn start(&mut self, random: u64) {
@@ -134,6 +148,9 @@ impl Node {
         self.openers = 0;
         self.dies_next = false;
         self.disk_failed = false;
+        self.held_disk = false;
+        self.being_demoted = false;
+        self.from_peer = FromPeer::default();
         self.replication = ReplicationState::Off;
     }
 
@@ -204,6 +221,22 @@ impl Node {
     }
 }
 
+fn create_metadata(disk: &mut Disk, index: usize, size_bytes: u64) {
+    let layout =
+        Layout::new(size_bytes, placement(size_bytes), 1, None).expect("a simulated disk has room");
+    let creation = Creation {
+        resource: ResourceName::new(RESOURCE).expect("short"),
+        node: NodeName::new(&name(index)).expect("short"),
+        node_id: node_id(index),
+        volume: VOLUME,
+        device_id: 77 + u64::from(node_id(index).0),
+        created_at: 0,
+    };
+    for write in create(&Superblock::new(creation, &layout), &layout) {
+        disk.preset_metadata(write.offset, write.block);
+    }
+}
+
 pub(super) fn node_id(index: usize) -> NodeId {
     NodeId(u8::try_from(index).expect("there are two nodes"))
 }
@@ -236,6 +269,12 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                 connect_interval_ms: options.connect_ms,
                 ping_interval_ms: options.ping_ms.0,
                 ping_timeout_ms: options.ping_ms.1,
+                split: if index == 0 {
+                    options.split
+                } else {
+                    options.split.seen_from_peer()
+                },
+                resync_conflict: options.resync_conflict,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

@@ -3,6 +3,7 @@
 
 use rbd_engine::Command;
 use rbd_protocol::control::Refusal;
+use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::node::VOLUME;
@@ -90,11 +91,13 @@ impl World {
             Wish::ForcePromote => Command::Promote { force: true },
             Wish::Demote => {
                 self.watch_order(node, Some(Role::Secondary));
+                self.nodes[node].being_demoted = self.nodes[node].is_primary();
                 self.openers(node, 0);
                 Command::Demote { force: false }
             }
             Wish::Stop => {
                 self.watch_order(node, None);
+                self.nodes[node].being_demoted = self.nodes[node].is_primary();
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -114,7 +117,7 @@ impl World {
         self.command(node, wish, command);
     }
 
-    /// Takes the disk as it is, if that is possible now.
+    /// The command to take the disk, if it can be taken now.
     fn attach(&mut self, node: usize) -> Option<Command> {
         if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
             return None;
@@ -126,8 +129,8 @@ impl World {
         match self.nodes[node].attachable() {
             Ok(disk) => {
                 self.watch_attach(node, &disk.image);
-                // The last copy there is has to be taken as it is: whoever attaches it
-                // again has seen to it that it works.
+                // The last copy there is has to be taken as it is: whoever attaches it again has
+                // seen to it that it works.
                 if !self.survives_with_everything(1 - node) {
                     self.nodes[node].disk.forgive();
                 }
@@ -168,10 +171,13 @@ impl World {
     ) {
         self.note(|| format!("answer of {node} to {wish:?}: {result:?}"));
         let life = self.nodes[node].life;
+        if result.is_ok() {
+            self.look_at_answer(node, wish);
+        }
         match (wish, result) {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
-                self.is_forked |= self.set_up && self.options.careless;
+                self.note_fork(node, wish);
                 self.watch_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
@@ -197,7 +203,10 @@ impl World {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
             (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
-            (Wish::Attach, Ok(_)) => self.nodes[node].disk_failed = false,
+            (Wish::Attach, Ok(_)) => {
+                self.nodes[node].disk_failed = false;
+                self.nodes[node].held_disk = true;
+            }
             _ => {}
         }
     }
@@ -211,6 +220,7 @@ impl World {
         };
         self.after_us(pause * 1_000, Happening::Watch);
         self.check_at_leisure();
+        self.check_patience();
         let waiting = |node: usize, world: &Self| {
             world.calls.values().any(|(of, wish)| {
                 *of == node && matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote)
@@ -226,7 +236,7 @@ impl World {
                 self.order(node, Wish::Attach);
             }
         }
-        if !self.faults_allowed && self.is_forked {
+        if !self.faults_allowed && self.options.careless {
             self.mend_fork();
             return;
         }
@@ -234,7 +244,7 @@ impl World {
             let first = usize::from(self.random.percent(50));
             self.order(first, Wish::Promote);
             if self.random.percent(70) {
-                self.order(1 - first, Wish::Promote);
+                self.order_soon(1 - first, Wish::Promote, 30_000);
             }
             return;
         }
@@ -256,22 +266,42 @@ impl World {
                 // Two operators at once. Without fencing only the link keeps both nodes from being
                 // promoted, so only where nothing can happen to that.
                 if self.options.rivals && self.is_in_sync() {
-                    let other = 1 - node;
-                    let life = self.nodes[other].life;
-                    let wish = Wish::Promote;
-                    let delay = self.random.magnitude(1, 10_000);
-                    self.after_us(
-                        delay,
-                        Happening::Order {
-                            node: other,
-                            life,
-                            wish,
-                        },
-                    );
+                    self.order_soon(1 - node, Wish::Promote, 10_000);
                 }
                 return;
             }
         }
+    }
+
+    /// Gives the order at some time within the next so many microseconds.
+    fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
+        let life = self.nodes[node].life;
+        let delay = self.random.magnitude(1, most_us);
+        self.after_us(delay, Happening::Order { node, life, wish });
+    }
+
+    /// Whether a promotion nobody thought about has made two histories of one.
+    fn note_fork(&mut self, node: usize, wish: Wish) {
+        if !self.set_up || !self.options.careless {
+            return;
+        }
+        let other = 1 - node;
+        let harmless = wish == Wish::Promote
+            && self.holds_everything(node)
+            && !self.is_newer(other, node)
+            && !self.nodes[other].is_primary();
+        self.is_forked |= !harmless;
+    }
+
+    /// Both copies are identical and nobody is writing: whatever was forked is one history again.
+    pub(super) fn join_fork(&mut self) {
+        if !self.is_forked || !self.set_up {
+            return;
+        }
+        self.note(|| "one history again".into());
+        self.is_forked = false;
+        let disk = &self.nodes[0].disk;
+        self.registers.begin_anew(|sector| disk.content(sector));
     }
 
     /// Ends a split brain, and whatever else careless commands have led to: the first node's data
@@ -283,6 +313,11 @@ impl World {
         } else if !primaries[0] {
             self.order(0, Wish::ForcePromote);
         } else if !self.is_in_sync() && self.random.percent(3) {
+            self.is_forked = true;
+            if self.are_unrelated() {
+                self.replace_disk(1);
+                return;
+            }
             self.order(1, Wish::Disconnect);
             let life = self.nodes[1].life;
             let wish = Wish::ConnectDiscarding;
@@ -295,6 +330,16 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether the nodes have no generation in common: more have begun on both since they had one
+    /// than a disk remembers (D8). Their data is not joined then, whatever is ordered (D3).
+    fn are_unrelated(&self) -> bool {
+        let [one, other] = &self.nodes;
+        let known = |generation: &u64| other.generations.contains(generation);
+        let fresh = GenerationId::JUST_CREATED.0;
+        let is_fresh = [one, other].map(|node| node.generations.first() == Some(&fresh));
+        !one.generations.iter().any(known) && !is_fresh.contains(&true)
     }
 
     fn reconnect(&mut self, node: usize) {

@@ -4,6 +4,9 @@ use super::faults::{Class, Fault};
 use super::fencing::Model;
 use super::random::Random;
 use rbd_protocol::control::Fencing;
+use rbd_protocol::policy::{
+    ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
+};
 
 /// Which faults and commands a run consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,8 @@ impl Profile {
 pub(super) struct Options {
     pub(super) size_bytes: u64,
     pub(super) skip_initial_sync: bool,
+    /// Clients and faults do not wait for the first synchronisation to end.
+    pub(super) early: bool,
     pub(super) clients: u64,
     pub(super) hot_blocks: u64,
     pub(super) reads_percent: u64,
@@ -128,6 +133,9 @@ pub(super) struct Options {
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
     pub(super) fencing: Option<Model>,
+    /// What ends a split brain without a person, as the first node reads it.
+    pub(super) split: SplitPolicies,
+    pub(super) resync_conflict: ResyncConflict,
 }
 
 impl Options {
@@ -145,7 +153,8 @@ impl Options {
         let mut options = Self {
             faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
-            skip_initial_sync: random.percent(70),
+            skip_initial_sync: random.percent(60),
+            early: random.percent(75),
             clients: random.between(1, 8),
             hot_blocks: random.magnitude(1, 64),
             reads_percent: random.pick(&[5, 20, 50]).unwrap_or(20),
@@ -172,10 +181,18 @@ impl Options {
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
             fencing: None,
+            split: SplitPolicies::default(),
+            resync_conflict: ResyncConflict::default(),
         };
         if matches!(profile, Profile::Fencing | Profile::FencingLies) {
             options.fencing = Some(draw_fencing(profile == Profile::FencingLies, random));
         }
+        if options.careless && random.percent(50) {
+            options.split = draw_policies(random);
+            options.resync_conflict = random.pick(ResyncConflict::ALL).unwrap_or_default();
+        }
+        // Two fresh copies that are both promoted by force have nothing in common.
+        options.early &= !options.skip_initial_sync && !options.careless;
         if has(Class::Clock) {
             options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
         }
@@ -197,6 +214,15 @@ impl Options {
             options.duration_ms = (options.duration_ms * 5_000 / busy).max(1_000);
         }
         options
+    }
+}
+
+fn draw_policies(random: &mut Random) -> SplitPolicies {
+    SplitPolicies {
+        without_primary: random.pick(WithoutPrimary::ALL).unwrap_or_default(),
+        with_one_primary: random.pick(WithOnePrimary::ALL).unwrap_or_default(),
+        with_two_primaries: random.pick(WithTwoPrimaries::ALL).unwrap_or_default(),
+        always: random.percent(50),
     }
 }
 

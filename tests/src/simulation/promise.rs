@@ -20,6 +20,9 @@ impl World {
         sectors: impl Iterator<Item = u64>,
         durable: bool,
     ) {
+        if self.is_forked {
+            return; // which of the two histories it belongs to, nobody keeps track of
+        }
         if !self.nodes[node].attached {
             self.check_remote_promise(node, sectors, durable);
             return;

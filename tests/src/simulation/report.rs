@@ -50,6 +50,8 @@ pub struct Report {
     pub handshakes: u64,
     /// Most blocks that might have differed at one time.
     pub most_differing: u64,
+    /// Longest time a client waited for which nothing that was wrong is an excuse, in milliseconds.
+    pub longest_wait_ms: u64,
     /// Rare situations, by name.
     pub marks: Marks,
     /// Which events met a node in which situation, if that was looked at.
@@ -103,6 +105,7 @@ impl Report {
             "comparisons": self.comparisons,
             "handshakes_judged": self.handshakes,
             "most_differing": self.most_differing,
+            "longest_wait_ms": self.longest_wait_ms,
             "hash": format!("{:016x}", self.hash),
         })
     }
@@ -131,6 +134,7 @@ impl Report {
         self.comparisons += other.comparisons;
         self.handshakes += other.handshakes;
         self.most_differing = self.most_differing.max(other.most_differing);
+        self.longest_wait_ms = self.longest_wait_ms.max(other.longest_wait_ms);
         self.marks.add(&other.marks);
         if let Some(visited) = &other.visited {
             self.visited.get_or_insert_default().add(visited);
@@ -146,7 +150,7 @@ impl std::fmt::Display for Report {
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
              {} power losses, {} comparisons, {} resyncs, {} fail-overs, {} handshakes judged, \
-             at most {} blocks differing; hash {:016x}",
+             at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
             self.virtual_ms % 1_000,
@@ -165,6 +169,7 @@ impl std::fmt::Display for Report {
             self.failovers,
             self.handshakes,
             self.most_differing,
+            self.longest_wait_ms,
             self.hash
         )
     }

@@ -117,6 +117,7 @@ impl World {
         }
         if self.is_idle() {
             self.compare();
+            self.join_fork();
         }
     }
 
@@ -168,6 +169,11 @@ impl World {
         };
         self.order(node, wish);
         let limit = self.now + SECOND * 300;
+        if self.options.early {
+            self.run_while(limit, |world| !world.calls.is_empty())?;
+            self.set_up = true;
+            return Ok(());
+        }
         self.run_while(limit, |world| !world.is_in_sync())?;
         if !self.is_in_sync() {
             return Err(self.fail("the first synchronisation does not end"));
@@ -371,7 +377,11 @@ impl World {
         self.after_us(1, Happening::Watch);
         self.start_clients();
         self.faults_allowed = true;
-        let pause = self.random.below(self.options.fault_every_ms * 2_000);
+        let pause = if self.options.early {
+            self.random.magnitude(100, 100_000)
+        } else {
+            self.random.below(self.options.fault_every_ms * 2_000)
+        };
         self.after_us(pause, Happening::Fault);
         self.began = self.now;
         if let Some(after_ms) = self.without.after_ms {

@@ -75,6 +75,7 @@ impl Scratch {
         let mut command = self.cargo();
         command.args(["build", "--quiet", "--profile", PROFILE]);
         command.args(["--package", "rbd-tests", "--bin", "rbd-simulate"]);
+        command.arg("--no-default-features");
         capture(&mut command)?;
         // The next build would take it away while it is in use.
         self.built += 1;

@@ -9,6 +9,7 @@
 //! An operation that fails has happened in part. What a failed flush should have made durable may
 //! stay in the cache and be out of every later flush's reach.
 
+mod order;
 mod sectors;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,14 @@ use rbd_protocol::metadata::ReadError;
 
 use super::random::Random;
 use crate::check::Possible;
+use order::Order;
 use sectors::{Extent, Sectors};
 
 /// The content of a range, one value per sector.
 pub(super) type Payload = Rc<[u64]>;
+
+/// A block of metadata.
+type MetaBlock = [u8; 4096];
 
 /// Bytes in a sector.
 pub(super) const SECTOR: u64 = 512;
@@ -67,7 +72,8 @@ pub(super) enum Trouble {
 #[derive(Debug)]
 pub(super) struct Disk {
     sectors: Sectors,
-    metadata: BTreeMap<u64, Box<[u8; 4096]>>,
+    metadata: BTreeMap<u64, Box<MetaBlock>>,
+    order: Order,
     in_flight: BTreeMap<OperationId, InFlight>,
     /// The metadata has changed since this was last reset.
     pub(super) marks_changed: bool,
@@ -97,6 +103,7 @@ impl Disk {
             slow_factor: 1,
             sectors: Sectors::new(size_bytes / SECTOR),
             metadata: BTreeMap::new(),
+            order: Order::default(),
             in_flight: BTreeMap::new(),
             marks_changed: true,
         }
@@ -107,8 +114,18 @@ impl Disk {
         self.sectors.preset(sector, value);
     }
 
+    /// It is another disk, which holds this, and no metadata. Nothing may be under way.
+    pub(super) fn replace(&mut self, value: impl Fn(u64) -> u64) {
+        self.repair();
+        self.sectors.replace(value);
+        self.metadata.clear();
+        self.order = Order::default();
+        self.marks_changed = true;
+    }
+
     /// Puts a metadata block on the disk before anything else happens.
     pub(super) fn preset_metadata(&mut self, offset: u64, block: Box<[u8; 4096]>) {
+        self.order.completed(offset, &block);
         self.metadata.insert(offset, block);
         self.marks_changed = true;
     }
@@ -221,7 +238,7 @@ impl Disk {
     /// Takes a metadata write.
     ///
     /// # Errors
-    /// When the same block is being written already.
+    /// When the same block is being written already, or the write comes out of order.
     pub(super) fn submit_metadata(
         &mut self,
         id: OperationId,
@@ -232,6 +249,7 @@ impl Disk {
             .in_flight
             .values()
             .any(|other| matches!(other, InFlight::Meta { offset: other, .. } if *other == offset));
+        let in_order = self.order.submitted(offset, &block);
         let up_to = self.shared_cache.then(|| self.sectors.order());
         let operation = InFlight::Meta {
             offset,
@@ -244,7 +262,7 @@ impl Disk {
                 "the metadata block at {offset} is written twice at once"
             ));
         }
-        Ok(())
+        in_order
     }
 
     /// Ends an operation. A read returns its data.
@@ -281,6 +299,7 @@ impl Disk {
                 if let Some(up_to) = up_to {
                     self.sectors.flush(up_to);
                 }
+                self.order.completed(offset, &block);
                 self.metadata.insert(offset, block);
                 self.marks_changed = true;
             }
@@ -405,6 +424,11 @@ impl Disk {
             if extent == Extent::All || (extent == Extent::SomeSectors && random.percent(50)) {
                 to.copy_from_slice(from);
             }
+        }
+        if stored[..] == block[..] {
+            self.order.completed(offset, block);
+        } else {
+            self.order.interrupted(offset, block, stored);
         }
         self.marks_changed = true;
     }

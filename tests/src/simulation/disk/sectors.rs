@@ -69,6 +69,20 @@ impl Sectors {
         self.set_stable(sector, value);
     }
 
+    /// Everything is another value, durably.
+    pub(super) fn replace(&mut self, value: impl Fn(u64) -> u64) {
+        self.live.clear();
+        self.place.fill(0);
+        let count = self.count();
+        for sector in 0..count {
+            self.set_stable(sector, value(sector));
+        }
+        for block in 0..count / SECTORS_PER_BLOCK {
+            let offset = block * SECTORS_PER_BLOCK * SECTOR;
+            self.note(ByteRange::new(offset, 4096));
+        }
+    }
+
     /// What a read of the sector returns now.
     pub(super) fn content(&self, sector: u64) -> u64 {
         let cached = self.look(sector).and_then(|live| live.cached.last());

@@ -1,0 +1,70 @@
+//! When a command has been answered: what its answer promises is so already.
+//!
+//! | Answer | Promises |
+//! |---|---|
+//! | promoted | it is durable that the node is Primary (D7) |
+//! | demoted | it is durable that it is not; what clients were told is stable (G8) |
+//! | stopped | the same, and the disk says that it was left in order (C8) |
+
+use rbd_protocol::metadata::DiskFlags;
+
+use super::operator::Wish;
+use super::world::World;
+use crate::check::Possible;
+
+impl World {
+    /// The node says that it has done this.
+    pub(super) fn look_at_answer(&mut self, node: usize, wish: Wish) {
+        let machine = &self.nodes[node];
+        if !self.set_up || !machine.held_disk || machine.disk_failed {
+            return;
+        }
+        let Ok(image) = machine.open() else { return };
+        let demoted = std::mem::take(&mut self.nodes[node].being_demoted);
+        if let Err(text) = recorded(wish, demoted, image.superblock.flags) {
+            self.violation(format!("node {node} {text}"));
+        }
+        // A disk that has failed may keep what a flush could not reach, but has it marked (B4).
+        let is_a_copy = image.superblock.flags.consistent && !self.nodes[node].suspect;
+        if matches!(wish, Wish::Demote | Wish::Stop)
+            && is_a_copy
+            && !self.is_forked
+            && let Err(text) = self.is_at_rest(node)
+        {
+            self.violation(format!("G8: node {node} has ended {wish:?}: {text}"));
+        }
+    }
+
+    /// Whether no loss of power takes anything from the node's disk that it has now.
+    fn is_at_rest(&self, node: usize) -> Result<(), String> {
+        let disk = &self.nodes[node].disk;
+        for (sector, _) in self.registers.flush_invoked() {
+            let content = disk.content(sector);
+            if self.registers.holds(sector, content).is_err() {
+                continue; // it was not there before either
+            }
+            let mut result = Ok(());
+            disk.possible(sector, &mut |value| {
+                if result.is_ok() {
+                    result = self.registers.holds(sector, value);
+                }
+            });
+            result.map_err(|text| format!("a loss of power would leave {text}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn recorded(wish: Wish, demoted: bool, flags: DiskFlags) -> Result<(), String> {
+    let text = match wish {
+        Wish::Promote | Wish::ForcePromote if !flags.primary => {
+            "D7: is promoted, and that is not durable"
+        }
+        Wish::Demote | Wish::Stop if demoted && flags.primary => {
+            "D7: is demoted, and that is not durable"
+        }
+        Wish::Stop if !flags.clean_shutdown => "C8: has stopped, and is not durably clean",
+        _ => return Ok(()),
+    };
+    Err(text.to_owned())
+}

@@ -1,0 +1,69 @@
+//! How long clients wait: no request of a Primary stays open for longer than what is wrong explains
+//! (L1).
+//!
+//! Each node has a time since when nothing excuses a wait: it moves while the node is frozen, while
+//! a clock stands still, and while a disk is slow or stuck, its own or that of the peer. A link
+//! that stalls is no excuse: that is what the deadlines are for.
+
+use super::world::World;
+
+impl World {
+    /// Something keeps this node's clients waiting, until then at least.
+    pub(super) fn excuse(&mut self, node: usize, until: u64) {
+        let excused = &mut self.nodes[node].excused_until;
+        *excused = (*excused).max(until);
+    }
+
+    /// Both nodes' clients are kept waiting.
+    pub(super) fn excuse_both(&mut self, until: u64) {
+        self.excuse(0, until);
+        self.excuse(1, until);
+    }
+
+    /// Now and then: whether a request is open for too long.
+    pub(super) fn check_patience(&mut self) {
+        let now = self.now;
+        for node in 0..2 {
+            let serves = self.nodes[node].is_primary() && !self.is_frozen(node);
+            if !serves {
+                self.excuse(node, now);
+            }
+        }
+        let excused = [0, 1].map(|node: usize| self.nodes[node].excused_until);
+        let limit = self.patience_ns();
+        let mut longest = 0;
+        let mut late = None;
+        for (id, operation) in &self.operations {
+            let since = operation.since.max(excused[operation.node]);
+            let open = now.saturating_sub(since);
+            longest = longest.max(open);
+            if open > limit {
+                late.get_or_insert_with(|| format!("{id}: {operation:?}"));
+            }
+        }
+        self.report.longest_wait_ms = self.report.longest_wait_ms.max(longest / 1_000_000);
+        if let Some(text) = late {
+            let seconds = limit / 1_000_000_000;
+            self.violation(format!(
+                "L1: a client of a Primary that is not frozen waits for over {seconds} s: {text}"
+            ));
+        }
+    }
+
+    fn is_frozen(&self, node: usize) -> bool {
+        let status = self.nodes[node].status(self.time(node));
+        status.is_some_and(|status| {
+            let why = status.suspended;
+            why.user || why.no_data || why.fencing
+        })
+    }
+
+    /// Time enough for a silent peer to be given up and a handshake to run into its deadline.
+    fn patience_ns(&self) -> u64 {
+        let silence = self.options.ping_ms.0 + self.options.ping_ms.1;
+        u64::from(silence) * 1_000_000 + PATIENCE_NS
+    }
+}
+
+/// Several times what was ever seen without a defect.
+const PATIENCE_NS: u64 = 30_000_000_000;
