@@ -5,6 +5,7 @@ mod changes;
 mod checkpoints;
 mod commands;
 mod facts;
+mod fenced_return;
 mod fencing;
 mod fixtures;
 mod lies;
