@@ -53,9 +53,16 @@ impl<B: Clone> Resource<B> {
     /// Whether the peer's data is out of reach and might be used, and the policy minds.
     pub(super) fn is_unfenced(&self, node: NodeId) -> bool {
         self.fencing_policy(node) != Fencing::DontCare
-            && (self.role != Role::Primary || self.has_own_data_to_use())
+            && (self.role != Role::Primary || self.has_disk())
             && !self.is_there(node)
             && !self.is_harmless(node)
+    }
+
+    /// Whether this node has data to go on with. A Primary without a disk has none: to fence the
+    /// peer would take the only data there is out of use, and nothing would remember to take that
+    /// back (G6).
+    fn has_disk(&self) -> bool {
+        self.volumes.values().any(|volume| volume.local.is_some())
     }
 
     /// Whether the peer is connected, and with its disks. What is on a disk that has not been
@@ -86,18 +93,12 @@ impl<B: Clone> Resource<B> {
 
     /// Whether clients are frozen, and the peer has come back but may not have read the greeting
     /// that makes it a target: were the link lost again, it could go on with its old data.
-    fn is_unread(&self, node: NodeId) -> bool {
+    pub(super) fn is_unread(&self, node: NodeId) -> bool {
         self.volumes.values().any(|volume| {
             let peer = volume.peers.get(&node);
             volume.frozen.fencing
                 && peer.is_some_and(|peer| peer.replication == ReplicationState::WFBitMapS)
         })
-    }
-
-    /// A Primary that has no disk at all cannot go on without the peer: fencing that would take the
-    /// only data there is out of use.
-    fn has_own_data_to_use(&self) -> bool {
-        self.volumes.values().any(|volume| volume.local.is_some())
     }
 
     /// A node is being promoted: where a peer may not have read the greeting that makes it a
@@ -136,7 +137,7 @@ impl<B: Clone> Resource<B> {
         });
         let policy = self.fencing_policy(node);
         let now = self.cx.now;
-        let is_concerned = self.role == Role::Primary && self.has_own_data_to_use();
+        let is_concerned = self.role == Role::Primary && self.has_disk();
         if policy == Fencing::DontCare || stays_harmless || !is_concerned {
             return;
         }
@@ -202,7 +203,8 @@ impl<B: Clone> Resource<B> {
         let needed = goes_alone && self.is_unfenced(node);
         let next = match fence {
             Fence::Idle if needed => Fence::Wanted(now),
-            Fence::Wanted(_) | Fence::Unclear(_) | Fence::Overridden if !needed => Fence::Idle,
+            Fence::Overridden if !needed && !self.is_unread(node) => Fence::Idle,
+            Fence::Wanted(_) | Fence::Unclear(_) if !needed => Fence::Idle,
             Fence::Unclear(again) if again <= now => Fence::Wanted(now),
             Fence::Wanted(at) if at <= now && may_start => self.call_fence(node),
             Fence::Recording if self.all_settled() => {

@@ -1,12 +1,16 @@
 //! Commands that stop and start I/O or declare the own data behind, and what people are told.
 
+use alloc::vec::Vec;
+
 use rbd_protocol::control::{Refusal, RefusalCode, Suspended};
+use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
 use super::promotion::is_settled;
 use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level};
+use crate::volume::Volume;
 
 impl<B: Clone> Resource<B> {
     /// Lets requests wait from here on.
@@ -26,14 +30,10 @@ impl<B: Clone> Resource<B> {
             volume.unsettled = true;
         }
         let mut overridden = false;
-        for node in self
-            .connections
-            .keys()
-            .copied()
-            .collect::<alloc::vec::Vec<_>>()
-        {
+        let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+        for node in nodes {
             if self.role == Role::Primary
-                && self.is_unfenced(node)
+                && (self.is_unfenced(node) || self.is_unread(node))
                 && let Some(connection) = self.connections.get_mut(&node)
             {
                 connection.fence = Fence::Overridden;
@@ -48,8 +48,7 @@ impl<B: Clone> Resource<B> {
 
     /// Why I/O is frozen.
     pub(super) fn suspended(&self) -> Suspended {
-        let any =
-            |reason: &dyn Fn(&crate::volume::Volume<B>) -> bool| self.volumes.values().any(reason);
+        let any = |reason: &dyn Fn(&Volume<B>) -> bool| self.volumes.values().any(reason);
         Suspended {
             user: any(&|volume| volume.frozen.user),
             no_data: any(&|volume| volume.waits_for_data()),
@@ -69,7 +68,7 @@ impl<B: Clone> Resource<B> {
             (now.no_data, "no-data"),
             (now.fencing, "fencing"),
         ];
-        let reasons: alloc::vec::Vec<&str> = reasons
+        let reasons: Vec<&str> = reasons
             .into_iter()
             .filter_map(|(holds, name)| holds.then_some(name))
             .collect();

@@ -13,7 +13,7 @@ use crate::{
     RequestError, RequestKind,
 };
 
-fn fenced(policy: Fencing) -> ResourceConfig {
+pub(super) fn fenced(policy: Fencing) -> ResourceConfig {
     let mut config = config();
     config.peers[0].net.fencing = policy;
     config.handlers = [Handler::FencePeer, Handler::UnfencePeer]
@@ -22,13 +22,13 @@ fn fenced(policy: Fencing) -> ResourceConfig {
     config
 }
 
-fn stonith() -> Bench {
+pub(super) fn stonith() -> Bench {
     Bench::primary_as(fenced(Fencing::ResourceAndStonith))
 }
 
 impl Bench {
     /// The handler that has been asked for, if one has.
-    fn handler(&mut self) -> Option<(OperationId, Handler)> {
+    pub(super) fn handler(&mut self) -> Option<(OperationId, Handler)> {
         let is_run = |action: &Action<u32>| matches!(action, Action::RunHandler { .. });
         let at = self.asked.iter().position(is_run)?;
         match self.asked.remove(at) {
@@ -37,22 +37,22 @@ impl Bench {
         }
     }
 
-    fn fence_starts(&mut self) -> OperationId {
+    pub(super) fn fence_starts(&mut self) -> OperationId {
         self.write_metadata();
         let (id, handler) = self.handler().expect("a handler is run");
         assert_eq!(handler, Handler::FencePeer);
         id
     }
 
-    fn handler_ends(&mut self, id: OperationId, result: HandlerResult) {
+    pub(super) fn handler_ends(&mut self, id: OperationId, result: HandlerResult) {
         self.tell(Event::HandlerDone { id, result });
     }
 
-    fn is_frozen(&self) -> bool {
+    pub(super) fn is_frozen(&self) -> bool {
         self.engine.status(self.now).suspended.fencing
     }
 
-    fn peer_disk(&self) -> DiskState {
+    pub(super) fn peer_disk(&self) -> DiskState {
         let status = self.engine.status(self.now);
         status.connections[0].peer_devices[0].peer_disk_state
     }
@@ -349,130 +349,4 @@ fn without_an_unfence_handler_there_is_nothing_to_take_back() {
     config.handlers.pop();
     let mut bench = reunited(config);
     assert_eq!(bench.handler(), None);
-}
-
-/// A frozen Primary whose peer, lacking a write, has just greeted it again.
-fn returning() -> (Bench, crate::RequestId, rbd_protocol::ids::GenerationId) {
-    let mut bench = stonith();
-    let generation = bench.generation();
-    let write = bench.write(0);
-    bench.write_metadata();
-    bench.disk(DiskRequest::Write { fua: false }, Ok(()));
-    bench.link_down(LinkLoss::Closed);
-    bench.meet(|hello| {
-        hello.role = Role::Secondary;
-        hello.volumes[0].disk = DiskState::UpToDate;
-        hello.volumes[0].current = generation;
-        hello.volumes[0].bitmap = rbd_protocol::ids::GenerationId::NONE;
-        hello.volumes[0].history.clear();
-        hello.volumes[0].dirty_blocks = 0;
-    });
-    (bench, write, generation)
-}
-
-#[test]
-fn a_peer_that_returns_may_not_have_read_the_greeting_until_it_shows() {
-    let (mut bench, write, generation) = returning();
-    bench.write_metadata();
-    assert!(bench.is_frozen());
-    assert_eq!(bench.answer(write), None);
-    assert_eq!(bench.generation(), generation, "none begins for it");
-    bench.packet(Packet::BitmapEnd {
-        volume: super::VOLUME,
-        generation,
-    });
-    assert_eq!(bench.answer(write), None, "not durable");
-    bench.write_metadata();
-    assert!(!bench.is_frozen());
-    assert_ne!(bench.generation(), generation);
-    assert_eq!(bench.answer(write), Some(Ok(())));
-}
-
-#[test]
-fn a_peer_that_returns_and_is_lost_before_it_shows_is_fenced() {
-    let (mut bench, write, generation) = returning();
-    bench.link_down(LinkLoss::Timeout);
-    assert!(bench.is_frozen());
-    assert_eq!(bench.generation(), generation);
-    let fence = bench.fence_starts();
-    assert_eq!(bench.answer(write), None);
-    bench.handler_ends(fence, HandlerResult::Exited(7));
-    bench.write_metadata();
-    assert_eq!(bench.answer(write), Some(Ok(())));
-}
-
-#[test]
-fn a_peer_whose_disk_fails_is_fenced_for_that_disk_may_come_back() {
-    let mut bench = stonith();
-    bench.packet(Packet::State {
-        tenure: 7,
-        role: Role::Secondary,
-        disks: alloc::vec![(super::VOLUME, DiskState::Diskless)],
-    });
-    assert!(bench.is_frozen());
-    bench.wait_ms(1_000);
-    let fence = bench.fence_starts();
-    bench.handler_ends(fence, HandlerResult::Exited(4));
-    bench.write_metadata();
-    assert!(!bench.is_frozen());
-    assert_eq!(bench.peer_disk(), DiskState::Diskless);
-    // It goes and comes back without the disk: nothing has changed.
-    bench.link_down(LinkLoss::Closed);
-    assert!(!bench.is_frozen());
-    assert_eq!(bench.peer_disk(), DiskState::Outdated);
-    bench.meet(|hello| {
-        hello.role = Role::Secondary;
-        hello.volumes[0].disk = DiskState::Diskless;
-        hello.volumes[0].size_bytes = 0;
-        hello.volumes[0].current = rbd_protocol::ids::GenerationId::NONE;
-        hello.volumes[0].bitmap = rbd_protocol::ids::GenerationId::NONE;
-        hello.volumes[0].history.clear();
-    });
-    bench.wait_ms(1_000);
-    assert!(!bench.is_frozen());
-    assert_eq!(bench.handler(), None);
-}
-
-#[test]
-fn a_peer_that_returns_without_its_disk_has_not_returned() {
-    let mut bench = stonith();
-    bench.link_down(LinkLoss::Closed);
-    bench.meet(|hello| {
-        hello.role = Role::Secondary;
-        hello.volumes[0].disk = DiskState::Diskless;
-        hello.volumes[0].size_bytes = 0;
-    });
-    assert!(bench.is_frozen());
-    bench.wait_ms(1_000);
-    let fence = bench.fence_starts();
-    // Its disk is attached, which is seen over a new link: what the handler says now is too late.
-    bench.packet(Packet::State {
-        tenure: 7,
-        role: Role::Secondary,
-        disks: alloc::vec![(super::VOLUME, DiskState::Consistent)],
-    });
-    assert!(bench.is_frozen());
-    bench.handler_ends(fence, HandlerResult::Failed);
-    assert!(bench.is_frozen());
-}
-
-#[test]
-fn a_node_promoted_while_its_target_may_not_have_read_the_greeting_begins_frozen() {
-    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
-    let generation = bench.generation();
-    bench.link_down(LinkLoss::Closed);
-    bench.meet(|hello| {
-        hello.volumes[0].disk = DiskState::Inconsistent;
-    });
-    assert_eq!(bench.disk_state(), DiskState::UpToDate);
-    bench.command(Command::Promote { force: false });
-    bench.consent();
-    bench.write_metadata();
-    assert!(bench.is_frozen());
-    bench.packet(Packet::BitmapEnd {
-        volume: super::VOLUME,
-        generation,
-    });
-    bench.write_metadata();
-    assert!(!bench.is_frozen());
 }

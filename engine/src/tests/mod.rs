@@ -7,6 +7,7 @@ mod commands;
 mod detach;
 mod diskless;
 mod facts;
+mod fenced_return;
 mod fencing;
 mod fixtures;
 mod lies;

@@ -133,6 +133,7 @@ fn source() -> Bench {
         volume: VOLUME,
         generation: then,
     });
+    bench.write_metadata();
     bench.asked.clear();
     bench
 }
