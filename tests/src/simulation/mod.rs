@@ -7,6 +7,7 @@
 mod client;
 mod clock;
 mod disk;
+mod errands;
 mod faults;
 mod fencing;
 mod hands;
