@@ -3,7 +3,7 @@
 //! `RBD_SIM_SEEDS` sets how many fresh seeds each profile runs; `rbd-simulate` runs more of them,
 //! and shows what happened in one.
 
-use rbd_tests::simulation::{Batch, Profile, Report, run, run_traced};
+use rbd_tests::simulation::{Batch, Profile, Report, Visited, run, run_traced};
 
 /// Fresh seeds of each profile when nobody asks for more.
 const SEEDS: u64 = 150;
@@ -90,7 +90,9 @@ fn run_seeds(profile: Profile, first: u64) -> Report {
 }
 
 fn run_first(profile: Profile, first: u64, count: u64) -> Report {
-    let outcome = Batch::new(profile, first..first + count).run();
+    let mut batch = Batch::new(profile, first..first + count);
+    batch.visits = true;
+    let outcome = batch.run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
         run_or_show(failure.report.seed, profile);
@@ -99,6 +101,13 @@ fn run_first(profile: Profile, first: u64, count: u64) -> Report {
             failure.report.seed, failure.text
         );
     }
+    let visited = outcome.total.visited.as_ref();
+    let impossible = visited.map(Visited::impossible).unwrap_or_default();
+    assert_eq!(
+        impossible,
+        [],
+        "met although it cannot be, for the reason given"
+    );
     outcome.total
 }
 

@@ -3,11 +3,13 @@
 //! `rbd-simulate [--profile NAME] [--trace] [--go-on] [--jobs N] [--json] [--shrink] [--matrix]
 //! [--marks] [--figures]
 //! [--without LIST] --seed N | --seeds A..B`
+//!
+//! `--profile all` runs the seeds in each profile in which nothing may be found.
 
 use std::process::ExitCode;
 
 use rbd_tests::simulation::{
-    Batch, Failure, Mark, Outcome, Profile, Report, Without, run_without, shrink,
+    Batch, Failure, Mark, Outcome, Profile, Report, Visited, Without, run_without, shrink,
 };
 
 fn main() -> ExitCode {
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 struct Options {
-    profile: Profile,
+    profiles: Vec<Profile>,
     seeds: std::ops::Range<u64>,
     trace: bool,
     go_on: bool,
@@ -43,7 +45,7 @@ struct Options {
 impl Options {
     fn parse() -> Result<Self, String> {
         let mut options = Self {
-            profile: Profile::Swarm,
+            profiles: vec![Profile::Swarm],
             seeds: 0..0,
             trace: false,
             go_on: false,
@@ -75,8 +77,11 @@ impl Options {
                 }
                 "--profile" => {
                     let name = value()?;
-                    options.profile =
-                        Profile::named(&name).ok_or(format!("no profile {name:?}"))?;
+                    let named = || Profile::named(&name).map(|profile| vec![profile]);
+                    options.profiles = match name.as_str() {
+                        "all" => Profile::without_findings().collect(),
+                        _ => named().ok_or(format!("no profile {name:?}"))?,
+                    };
                 }
                 "--seed" => {
                     let seed = number(&value()?)?;
@@ -97,16 +102,30 @@ impl Options {
     }
 
     fn run(self) -> ExitCode {
-        if self.trace {
-            for seed in self.seeds.clone() {
-                self.show(seed, &self.without);
+        let mut good = true;
+        let mut visited = Visited::default();
+        for profile in &self.profiles {
+            if self.trace {
+                self.seeds
+                    .clone()
+                    .for_each(|seed| self.show(*profile, seed));
+            } else if self.shrink || self.without != Without::default() {
+                good &= self.run_parts(*profile);
+            } else {
+                good &= self.run_profile(*profile, &mut visited);
             }
-            return ExitCode::SUCCESS;
         }
-        if self.shrink || self.without != Without::default() {
-            return self.run_parts();
+        if self.matrix {
+            println!("{visited}");
+            let (_, missing) = visited.missing();
+            let all = self.profiles.len() > 1;
+            good &= visited.impossible().is_empty() && (missing.is_empty() || !all);
         }
-        let mut batch = Batch::new(self.profile, self.seeds.clone());
+        code(good)
+    }
+
+    fn run_profile(&self, profile: Profile, visited: &mut Visited) -> bool {
+        let mut batch = Batch::new(profile, self.seeds.clone());
         batch.go_on = self.go_on;
         batch.jobs = self.jobs;
         batch.visits = self.matrix;
@@ -115,10 +134,10 @@ impl Options {
             println!("seed {}: {}", failure.report.seed, failure.text);
         }
         if let Some(first) = outcome.failures.first().filter(|_| !self.go_on) {
-            self.show_end(first.report.seed, &self.without);
+            self.show_end(profile, first.report.seed, &self.without);
         }
-        if let Some(visited) = &outcome.total.visited {
-            println!("{visited}");
+        if let Some(met) = &outcome.total.visited {
+            visited.add(met);
         }
         if self.marks {
             println!("{}", outcome.total.marks);
@@ -127,45 +146,45 @@ impl Options {
             println!("{}", figures(&outcome));
         }
         if self.json {
-            println!("{}", outcome.to_json(self.profile));
+            println!("{}", outcome.to_json(profile));
         } else {
-            println!("{outcome}");
+            println!("{}: {outcome}", profile.name());
         }
-        code(outcome.failures.is_empty())
+        outcome.failures.is_empty()
     }
 
     /// Runs seeds with something left out, or leaves out of each what can be.
-    fn run_parts(&self) -> ExitCode {
+    fn run_parts(&self, profile: Profile) -> bool {
         let mut good = true;
         for seed in self.seeds.clone() {
             if !self.shrink {
-                let (result, _) = run_without(seed, self.profile, &self.without, false);
+                let (result, _) = run_without(seed, profile, &self.without, false);
                 good &= result.is_ok();
                 println!("seed {seed}: {}", summary(result));
                 continue;
             }
-            let Some(shrunk) = shrink(seed, self.profile, &self.without, SHRINK_RUNS) else {
+            let Some(shrunk) = shrink(seed, profile, &self.without, SHRINK_RUNS) else {
                 println!("seed {seed} does not fail");
                 continue;
             };
             good = false;
-            self.show_end(seed, &shrunk.without);
+            self.show_end(profile, seed, &shrunk.without);
             println!(
                 "seed {seed}: {} ({} events, {} runs to find it)",
                 shrunk.failure.text, shrunk.failure.report.events, shrunk.runs
             );
         }
-        code(good)
+        good
     }
 
     /// The last things that happened in a failing seed, and how to see them again.
-    fn show_end(&self, seed: u64, without: &Without) {
-        let (result, trace) = run_without(seed, self.profile, without, true);
+    fn show_end(&self, profile: Profile, seed: u64, without: &Without) {
+        let (result, trace) = run_without(seed, profile, without, true);
         let trace = result.err().map_or(trace, |failure| failure.trace);
         for line in trace.iter().rev().take(50).rev() {
             println!("{line}");
         }
-        let profile = self.profile.name();
+        let profile = profile.name();
         let mut line = format!("rbd-simulate --profile {profile} --seed {seed} --trace");
         if *without != Without::default() {
             line += &format!(" --without {without}");
@@ -173,8 +192,8 @@ impl Options {
         println!("again: {line}");
     }
 
-    fn show(&self, seed: u64, without: &Without) {
-        let (result, trace) = run_without(seed, self.profile, without, true);
+    fn show(&self, profile: Profile, seed: u64) {
+        let (result, trace) = run_without(seed, profile, &self.without, true);
         let text = result
             .as_ref()
             .err()

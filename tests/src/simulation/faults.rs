@@ -79,6 +79,8 @@ pub(super) enum Fault {
     Disconnect,
     /// An operator stops a node.
     Stop,
+    /// An operator has an errand at a node.
+    Errand,
     /// An operator demotes the Primary; either node is promoted then.
     SwitchOver,
     /// An operator promotes a node without looking at the other one.
@@ -92,7 +94,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 26] = [
+    pub(super) const ALL: [(Self, Class); 27] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -114,6 +116,7 @@ impl Fault {
         (Self::ClockStop, Class::Clock),
         (Self::Disconnect, Class::Command),
         (Self::Stop, Class::Command),
+        (Self::Errand, Class::Command),
         (Self::SwitchOver, Class::Role),
         (Self::PromoteBlindly, Class::Careless),
         (Self::PromoteByForce, Class::Careless),
@@ -230,6 +233,7 @@ impl World {
             Fault::Disconnect
             | Fault::Detach
             | Fault::Stop
+            | Fault::Errand
             | Fault::PromoteBlindly
             | Fault::PromoteByForce
             | Fault::NewGeneration
@@ -253,6 +257,7 @@ impl World {
             }
             Fault::Detach => self.order_if_up(node, Wish::Detach),
             Fault::Stop => self.order_if_up(node, Wish::Stop),
+            Fault::Errand if self.nodes[node].engine.is_some() => self.run_errand(node),
             Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
             Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),
             Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration),
@@ -333,11 +338,12 @@ impl World {
         self.note(|| format!("node {node}: the disk fails: {error:?}"));
         self.nodes[node].disk_failed = true;
         self.note_suspect(node);
+        self.run_errands_soon();
     }
 
     /// The node's disk is no longer known to hold everything. If no other copy is, what was not
     /// flushed may be gone.
-    fn note_suspect(&mut self, node: usize) {
+    pub(super) fn note_suspect(&mut self, node: usize) {
         let held = self.holds_everything(node);
         let other = 1 - node;
         self.nodes[node].suspect = true;

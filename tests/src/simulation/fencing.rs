@@ -220,7 +220,7 @@ impl World {
             || self.is_outdated(node)
     }
 
-    fn is_outdated(&self, node: usize) -> bool {
+    pub(super) fn is_outdated(&self, node: usize) -> bool {
         let durable = self.nodes[node].open();
         durable.is_ok_and(|image| image.superblock.flags.outdated)
     }

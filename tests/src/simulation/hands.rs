@@ -12,7 +12,7 @@ use super::disk::Payload;
 use super::network::Link;
 use super::node::{VOLUME, node_id};
 use super::operator::Wish;
-use super::visited::{name as event_name, situation};
+use super::visited::situation;
 use super::world::{Happening, World};
 
 impl World {
@@ -27,7 +27,7 @@ impl World {
         };
         if let Some(visited) = &mut self.report.visited {
             let situation = situation(&engine.status(now));
-            visited.note(situation, event_name(situation, &event));
+            visited.note(node, situation, &event);
         }
         engine.handle(now, event, &mut actions);
         // Whatever changes a state is reported.

@@ -8,6 +8,7 @@ mod answer;
 mod client;
 mod clock;
 mod disk;
+mod errands;
 mod faults;
 mod fencing;
 mod hands;

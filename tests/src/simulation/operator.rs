@@ -6,6 +6,7 @@ use rbd_protocol::control::Refusal;
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
+use super::errands::Errand;
 use super::node::VOLUME;
 use super::world::{Happening, World};
 
@@ -27,6 +28,7 @@ pub(super) enum Wish {
     NewGeneration,
     ConnectDiscarding,
     Openers(u32),
+    Errand(Errand),
 }
 
 impl World {
@@ -79,9 +81,9 @@ impl World {
                     tentative: false,
                 }
             }
-            Wish::NewGeneration => Command::NewGeneration {
+            Wish::NewGeneration | Wish::SkipSync => Command::NewGeneration {
                 volume: VOLUME,
-                clear_bitmap: false,
+                clear_bitmap: wish == Wish::SkipSync,
             },
             Wish::Disconnect => Command::Disconnect { peer: None },
             Wish::Promote => {
@@ -101,9 +103,9 @@ impl World {
                 self.openers(node, 0);
                 Command::Stop
             }
-            Wish::SkipSync => Command::NewGeneration {
-                volume: VOLUME,
-                clear_bitmap: true,
+            Wish::Errand(errand) => match self.errand_command(node, errand) {
+                Some(command) => command,
+                None => return,
             },
             Wish::Exit => {
                 self.exit(node);

@@ -48,6 +48,12 @@ impl Profile {
         Self::Rivals,
     ];
 
+    /// Those in which nothing may be found.
+    pub fn without_findings() -> impl Iterator<Item = Self> {
+        let is_honest = |profile: &Self| *profile != Self::FencingLies;
+        Self::ALL.into_iter().filter(is_honest)
+    }
+
     /// The profile of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -81,7 +87,8 @@ impl Profile {
             (Self::Operator, Class::Careless | Class::Role | Class::Command) => 100,
             (Self::Operator, Class::Power | Class::Network) => 60,
             (Self::Operator, _) | (_, Class::Careless) => 0,
-            (Self::Disk, Class::Power) | (Self::Network, Class::Clock) => 30,
+            (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
+            (Self::Disk, Class::Command) => 60,
             (Self::Swarm | Self::Sparse, Class::Disk) => 30,
             (Self::Swarm | Self::Sparse, _) => 50,
             (Self::Fencing | Self::FencingLies, Class::Disk) => 0,
@@ -129,6 +136,8 @@ pub(super) struct Options {
     pub(super) careless: bool,
     /// Two operators promote both nodes at about the same time.
     pub(super) rivals: bool,
+    /// Administrators come with errands when something has gone wrong.
+    pub(super) errands: bool,
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
@@ -178,6 +187,7 @@ impl Options {
             clock_permille: [1_000; 2],
             careless: has(Class::Careless),
             rivals: classes.iter().all(|class| *class == Class::Role),
+            errands: has(Class::Command),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
             fencing: None,

@@ -1,18 +1,19 @@
 //! Which events have met a node in which situation: the places a run has been to.
 //!
 //! A *situation* is role, disk and what there is between the nodes, coarsely; an *event* is what
-//! the engine is told. Pairs that cannot be are named here with the reason; all others should be
-//! met in many runs. Looking costs time, so it is only done when asked for.
+//! the engine is told. Pairs that cannot be are named in `verdict` with the reason, and so are
+//! those that can but hardly ever are; all others must be met when many seeds of all profiles are
+//! run.
 
-mod impossible;
+mod verdict;
 
 use std::collections::BTreeMap;
 
-use impossible::why_not;
 use rbd_engine::{Command, Event, RequestKind};
 use rbd_protocol::control::ResourceStatus;
 use rbd_protocol::peer::{Kind, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
+use verdict::{Verdict, verdict};
 
 /// What a node is told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,11 +62,20 @@ pub enum Between {
 #[derive(Clone, Debug, Default)]
 pub struct Visited {
     pairs: BTreeMap<(Situation, &'static str), u64>,
+    /// The newest link each node has been told of.
+    links: [u64; 2],
 }
 
 impl Visited {
-    pub(super) fn note(&mut self, situation: Situation, event: &'static str) {
-        *self.pairs.entry((situation, event)).or_default() += 1;
+    pub(super) fn note<B>(&mut self, node: usize, situation: Situation, event: &Event<B>) {
+        if let Event::LinkUp { link, .. } = event {
+            self.links[node] = link.0;
+        }
+        let name = match event {
+            Event::Packet { link, .. } if link.0 != self.links[node] => OLDER,
+            other => name(situation, other),
+        };
+        *self.pairs.entry((situation, name)).or_default() += 1;
     }
 
     /// Adds what was met elsewhere.
@@ -75,12 +85,15 @@ impl Visited {
         }
     }
 
-    /// Possible pairs that were met, and those that were not.
+    /// Possible pairs that were met, and those that were not. Rare ones are left out.
     #[must_use]
     pub fn missing(&self) -> (usize, Vec<(Situation, &'static str)>) {
         let mut met = 0;
         let mut missing = Vec::new();
-        for pair in possible_pairs() {
+        let possible = |(situation, event): &(Situation, &'static str)| {
+            verdict(*situation, event) == Verdict::Possible
+        };
+        for pair in every_pair().filter(possible) {
             if self.pairs.contains_key(&pair) {
                 met += 1;
             } else {
@@ -96,10 +109,23 @@ impl Visited {
     pub fn impossible(&self) -> Vec<(Situation, &'static str, &'static str)> {
         self.pairs
             .keys()
-            .filter_map(|(situation, event)| {
-                Some((*situation, *event, why_not(*situation, event)?))
+            .filter_map(|(situation, event)| match verdict(*situation, event) {
+                Verdict::Impossible(why) => Some((*situation, *event, why)),
+                Verdict::Possible | Verdict::Rare(_) => None,
             })
             .collect()
+    }
+}
+
+impl Visited {
+    /// How many of the rare pairs were met, and how many there are.
+    fn rare(&self) -> (usize, usize) {
+        let is_rare = |(situation, event): &(Situation, &'static str)| {
+            matches!(verdict(*situation, event), Verdict::Rare(_))
+        };
+        let rare: Vec<_> = every_pair().filter(is_rare).collect();
+        let met = rare.iter().filter(|pair| self.pairs.contains_key(pair));
+        (met.count(), rare.len())
     }
 }
 
@@ -112,7 +138,15 @@ impl std::fmt::Display for Visited {
         for (situation, event, why) in self.impossible() {
             writeln!(f, "met although {why}: {situation} <- {event}")?;
         }
-        write!(f, "{met} of {} possible pairs met", met + missing.len())
+        let (rare_met, rare) = self.rare();
+        let all = every_pair().count();
+        let possible = met + missing.len();
+        write!(
+            f,
+            "{met} of {possible} possible pairs met, and {rare_met} of {rare} rare ones; {} of \
+             {all} are impossible",
+            all - possible - rare
+        )
     }
 }
 
@@ -156,7 +190,7 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
 }
 
 /// The event's name.
-pub(super) fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
+fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
     match event {
         Event::Packet { packet, .. } if is_late(situation, packet.kind()) => LATE,
         Event::Request { kind, .. } => match kind {
@@ -239,7 +273,7 @@ fn packet_name(packet: &Packet) -> &'static str {
     }
 }
 
-fn possible_pairs() -> impl Iterator<Item = (Situation, &'static str)> {
+fn every_pair() -> impl Iterator<Item = (Situation, &'static str)> {
     let situations = [false, true].into_iter().flat_map(|primary| {
         [Disk::None, Disk::Partial, Disk::Good]
             .into_iter()
@@ -251,9 +285,7 @@ fn possible_pairs() -> impl Iterator<Item = (Situation, &'static str)> {
                 })
             })
     });
-    situations
-        .flat_map(|situation| EVENTS.iter().map(move |event| (situation, *event)))
-        .filter(|(situation, event)| why_not(*situation, event).is_none())
+    situations.flat_map(|situation| EVENTS.iter().map(move |event| (situation, *event)))
 }
 
 const BETWEEN: [Between; 8] = [
@@ -289,6 +321,9 @@ const EVENTS: &[&str] = &[
     "command Demote",
     "command NewGeneration",
     "command Resolve",
+    "command Outdate",
+    "command SuspendIo",
+    "command ResumeIo",
     "command Stop",
     "packet Hello",
     "packet State",
@@ -313,7 +348,75 @@ const EVENTS: &[&str] = &[
     "packet Ping",
     "packet PingAck",
     LATE,
+    OLDER,
 ];
 
-/// Whatever still arrives over a link that is being closed.
-const LATE: &str = "packet of a link being closed";
+/// Whatever but a greeting arrives over a link that is being made or closed.
+const LATE: &str = "packet of a link being made or closed";
+
+/// Whatever arrives over a link that another one has taken the place of (A7).
+const OLDER: &str = "packet of an older link";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Situation = Situation {
+        primary: false,
+        disk: Disk::Partial,
+        between: Between::Target,
+    };
+
+    fn flush() -> Event<()> {
+        Event::Request {
+            id: rbd_engine::RequestId(1),
+            volume: rbd_protocol::ids::VolumeNumber(0),
+            range: rbd_protocol::ids::ByteRange::new(0, 0),
+            kind: RequestKind::Flush,
+            data: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_when_it_is_met() {
+        let mut visited = Visited::default();
+        visited.note::<()>(0, TARGET, &Event::Timer);
+        assert_eq!(visited.impossible(), []);
+        visited.note(0, TARGET, &flush());
+        let why = "only a Primary has clients (X3)";
+        assert_eq!(visited.impossible(), [(TARGET, "request Flush", why)]);
+    }
+
+    #[test]
+    fn what_was_met_is_no_longer_missing() {
+        let mut visited = Visited::default();
+        let (met, missing) = visited.missing();
+        assert_eq!(met, 0);
+        assert!(missing.contains(&(TARGET, "Timer")));
+        visited.note::<()>(0, TARGET, &Event::Timer);
+        let (met, rest) = visited.missing();
+        assert_eq!((met, rest.len()), (1, missing.len() - 1));
+    }
+
+    #[test]
+    fn a_packet_of_an_older_link_is_not_taken_for_one_of_the_newest() {
+        let peer = rbd_protocol::ids::NodeId(1);
+        let link = rbd_engine::LinkId;
+        let packet = |number| Event::<()>::Packet {
+            peer,
+            link: link(number),
+            packet: Packet::Goodbye,
+            data: None,
+        };
+        let mut visited = Visited::default();
+        let up = Event::<()>::LinkUp {
+            peer,
+            link: link(2),
+        };
+        visited.note(0, TARGET, &up);
+        visited.note(0, TARGET, &packet(1));
+        visited.note(0, TARGET, &packet(2));
+        let met: Vec<&str> = visited.pairs.keys().map(|(_, event)| *event).collect();
+        assert_eq!(met, ["LinkUp", "packet Goodbye", OLDER]);
+    }
+}
