@@ -358,3 +358,16 @@ fn a_target_whose_source_cannot_read_waits_for_a_new_decision() {
     assert_eq!(bench.close_dropped(), None);
     assert_eq!(bench.out_of_sync_bytes(), 4096);
 }
+
+#[test]
+fn a_target_whose_disk_fails_while_the_end_is_recorded_has_no_data() {
+    let mut bench = target();
+    bench.packet(end(NEWER));
+    bench.disk(FLUSH, Ok(()));
+    bench.peer_acks();
+    assert!(bench.is_writing_metadata(), "the end is being recorded");
+    bench.fail_metadata();
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+}

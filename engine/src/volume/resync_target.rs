@@ -199,8 +199,9 @@ impl<B: Clone> Volume<B> {
     pub(super) fn end_target_unheard(&mut self, node: NodeId, cx: &mut Context<B>) {
         let peer = self.peers.get(&node);
         let target = peer.and_then(|peer| peer.target.as_ref());
-        if !target.is_some_and(|target| matches!(target.finish, Finish::Recording(_))) {
-            return;
+        let records = target.is_some_and(|target| matches!(target.finish, Finish::Recording(_)));
+        if !records || self.local.is_none() {
+            return; // a disk that has failed meanwhile has ended nothing
         }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
