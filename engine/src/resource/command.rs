@@ -110,8 +110,8 @@ impl<B: Clone> Resource<B> {
             .collect();
         self.attachments += 1;
         let now = self.cx.now;
-        let (local, bitmaps) = LocalDisk::attach(disk, &peers, self.boot, self.attachments, now)
-            .map_err(|error| {
+        let (mut local, bitmaps) =
+            LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(|error| {
                 let (reason, help) = match error {
                     AttachError::NoPeerSlot => (
                         "the metadata has no room for another peer's bitmap",
@@ -121,6 +121,9 @@ impl<B: Clone> Resource<B> {
                 };
                 Refusal::new(RefusalCode::InvalidRequest, reason, help)
             })?;
+        if volume.lost_cache {
+            local.note_lost_cache();
+        }
         let state = local.state_alone();
         let known = self.config.peers.iter().map(|peer| peer.node_id);
         let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();

@@ -153,7 +153,7 @@ impl<B: Clone> Volume<B> {
         cx: &mut Context<B>,
     ) {
         if let Err(error) = result {
-            self.fail_disk(describe(error), cx);
+            self.fail_flush(describe(error), cx);
             return;
         }
         if let Some(barrier) = self.barriers.get_mut(&id) {

@@ -73,6 +73,9 @@ pub(crate) struct Volume<B> {
     pub(crate) exposed: GenerationId,
     /// Size and smallest unit as a disk that is or was there has told them, here or on a peer.
     pub(crate) told_size: (u64, u32),
+    /// The disk was let go because it could not make durable what it had acknowledged: until it is
+    /// in sync again it counts as one that has lost its power (B4).
+    pub(crate) lost_cache: bool,
     /// A peer was connected while there was no disk here, and may have written alone.
     pub(crate) missed_writes: bool,
     pub(crate) openers: u32,
@@ -111,6 +114,7 @@ impl<B: Clone> Volume<B> {
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
             exposed: GenerationId::NONE,
             told_size: (0, 512),
+            lost_cache: false,
             missed_writes: false,
             openers: 0,
             writes: BTreeMap::new(),
@@ -199,6 +203,19 @@ impl<B: Clone> Volume<B> {
         );
         cx.call_handler(Handler::LocalIoError, None, Some(self.number));
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
+    }
+
+    /// The disk could not make durable what it had acknowledged: some of that may be gone, and a
+    /// later flush would not tell (B4). So it must not be taken for a copy that holds what it had,
+    /// neither when it is attached again nor, as far as it still takes a metadata write, by
+    /// another process.
+    pub(crate) fn fail_flush(&mut self, why: &str, cx: &mut Context<B>) {
+        self.lost_cache = true;
+        if let Some(local) = &mut self.local {
+            local.note_lost_cache();
+        }
+        self.start_metadata(cx);
+        self.fail_disk(why, cx);
     }
 
     /// Whether anything is replicated to or from this peer.

@@ -256,7 +256,7 @@ impl<B: Clone> Volume<B> {
                 code: FailureCode::Io,
             };
             cx.send(peer, link, packet, None);
-            self.fail_disk(describe(error), cx);
+            self.fail_flush(describe(error), cx);
         } else {
             cx.send(peer, link, Packet::FlushAck { id, volume }, None);
         }
