@@ -71,13 +71,18 @@ impl World {
     }
 
     /// A copy that was incomplete is complete from here on. Its source hears of that later, or never
-    /// if the node is promoted by force in this moment; but what it wrote alone is on both disks if
-    /// they are identical now, and a history that goes on from here is no second one.
+    /// if the node is promoted by force in this moment, or the source's disk fails; but what it
+    /// wrote alone this copy has, if it has everything or is identical now, and a history that goes
+    /// on from here is no second one.
     pub(super) fn look_at_completed(&mut self, target: usize) {
         let source = 1 - target;
+        if !self.nodes[source].wrote_alone {
+            return;
+        }
+        let has_everything = !self.is_forked && self.holds_everything(target);
         let written = self.sectors_being_written();
         let moving = |block: &u64| is_moving(&written, *block);
-        if self.nodes[source].wrote_alone && self.differing_now().iter().all(moving) {
+        if has_everything || self.differing_now().iter().all(moving) {
             self.nodes[source].wrote_alone = false;
         }
     }
