@@ -70,10 +70,10 @@ impl World {
         }
     }
 
-    /// A copy that was incomplete is complete from here on. Its source hears of that later, or never
-    /// if the node is promoted by force in this moment, or the source's disk fails; but what it
-    /// wrote alone this copy has, if it has everything or is identical now, and a history that goes
-    /// on from here is no second one.
+    /// A copy that was incomplete is complete from now on. Its source hears of it later, or never
+    /// if the node is promoted by force in this moment, or the source's disk fails; but this copy
+    /// has what that one wrote alone, if it has everything or is identical now, and a history that
+    /// goes on from here is no second one.
     pub(super) fn look_at_completed(&mut self, target: usize) {
         let source = 1 - target;
         if !self.nodes[source].wrote_alone {
