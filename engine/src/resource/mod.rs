@@ -26,6 +26,7 @@ mod handshake;
 mod link;
 mod objection;
 mod packets;
+mod parting;
 mod promotion;
 mod resolve;
 mod suspension;
@@ -218,6 +219,7 @@ impl<B: Clone> Resource<B> {
             || self.promotion.is_some()
             || self.demotion.is_some()
             || self.detaching.is_some()
+            || self.is_any_leaving()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
     }
@@ -233,6 +235,7 @@ impl<B: Clone> Resource<B> {
             self.advance_outdate();
             self.advance_handshakes();
             self.answer_requests();
+            self.advance_partings();
             self.advance_fencing();
             self.advance_promotion();
             self.advance_demotion();

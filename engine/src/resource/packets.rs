@@ -71,6 +71,12 @@ impl<B: Clone> Resource<B> {
                 self.new_generation_reply(node, volume, request, adopted);
                 Ok(())
             }
+            Packet::Leave => {
+                self.peer_leaves(node);
+                Ok(())
+            }
+            Packet::LeaveReply { outdate } => self.may_leave(node, outdate),
+            Packet::Outdated => self.peer_outdated_itself(node),
             other => self.volume_packet(node, id, other, data),
         };
         if let Err(rule) = result {
@@ -297,6 +303,9 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::Leave
+        | Packet::LeaveReply { .. }
+        | Packet::Outdated
         | Packet::Ping { .. }
         | Packet::PingAck { .. } => None,
     }

@@ -12,6 +12,7 @@ mod fencing;
 mod fixtures;
 mod lies;
 mod orders;
+mod parting;
 mod promotion;
 mod resync;
 mod silence;

@@ -44,6 +44,12 @@ pub enum Kind {
     NewGenerationAck = 6,
     /// The sender is leaving in an orderly way.
     Goodbye = 7,
+    /// [`Packet::Leave`](super::Packet::Leave).
+    Leave = 8,
+    /// [`Packet::LeaveReply`](super::Packet::LeaveReply).
+    LeaveReply = 9,
+    /// [`Packet::Outdated`](super::Packet::Outdated).
+    Outdated = 10,
     /// Write this data.
     Write = 16,
     /// Zero this range, giving the space back if possible.
@@ -106,6 +112,9 @@ impl Kind {
             5 => Self::NewGeneration,
             6 => Self::NewGenerationAck,
             7 => Self::Goodbye,
+            8 => Self::Leave,
+            9 => Self::LeaveReply,
+            10 => Self::Outdated,
             16 => Self::Write,
             17 => Self::Discard,
             18 => Self::WriteZeroes,

@@ -68,6 +68,16 @@ pub enum Packet {
     },
     /// The sender closes the link on purpose.
     Goodbye,
+    /// A Secondary is about to leave a Primary that minds what becomes of its data.
+    Leave,
+    /// The Primary's answer, or its own wish to go on without the receiver.
+    LeaveReply {
+        /// All that was acknowledged is durable at the Primary, and nothing new is: the receiver
+        /// declares its data behind and says so. Otherwise it leaves as it is.
+        outdate: bool,
+    },
+    /// The sender's data is durably behind, or incomplete, and stays so without the receiver.
+    Outdated,
     /// Write the payload.
     Write {
         /// Names the request.
@@ -274,6 +284,9 @@ impl Packet {
             Self::NewGeneration { .. } => Kind::NewGeneration,
             Self::NewGenerationAck { .. } => Kind::NewGenerationAck,
             Self::Goodbye => Kind::Goodbye,
+            Self::Leave => Kind::Leave,
+            Self::LeaveReply { .. } => Kind::LeaveReply,
+            Self::Outdated => Kind::Outdated,
             Self::Write { .. } => Kind::Write,
             Self::Zero { discard: true, .. } => Kind::Discard,
             Self::Zero { discard: false, .. } => Kind::WriteZeroes,
@@ -342,7 +355,8 @@ impl Packet {
             payload_crc: 0,
         };
         match self {
-            Self::Hello(_) | Self::Goodbye => {}
+            Self::Hello(_) | Self::Goodbye | Self::Leave | Self::Outdated => {}
+            Self::LeaveReply { outdate } => header.flags = u16::from(*outdate),
             Self::State { tenure, .. } => header.id = *tenure,
             Self::PromoteRequest { id } | Self::Ping { id } | Self::PingAck { id } => {
                 header.id = *id;
