@@ -177,6 +177,20 @@ fn a_target_whose_source_is_lost_while_the_end_is_recorded_has_everything() {
 }
 
 #[test]
+fn a_target_whose_disk_fails_while_the_end_is_recorded_has_nothing() {
+    let mut bench = target();
+    bench.packet(end(NEWER));
+    bench.write_metadata();
+    assert!(bench.disk(FLUSH, Ok(())));
+    bench.peer_acks();
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    bench.fail_metadata();
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    bench.link_down(LinkLoss::Renegotiate);
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+}
+
+#[test]
 fn an_interrupted_target_stays_inconsistent_and_keeps_what_it_lacks() {
     let mut bench = target();
     bench.packet(blocks(&[3, 400]));

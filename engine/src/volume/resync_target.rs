@@ -197,6 +197,9 @@ impl<B: Clone> Volume<B> {
     /// this node must not call itself Inconsistent (D5), which would let the other one take its
     /// data for out of use (A2).
     pub(super) fn end_target_unheard(&mut self, node: NodeId, cx: &mut Context<B>) {
+        if self.local.is_none() {
+            return; // it is this node's disk that is gone
+        }
         let peer = self.peers.get(&node);
         let target = peer.and_then(|peer| peer.target.as_ref());
         if !target.is_some_and(|target| matches!(target.finish, Finish::Recording(_))) {
