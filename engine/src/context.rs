@@ -305,6 +305,8 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::InvalidateRequest { .. }
+        | Packet::InvalidateReply { .. }
         | Packet::Write { .. }
         | Packet::Zero { .. }
         | Packet::Flush { .. }

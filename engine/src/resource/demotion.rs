@@ -63,6 +63,7 @@ impl<B: Clone> Resource<B> {
             || self.demotion.is_some()
             || self.promotion.is_some()
             || self.detaching.is_some()
+            || self.invalidations.is_busy()
         {
             return Err(one_change_at_a_time());
         }

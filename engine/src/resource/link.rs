@@ -152,6 +152,7 @@ impl<B: Clone> Resource<B> {
         }
         self.promotion_lost_peer(node);
         self.clearing_lost_peer(node);
+        self.invalidation_lost_peer(node);
     }
 
     /// Makes the links anew where a volume's situation has changed so that both must decide again.
@@ -239,6 +240,7 @@ impl<B: Clone> Resource<B> {
             self.check_silence(node);
         }
         self.check_promotion_deadline();
+        self.check_invalidation_deadline();
         for volume in self.volumes.values_mut() {
             volume.check_patience(now);
         }
@@ -315,10 +317,12 @@ impl<B: Clone> Resource<B> {
     pub(super) fn schedule(&mut self) {
         self.note_seen();
         self.tell_state();
-        let mut next = [self.promotion_deadline(), self.next_fencing()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadlines = [
+            self.promotion_deadline(),
+            self.next_fencing(),
+            self.invalidations.deadline(),
+        ];
+        let mut next = deadlines.into_iter().flatten().min();
         let mut earlier = |time: Time| {
             if next.is_none_or(|next| time < next) {
                 next = Some(time);

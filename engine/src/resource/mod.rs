@@ -11,6 +11,7 @@
 //! | [`objection`] | what follows when they must not be connected |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
 //! | [`promotion`] | promotion, which takes several steps |
@@ -23,6 +24,7 @@ mod detach;
 mod fencing;
 mod handlers;
 mod handshake;
+mod invalidation;
 mod link;
 mod objection;
 mod packets;
@@ -49,6 +51,7 @@ use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
 use detach::Detaching;
+use invalidation::Invalidations;
 use promotion::Promotion;
 
 /// What a resource takes from outside at its birth because it cannot make it itself.
@@ -94,6 +97,8 @@ pub struct Resource<B> {
     clearing: Option<(CallId, VolumeNumber, GenerationId)>,
     /// A disk that is being let go.
     detaching: Option<Detaching>,
+    /// Data that is being declared bad.
+    invalidations: Invalidations,
     /// An `outdate` that waits for durability.
     outdating: Option<CallId>,
     /// What was last told of frozen I/O.
@@ -142,6 +147,7 @@ impl<B: Clone> Resource<B> {
             stop: Stop::No,
             clearing: None,
             detaching: None,
+            invalidations: Invalidations::default(),
             outdating: None,
             reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
@@ -218,6 +224,7 @@ impl<B: Clone> Resource<B> {
             || self.promotion.is_some()
             || self.demotion.is_some()
             || self.detaching.is_some()
+            || self.invalidations.is_busy()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
     }
@@ -231,6 +238,7 @@ impl<B: Clone> Resource<B> {
             self.advance_detach();
             self.renegotiate_where_needed();
             self.advance_outdate();
+            self.advance_invalidations();
             self.advance_handshakes();
             self.answer_requests();
             self.advance_fencing();

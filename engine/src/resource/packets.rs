@@ -71,6 +71,9 @@ impl<B: Clone> Resource<B> {
                 self.new_generation_reply(node, volume, request, adopted);
                 Ok(())
             }
+            Packet::InvalidateRequest { .. } | Packet::InvalidateReply { .. } => {
+                self.invalidation_packet(node, &packet)
+            }
             other => self.volume_packet(node, id, other, data),
         };
         if let Err(rule) = result {
@@ -297,6 +300,8 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::InvalidateRequest { .. }
+        | Packet::InvalidateReply { .. }
         | Packet::Ping { .. }
         | Packet::PingAck { .. } => None,
     }

@@ -48,6 +48,17 @@ impl Packet {
                 adopted: flags == 1,
             },
             Kind::Goodbye => Self::Goodbye,
+            Kind::InvalidateRequest => Self::InvalidateRequest {
+                id,
+                volume,
+                sender_loses: flags & 1 != 0,
+                marked_only: flags & 2 != 0,
+            },
+            Kind::InvalidateReply => Self::InvalidateReply {
+                id,
+                volume,
+                granted: flags == 1,
+            },
             Kind::Write => Self::Write {
                 id,
                 volume,

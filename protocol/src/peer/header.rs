@@ -44,6 +44,10 @@ pub enum Kind {
     NewGenerationAck = 6,
     /// The sender is leaving in an orderly way.
     Goodbye = 7,
+    /// One of the two nodes is to declare its data bad.
+    InvalidateRequest = 8,
+    /// Yes or no to that.
+    InvalidateReply = 9,
     /// Write this data.
     Write = 16,
     /// Zero this range, giving the space back if possible.
@@ -106,6 +110,8 @@ impl Kind {
             5 => Self::NewGeneration,
             6 => Self::NewGenerationAck,
             7 => Self::Goodbye,
+            8 => Self::InvalidateRequest,
+            9 => Self::InvalidateReply,
             16 => Self::Write,
             17 => Self::Discard,
             18 => Self::WriteZeroes,

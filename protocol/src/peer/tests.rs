@@ -73,6 +73,17 @@ fn one_of_each() -> Vec<Packet> {
             adopted: false,
         },
         Packet::Goodbye,
+        Packet::InvalidateRequest {
+            id,
+            volume,
+            sender_loses: false,
+            marked_only: true,
+        },
+        Packet::InvalidateReply {
+            id,
+            volume,
+            granted: true,
+        },
         Packet::Write {
             id,
             volume,
