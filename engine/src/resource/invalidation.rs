@@ -139,10 +139,11 @@ impl<B: Clone> Resource<B> {
             self.begin_invalidation(call, number, step);
             return Ok(());
         }
-        let worthless = self
-            .volumes
-            .get(&number)
-            .is_some_and(|volume| volume.disk <= DiskState::Inconsistent);
+        // A target whose end of a resync is recorded and not yet known is a copy all the same.
+        let worthless = self.volumes.get(&number).is_some_and(|volume| {
+            let local = volume.local.as_ref().map(LocalDisk::state_alone);
+            volume.disk == DiskState::Inconsistent && local == Some(DiskState::Inconsistent)
+        });
         if !how.force && !worthless {
             let reason = alloc::format!(
                 "no peer is connected and UpToDate: this may be the last good copy of {name}"

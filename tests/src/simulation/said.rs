@@ -6,7 +6,7 @@
 //!
 //! | Packet | What must be durable at its sender |
 //! |---|---|
-//! | greeting | the generations it names (D5); that it is no Primary (D7) or Inconsistent (E1), if it says so |
+//! | greeting | the generations it names (D5); that it is no Primary, if it says so (D7) |
 //! | end of a bitmap | the generation it names (D5) |
 //! | request for resync data | that the disk is Inconsistent (E1) |
 //! | end of a resync | the source's generation, and that the disk is UpToDate (E1, E4) |
@@ -15,7 +15,7 @@
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::metadata::Superblock;
 use rbd_protocol::peer::{Hello, Packet};
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::Role;
 
 use super::world::World;
 
@@ -71,9 +71,6 @@ fn greets_truly(hello: &Hello, block: &Superblock) -> Result<(), String> {
                 "D5: greets with generations {:?} and {:?}, durable are {:?} and {counts_from:?}",
                 volume.current, volume.bitmap, block.generation
             ));
-        }
-        if volume.disk == DiskState::Inconsistent && block.flags.consistent {
-            return Err("E1: greets as Inconsistent and is durably whole".into());
         }
         if !primary && block.flags.primary && !volume.crashed_primary {
             return Err("D7: greets as Secondary and is durably Primary".into());
