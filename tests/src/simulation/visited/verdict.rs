@@ -143,6 +143,12 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         }
         "State" | "Goodbye" | "Ping" | "PingAck" => return Possible,
         "PromoteRequest" | "PromoteReply" => return of_consent(situation, packet),
+        "InvalidateRequest" | "InvalidateReply" if between == Between::Established => {
+            return Possible;
+        }
+        "InvalidateRequest" | "InvalidateReply" => {
+            return Rare("asked while both were in sync, and overtaken by a change of that");
+        }
         "Write" | "Zero" if primary => return Impossible("there is one Primary at most (G1)"),
         "NegativeAck" if !primary && between != Between::Idle => {
             return Rare("only for a flush of its own, of which a Secondary makes few");
