@@ -305,6 +305,9 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::Leave
+        | Packet::LeaveReply { .. }
+        | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
         | Packet::Write { .. }

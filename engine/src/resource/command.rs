@@ -211,6 +211,14 @@ impl<B: Clone> Resource<B> {
             let Some(connection) = self.connections.get_mut(&node) else {
                 continue;
             };
+            if connection.is_ending {
+                let reason = "it is being disconnected";
+                return Err(Refusal::new(
+                    RefusalCode::StateTransient,
+                    reason,
+                    "try again",
+                ));
+            }
             if connection.state == ConnectionState::Connected {
                 continue;
             }
@@ -276,7 +284,9 @@ impl<B: Clone> Resource<B> {
         };
         let mut waits = false;
         for node in nodes {
-            self.disconnect_peer(node);
+            if !self.begin_to_leave(node) {
+                self.disconnect_peer(node);
+            }
             let Some(connection) = self.connections.get_mut(&node) else {
                 continue;
             };
@@ -295,6 +305,7 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
+        connection.is_ending = false;
         if connection.state == ConnectionState::StandAlone && !connection.is_refused() {
             return;
         }

@@ -79,6 +79,12 @@ impl<B: Clone> Resource<B> {
         for call in core::mem::take(&mut connection.disconnecting) {
             self.cx.reply(call, Ok(None));
         }
+        if connection.is_ending {
+            self.disconnect_peer(node);
+        }
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         let reconsider = core::mem::take(&mut connection.reconsider);
         let seek = if loss == LinkLoss::Renegotiate || reconsider {
             Seek::AtOnce
@@ -149,6 +155,7 @@ impl<B: Clone> Resource<B> {
         connection.consented_until = None;
         connection.asked_for_consent = None;
         connection.told = None;
+        self.forget_parting(node);
         if was_connected {
             self.freeze_for_loss(node, loss);
         }
@@ -337,6 +344,7 @@ impl<B: Clone> Resource<B> {
         let deadlines = [
             self.promotion_deadline(),
             self.next_fencing(),
+            self.next_parting(),
             self.invalidations.deadline(),
         ];
         let mut next = deadlines.into_iter().flatten().min();

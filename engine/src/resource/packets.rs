@@ -71,6 +71,12 @@ impl<B: Clone> Resource<B> {
                 self.new_generation_reply(node, volume, request, adopted);
                 Ok(())
             }
+            Packet::Leave => {
+                self.peer_leaves(node);
+                Ok(())
+            }
+            Packet::LeaveReply { outdate } => self.may_leave(node, outdate),
+            Packet::Outdated => self.peer_outdated_itself(node),
             Packet::InvalidateRequest { .. } | Packet::InvalidateReply { .. } => {
                 self.invalidation_packet(node, &packet)
             }
@@ -300,6 +306,9 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::Leave
+        | Packet::LeaveReply { .. }
+        | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
         | Packet::Ping { .. }

@@ -23,6 +23,8 @@ pub(crate) enum BarrierPurpose {
     Checkpoint,
     /// A Primary is about to become Secondary.
     Demotion,
+    /// A Primary is about to let its peer go.
+    Parting,
     /// The end of a resync at the target.
     ResyncEnd(NodeId),
 }
@@ -256,7 +258,7 @@ impl<B: Clone> Volume<B> {
                     self.resync_target_flushed(node, cx);
                 }
             }
-            BarrierPurpose::Demotion => {}
+            BarrierPurpose::Demotion | BarrierPurpose::Parting => {}
         }
         self.unsettled = true;
     }

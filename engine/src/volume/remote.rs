@@ -221,7 +221,8 @@ impl<B: Clone> Volume<B> {
                 }
                 BarrierPurpose::Checkpoint
                 | BarrierPurpose::ResyncEnd(_)
-                | BarrierPurpose::Demotion => {}
+                | BarrierPurpose::Demotion
+                | BarrierPurpose::Parting => {}
             }
         }
         self.peer_writes.clear();

@@ -163,9 +163,14 @@ impl World {
         self.after_us(delay_us, Happening::Order { node, life, wish });
     }
 
-    /// With fencing, whoever lets a Primary without its peer go on answers for what comes of it.
+    /// With fencing, whoever lets a Primary without its peer go on answers for what comes of it:
+    /// also while the peer is back and may not have read yet that its data is behind.
     fn may_resume(&self, node: usize) -> bool {
-        self.options.fencing.is_none() || !self.nodes[node].is_primary() || self.is_connected(node)
+        let status = self.nodes[node].status(self.time(node));
+        let waits = status.is_some_and(|status| status.suspended.fencing);
+        self.options.fencing.is_none()
+            || !self.nodes[node].is_primary()
+            || (self.is_connected(node) && !waits)
     }
 
     /// The command would be refused, or the other node has everything and is not outdated itself.

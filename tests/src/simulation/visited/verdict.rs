@@ -143,6 +143,7 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         }
         "State" | "Goodbye" | "Ping" | "PingAck" => return Possible,
         "PromoteRequest" | "PromoteReply" => return of_consent(situation, packet),
+        "Leave" | "LeaveReply" | "Outdated" => return of_parting(situation, packet),
         "InvalidateRequest" | "InvalidateReply" if between == Between::Established => {
             return Possible;
         }
@@ -170,6 +171,23 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
             | "ResyncNegativeAck" | "ResyncDone" => Impossible("no resync is running"),
             _ => Possible,
         },
+    }
+}
+
+/// A Secondary leaves a Primary, with fencing.
+fn of_parting(situation: Situation, packet: &str) -> Verdict {
+    let Situation { primary, disk, .. } = situation;
+    match packet {
+        "Leave" if !primary => Rare("the Primary is being demoted just then"),
+        "Leave" if disk != Disk::Good => Rare("the Primary's disk fails just then"),
+        "LeaveReply" if primary => Impossible("a Primary does not ask"),
+        "Outdated" if !primary => {
+            Impossible("its role does not change while a Primary waits for it")
+        }
+        "Outdated" if disk != Disk::Good => {
+            Impossible("a Primary without its disk has given that up")
+        }
+        _ => Possible,
     }
 }
 
