@@ -8,6 +8,7 @@ use rbd_protocol::control::{NbdExport, Request, ResourceConfig, VolumeConfig};
 use crate::site::{meta_disk_words, peer_words};
 
 /// The line for a request to the daemon.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
 pub(crate) fn request_line(request: &Request) -> String {
     match request {
         Request::Daemon => "rbdd identify".to_owned(),
@@ -34,10 +35,8 @@ pub(crate) fn request_line(request: &Request) -> String {
         } => {
             let target = connection_words(resource, peer.as_deref());
             let only = if *tentative { " tentative:yes" } else { "" };
-            format!(
-                "rbdd connect {target} discard-my-data:{}{only}",
-                yes_no(*discard_my_data)
-            )
+            let discard = yes_no(*discard_my_data);
+            format!("rbdd connect {target} discard-my-data:{discard}{only}")
         }
         Request::Resolve {
             resource,
@@ -56,16 +55,28 @@ pub(crate) fn request_line(request: &Request) -> String {
             from,
         } => format!("rbdd changes {resource}:{peer}/{volume} from:{from}"),
         Request::Disconnect { resource, peer } => {
-            format!(
-                "rbdd disconnect {}",
-                connection_words(resource, peer.as_deref())
-            )
+            let target = connection_words(resource, peer.as_deref());
+            format!("rbdd disconnect {target}")
         }
         Request::Promote { resource, force } => {
             format!("rbdd primary {resource} force:{}", yes_no(*force))
         }
         Request::Demote { resource, force } => {
             format!("rbdd secondary {resource} force:{}", yes_no(*force))
+        }
+        Request::Invalidate {
+            resource,
+            volume,
+            peer,
+            remote,
+            marked_only,
+            force,
+        } => {
+            let target = connection_words(resource, peer.as_deref());
+            let target = volume_target(&target, *volume);
+            let verb = if *remote { "-remote" } else { "" };
+            let (reset, force) = (yes_no(!*marked_only), yes_no(*force));
+            format!("rbdd invalidate{verb} {target} reset-bitmap:{reset} force:{force}")
         }
         Request::Outdate { resource } => format!("rbdd outdate {resource}"),
         Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),

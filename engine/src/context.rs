@@ -308,6 +308,8 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::Leave
         | Packet::LeaveReply { .. }
         | Packet::Outdated
+        | Packet::InvalidateRequest { .. }
+        | Packet::InvalidateReply { .. }
         | Packet::Write { .. }
         | Packet::Zero { .. }
         | Packet::Flush { .. }

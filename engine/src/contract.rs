@@ -310,6 +310,20 @@ pub enum Command {
     },
     /// Record durably that this node's data is behind; done when it is (G3).
     Outdate,
+    /// Declare the data of one of the two nodes bad, so that it is copied anew from the other.
+    /// Done when that is durable.
+    Invalidate {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Which peer keeps its data or gives it up; the one there is when none is named.
+        peer: Option<NodeId>,
+        /// The peer's data; else this node's.
+        remote: bool,
+        /// Copy only what is marked out of sync; else everything.
+        marked_only: bool,
+        /// Give up the own data even if no peer is known to have it.
+        force: bool,
+    },
     /// Let requests wait.
     SuspendIo,
     /// Let requests go on, whatever they wait for.

@@ -3,7 +3,7 @@
 use rbd_protocol::control::{Request, ResourceStatus};
 
 use super::tentative;
-use crate::arguments::{Connect, Detach, NewCurrentUuid, Role};
+use crate::arguments::{Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::site::LocalResource;
@@ -101,6 +101,38 @@ pub(super) fn secondary(session: &mut Session, options: &Role) {
         Ok(Request::Demote {
             resource: target.resource.clone(),
             force: options.force,
+        })
+    });
+}
+
+/// `invalidate`
+pub(super) fn invalidate(session: &mut Session, options: &Invalidate) {
+    let words = &options.targets.targets;
+    let scope = Scope::PeerDevice;
+    each(session, words, "invalidate", scope, |target, _| {
+        Ok(Request::Invalidate {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            peer: target.peer.clone(),
+            remote: false,
+            marked_only: !options.reset.reset_bitmap,
+            force: options.force,
+        })
+    });
+}
+
+/// `invalidate-remote`
+pub(super) fn invalidate_remote(session: &mut Session, options: &InvalidateRemote) {
+    let words = &options.targets.targets;
+    let scope = Scope::PeerDevice;
+    each(session, words, "invalidate-remote", scope, |target, _| {
+        Ok(Request::Invalidate {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            peer: target.peer.clone(),
+            remote: true,
+            marked_only: !options.reset.reset_bitmap,
+            force: false,
         })
     });
 }

@@ -10,6 +10,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::demotion::Stop;
+use super::invalidation::How;
 use crate::connection::Tentative;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
@@ -22,6 +23,7 @@ impl<B: Clone> Resource<B> {
                 | Command::Connect { .. }
                 | Command::Resolve { .. }
                 | Command::NewGeneration { .. }
+                | Command::Invalidate { .. }
         );
         if begins && self.stop != Stop::No {
             let refusal = Refusal::new(RefusalCode::StateTransient, "it is being stopped", "");
@@ -62,6 +64,17 @@ impl<B: Clone> Resource<B> {
                 volume,
                 clear_bitmap,
             } => self.new_generation(call, volume, clear_bitmap),
+            Command::Invalidate {
+                volume,
+                peer,
+                remote,
+                marked_only,
+                force,
+            } => {
+                let how = How { marked_only, force };
+                self.start_invalidation(call, volume, peer, remote, how)
+                    .map(|()| None)
+            }
             Command::Outdate => self.start_outdate(call).map(|()| None),
             Command::SuspendIo => {
                 self.suspend_io();

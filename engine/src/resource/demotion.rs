@@ -64,6 +64,7 @@ impl<B: Clone> Resource<B> {
             || self.promotion.is_some()
             || self.detaching.is_some()
             || self.is_parting()
+            || self.invalidations.is_busy()
         {
             return Err(one_change_at_a_time());
         }

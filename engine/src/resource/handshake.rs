@@ -227,6 +227,7 @@ impl<B: Clone> Resource<B> {
             apply(volume, node, verdict, peer_current, &mut self.cx);
             meet_without_disk(volume, node, (verdict, theirs.role), &mut self.cx);
         }
+        self.invalidation_met(node);
         if self.is_there(node)
             && let Some(connection) = self.connections.get_mut(&node)
         {

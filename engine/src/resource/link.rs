@@ -176,6 +176,7 @@ impl<B: Clone> Resource<B> {
         }
         self.promotion_lost_peer(node);
         self.clearing_lost_peer(node);
+        self.invalidation_lost_peer(node);
     }
 
     /// Makes the links anew where a volume's situation has changed so that both must decide again.
@@ -263,6 +264,7 @@ impl<B: Clone> Resource<B> {
             self.check_silence(node);
         }
         self.check_promotion_deadline();
+        self.check_invalidation_deadline();
         for volume in self.volumes.values_mut() {
             volume.check_patience(now);
         }
@@ -339,14 +341,13 @@ impl<B: Clone> Resource<B> {
     pub(super) fn schedule(&mut self) {
         self.note_seen();
         self.tell_state();
-        let mut next = [
+        let deadlines = [
             self.promotion_deadline(),
             self.next_fencing(),
             self.next_parting(),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
+            self.invalidations.deadline(),
+        ];
+        let mut next = deadlines.into_iter().flatten().min();
         let mut earlier = |time: Time| {
             if next.is_none_or(|next| time < next) {
                 next = Some(time);

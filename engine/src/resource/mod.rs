@@ -11,6 +11,7 @@
 //! | [`objection`] | what follows when they must not be connected |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
+//! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
 //! | [`promotion`] | promotion, which takes several steps |
@@ -23,23 +24,25 @@ mod detach;
 mod fencing;
 mod handlers;
 mod handshake;
+mod invalidation;
 mod link;
 mod objection;
 mod packets;
 mod parting;
 mod promotion;
 mod resolve;
+mod status;
 mod suspension;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus, Suspended};
+use rbd_protocol::control::{ResourceConfig, Suspended};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
-use crate::connection::{Connection, Tentative};
+use crate::connection::Connection;
 use crate::context::{Context, Operation};
 use crate::contract::{
     Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
@@ -50,6 +53,7 @@ use crate::random::Random;
 use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
 use detach::Detaching;
+use invalidation::Invalidations;
 use promotion::Promotion;
 
 /// What a resource takes from outside at its birth because it cannot make it itself.
@@ -95,6 +99,8 @@ pub struct Resource<B> {
     clearing: Option<(CallId, VolumeNumber, GenerationId)>,
     /// A disk that is being let go.
     detaching: Option<Detaching>,
+    /// Data that is being declared bad.
+    invalidations: Invalidations,
     /// An `outdate` that waits for durability.
     outdating: Option<CallId>,
     /// What was last told of frozen I/O.
@@ -143,6 +149,7 @@ impl<B: Clone> Resource<B> {
             stop: Stop::No,
             clearing: None,
             detaching: None,
+            invalidations: Invalidations::default(),
             outdating: None,
             reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
@@ -220,6 +227,7 @@ impl<B: Clone> Resource<B> {
             || self.demotion.is_some()
             || self.detaching.is_some()
             || self.is_any_leaving()
+            || self.invalidations.is_busy()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
     }
@@ -233,6 +241,7 @@ impl<B: Clone> Resource<B> {
             self.advance_detach();
             self.renegotiate_where_needed();
             self.advance_outdate();
+            self.advance_invalidations();
             self.advance_handshakes();
             self.answer_requests();
             self.advance_partings();
@@ -323,67 +332,6 @@ impl<B: Clone> Resource<B> {
             (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
             (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
             (_, Ok(())) => {}
-        }
-    }
-
-    /// A snapshot for people.
-    #[must_use]
-    pub fn status(&self, now: Time) -> ResourceStatus {
-        let lower = |number| self.cx.operations_on(number);
-        let devices = self
-            .volumes
-            .values()
-            .map(|volume| volume.device_status(lower(volume.number)));
-        ResourceStatus {
-            name: self.config.name.clone(),
-            node_id: self.config.node_id,
-            role: self.role,
-            suspended: self.suspended(),
-            tenure: self.tenure,
-            devices: devices.collect(),
-            connections: self
-                .connections
-                .values()
-                .map(|peer| self.peer_status(peer, now))
-                .collect(),
-        }
-    }
-
-    fn peer_status(&self, connection: &Connection, now: Time) -> ConnectionStatus {
-        let node = connection.node();
-        let volumes = self.volumes.values();
-        ConnectionStatus {
-            peer_node_id: node,
-            name: connection.config.name.clone(),
-            connection_state: connection.state,
-            note: connection.note.clone(),
-            is_refused: false,
-            since_ms: now.ms_since(connection.since),
-            peer_role: connection.peer_role,
-            application_in_flight_bytes: volumes
-                .clone()
-                .map(|volume| volume.in_flight_bytes(node))
-                .sum(),
-            resync_in_flight_bytes: volumes
-                .clone()
-                .filter_map(|volume| volume.peers.get(&node)?.target.as_ref())
-                .map(|target| target.outstanding_bytes)
-                .sum(),
-            local_address: self.config.listen.clone().unwrap_or_default(),
-            peer_address: connection.config.address.clone(),
-            peer_devices: volumes
-                .filter_map(|volume| volume.peer_device_status(node, now))
-                .collect(),
-            refused: connection
-                .refused
-                .as_ref()
-                .map(|refused| refused.status(now)),
-            tentative: match &connection.tentative {
-                Tentative::Told(text) => Some(text.clone()),
-                Tentative::No | Tentative::Wanted => None,
-            },
-            split: connection.config.net.split,
-            resync_conflict: connection.config.net.resync_conflict,
         }
     }
 

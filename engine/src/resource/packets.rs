@@ -77,6 +77,9 @@ impl<B: Clone> Resource<B> {
             }
             Packet::LeaveReply { outdate } => self.may_leave(node, outdate),
             Packet::Outdated => self.peer_outdated_itself(node),
+            Packet::InvalidateRequest { .. } | Packet::InvalidateReply { .. } => {
+                self.invalidation_packet(node, &packet)
+            }
             other => self.volume_packet(node, id, other, data),
         };
         if let Err(rule) = result {
@@ -306,6 +309,8 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::Leave
         | Packet::LeaveReply { .. }
         | Packet::Outdated
+        | Packet::InvalidateRequest { .. }
+        | Packet::InvalidateReply { .. }
         | Packet::Ping { .. }
         | Packet::PingAck { .. } => None,
     }

@@ -10,6 +10,7 @@ mod facts;
 mod fenced_return;
 mod fencing;
 mod fixtures;
+mod invalidation;
 mod lies;
 mod orders;
 mod parting;

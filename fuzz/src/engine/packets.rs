@@ -120,6 +120,7 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         Packet::Flush { id, .. }
         | Packet::RemoteFlush { id, .. }
         | Packet::PromoteRequest { id }
+        | Packet::InvalidateRequest { id, .. }
         | Packet::NewGeneration { id, .. } => Some((*id, nowhere)),
         _ => None,
     }
@@ -233,4 +234,6 @@ const KINDS: &[Kind] = &[
     Kind::RemoteDone,
     Kind::RemoteData,
     Kind::RemoteFailed,
+    Kind::InvalidateRequest,
+    Kind::InvalidateReply,
 ];

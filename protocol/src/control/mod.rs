@@ -122,6 +122,21 @@ pub enum Request {
         /// Name of the resource.
         resource: String,
     },
+    /// Declare the data of one of the two nodes bad, and copy it anew from the other.
+    Invalidate {
+        /// Name of the resource.
+        resource: String,
+        /// The volume, or all.
+        volume: Option<u16>,
+        /// Name of the peer, or whichever fits.
+        peer: Option<String>,
+        /// The peer's data; else this node's.
+        remote: bool,
+        /// Copy only what is marked out of sync; else everything.
+        marked_only: bool,
+        /// Even if no peer is known to have the data.
+        force: bool,
+    },
     /// Let requests wait until `ResumeIo`. Idempotent.
     SuspendIo {
         /// Name of the resource.

@@ -26,6 +26,8 @@ pub enum RefusalCode {
     StateOutdatedWhileConnected,
     /// (-7) The peer may use its data.
     StatePeerNotOutdated,
+    /// (-8) A resync or verify is running.
+    StateSyncActive,
     /// (-10) The peer said no.
     StateRefusedByPeer,
     /// (-11) Needs a disk.
@@ -111,6 +113,7 @@ impl RefusalCode {
             Self::StateNoUpToDateData => (-2, "Need access to UpToDate data"),
             Self::StateOutdatedWhileConnected => (-6, "Refusing to be Outdated while Connected"),
             Self::StatePeerNotOutdated => (-7, "Refusing to be Primary while peer is not outdated"),
+            Self::StateSyncActive => (-8, "Can not start OV/resync since it is already active"),
             Self::StateRefusedByPeer => (-10, "State change was refused by peer node"),
             Self::StateDiskless => (
                 -11,

@@ -53,6 +53,17 @@ impl Packet {
                 outdate: flags == 1,
             },
             Kind::Outdated => Self::Outdated,
+            Kind::InvalidateRequest => Self::InvalidateRequest {
+                id,
+                volume,
+                sender_loses: flags & 1 != 0,
+                marked_only: flags & 2 != 0,
+            },
+            Kind::InvalidateReply => Self::InvalidateReply {
+                id,
+                volume,
+                granted: flags == 1,
+            },
             Kind::Write => Self::Write {
                 id,
                 volume,

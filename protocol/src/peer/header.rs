@@ -50,6 +50,10 @@ pub enum Kind {
     LeaveReply = 9,
     /// [`Packet::Outdated`](super::Packet::Outdated).
     Outdated = 10,
+    /// One of the two nodes is to declare its data bad.
+    InvalidateRequest = 11,
+    /// Yes or no to that.
+    InvalidateReply = 12,
     /// Write this data.
     Write = 16,
     /// Zero this range, giving the space back if possible.
@@ -115,6 +119,8 @@ impl Kind {
             8 => Self::Leave,
             9 => Self::LeaveReply,
             10 => Self::Outdated,
+            11 => Self::InvalidateRequest,
+            12 => Self::InvalidateReply,
             16 => Self::Write,
             17 => Self::Discard,
             18 => Self::WriteZeroes,

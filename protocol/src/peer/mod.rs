@@ -9,6 +9,7 @@
 
 mod body;
 mod decode;
+mod encode;
 mod failure;
 pub mod greeting;
 pub mod header;

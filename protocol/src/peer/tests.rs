@@ -76,6 +76,17 @@ fn one_of_each() -> Vec<Packet> {
         Packet::Leave,
         Packet::LeaveReply { outdate: true },
         Packet::Outdated,
+        Packet::InvalidateRequest {
+            id,
+            volume,
+            sender_loses: false,
+            marked_only: true,
+        },
+        Packet::InvalidateReply {
+            id,
+            volume,
+            granted: true,
+        },
         Packet::Write {
             id,
             volume,

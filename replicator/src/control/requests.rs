@@ -21,6 +21,7 @@ pub(super) async fn answer(daemon: &Rc<Daemon>, request: Request) -> Reply {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
 async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal> {
     if let Some(name) = resource_of(&request) {
         daemon.resumed(name).await;
@@ -82,7 +83,27 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             resource,
             volume,
             force,
-        } => detach(daemon, &resource, volume, force).await,
+        } => {
+            let command = |volume, _| Command::Detach { volume, force };
+            each_volume(daemon, &resource, (volume, None), command).await
+        }
+        Request::Invalidate {
+            resource,
+            volume,
+            peer,
+            remote,
+            marked_only,
+            force,
+        } => {
+            let command = |volume, peer| Command::Invalidate {
+                volume,
+                peer,
+                remote,
+                marked_only,
+                force,
+            };
+            each_volume(daemon, &resource, (volume, peer), command).await
+        }
         Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
         Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
         Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
@@ -119,6 +140,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::SuspendIo { resource }
         | Request::ResumeIo { resource }
         | Request::Detach { resource, .. }
+        | Request::Invalidate { resource, .. }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }
@@ -162,14 +184,15 @@ async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refu
     Ok(Reply::Status(states))
 }
 
-/// Volumes are let go of one after the other; the first that may not be ends it.
-async fn detach(
+/// Volumes are dealt with one after the other; the first that is refused ends it.
+async fn each_volume(
     daemon: &Daemon,
     resource: &str,
-    volume: Option<u16>,
-    force: bool,
+    (volume, peer): (Option<u16>, Option<String>),
+    command: impl Fn(VolumeNumber, Option<NodeId>) -> Command,
 ) -> Result<Reply, Refusal> {
     let service = daemon.running(resource)?;
+    let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
     let numbers: Vec<VolumeNumber> = service
         .config
         .borrow()
@@ -179,7 +202,7 @@ async fn detach(
         .filter(|number| volume.is_none_or(|wanted| wanted == number.0))
         .collect();
     for volume in numbers {
-        service.command(Command::Detach { volume, force }).await?;
+        service.command(command(volume, peer)).await?;
     }
     Ok(Reply::Done)
 }

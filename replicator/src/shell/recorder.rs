@@ -153,6 +153,7 @@ fn name(command: &Command) -> &'static str {
         Command::Demote { .. } => "demote",
         Command::NewGeneration { .. } => "new generation",
         Command::Outdate => "outdate",
+        Command::Invalidate { .. } => "invalidate",
         Command::SuspendIo => "suspend I/O",
         Command::ResumeIo => "resume I/O",
         Command::Stop => "stop",

@@ -18,6 +18,9 @@ pub(super) enum Errand {
     Resume,
     /// The node's data is declared behind.
     Outdate,
+    /// The data of one of the nodes is declared bad.
+    Invalidate,
+    InvalidateRemote,
     /// Options change, or not.
     Configure,
     /// A split brain is to end, if there is one.
@@ -32,7 +35,7 @@ pub(super) enum Errand {
     NewGeneration,
 }
 
-const ERRANDS: [Errand; 10] = [
+const ERRANDS: [Errand; 12] = [
     Errand::AttachAgain,
     Errand::PromoteAgain,
     Errand::DemoteAgain,
@@ -41,6 +44,8 @@ const ERRANDS: [Errand; 10] = [
     Errand::Suspend,
     Errand::Resume,
     Errand::Outdate,
+    Errand::Invalidate,
+    Errand::InvalidateRemote,
     Errand::Configure,
     Errand::Resolve,
 ];
@@ -87,6 +92,7 @@ impl World {
                 }
                 Command::Outdate
             }),
+            Errand::Invalidate | Errand::InvalidateRemote => Some(self.invalidate(node, errand)),
             Errand::Configure => {
                 let config = self.other_options(node);
                 self.nodes[node].config = config.clone();
@@ -126,6 +132,23 @@ impl World {
             | Errand::DemoteAgain
             | Errand::ConnectAgain
             | Errand::NewGeneration => None,
+        }
+    }
+
+    /// Now and then somebody else does the same on the other node.
+    fn invalidate(&mut self, node: usize, errand: Errand) -> Command {
+        if self.random.percent(40) {
+            let delay = self.random.magnitude(1, 20_000);
+            let (node, wish) = (1 - node, Wish::Errand(errand));
+            let life = self.nodes[node].life;
+            self.after_us(delay, Happening::Order { node, life, wish });
+        }
+        Command::Invalidate {
+            volume: VOLUME,
+            peer: None,
+            remote: errand == Errand::InvalidateRemote,
+            marked_only: self.random.percent(20),
+            force: false,
         }
     }
 

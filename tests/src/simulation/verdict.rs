@@ -54,6 +54,13 @@ impl World {
         if let Some(target) = completed {
             self.look_at_completed(target);
         }
+        if let Some(node) = gave_way
+            && !self.nodes[1 - node].consistent
+        {
+            self.violation(format!(
+                "D9: node {node} gives up its data, and the other has none that is whole"
+            ));
+        }
         if gave_way.is_some_and(|node| self.nodes[1 - node].suspect) {
             self.registers.caches_lost();
         }

@@ -150,6 +150,12 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         "State" | "Goodbye" | "Ping" | "PingAck" => return Possible,
         "PromoteRequest" | "PromoteReply" => return of_consent(situation, packet),
         "Leave" | "LeaveReply" | "Outdated" => return of_parting(situation, packet),
+        "InvalidateRequest" | "InvalidateReply" if between == Between::Established => {
+            return Possible;
+        }
+        "InvalidateRequest" | "InvalidateReply" => {
+            return Rare("asked while both were in sync, and overtaken by a change of that");
+        }
         "RemoteRead" | "RemoteWrite" | "RemoteZero" | "RemoteFlush" => {
             return of_errand(situation);
         }
