@@ -53,14 +53,14 @@ impl World {
     }
 
     /// Something has just gone wrong: a good time to come with an errand, to either node.
-    pub(super) fn run_errands_soon(&mut self) {
+    pub(super) fn run_errands_soon(&mut self, most_us: u64) {
         if !self.options.errands || !self.faults_allowed {
             return;
         }
         for node in 0..2 {
             for _ in 0..3 {
                 let errand = self.random.pick(&ERRANDS).unwrap_or(Errand::Resume);
-                let delay = self.random.magnitude(1, 300_000);
+                let delay = self.random.magnitude(1, most_us);
                 let (life, wish) = (self.nodes[node].life, Wish::Errand(errand));
                 self.after_us(delay, Happening::Order { node, life, wish });
             }

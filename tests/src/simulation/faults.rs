@@ -176,7 +176,7 @@ impl World {
                 let delay = self.random.magnitude(1_000, 60_000_000);
                 self.after_us(delay, Happening::Repair);
             }
-            Fault::Stall => self.stall_links(),
+            Fault::Stall => self.stall_links(180_000_000),
             Fault::Damage => self.damage_links(),
             Fault::Kill => {
                 if self.random.percent(70) && self.nodes[node].engine.is_some() {
@@ -221,9 +221,7 @@ impl World {
             | Fault::DiskGone => self.disk_trouble(fault, node),
             Fault::ClockJump => {
                 let ahead = self.random.magnitude(1_000, 3_600_000_000) * 1_000;
-                self.nodes[node].clock.jump(self.now, ahead);
-                self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
-                self.wake_again(node);
+                self.clock_jumps(node, ahead);
             }
             Fault::ClockStop => {
                 let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
@@ -338,7 +336,16 @@ impl World {
         self.note(|| format!("node {node}: the disk fails: {error:?}"));
         self.nodes[node].disk_failed = true;
         self.note_suspect(node);
-        self.run_errands_soon();
+        // Word of it, and what was sent before it, may take different times on their ways.
+        if self.faults_allowed && self.has(Fault::Stall) && self.random.percent(30) {
+            self.stall_links(300_000);
+        }
+        self.run_errands_soon(300_000);
+    }
+
+    /// Whether this kind of fault is among those of this run.
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.options.faults.iter().any(|(kind, _)| *kind == fault)
     }
 
     /// The node's disk is no longer known to hold everything. If no other copy is, what was not
@@ -448,6 +455,12 @@ impl World {
             self.wake_again(node);
         }
         self.cut_stalled_links();
+    }
+
+    pub(super) fn clock_jumps(&mut self, node: usize, ahead: u64) {
+        self.nodes[node].clock.jump(self.now, ahead);
+        self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
+        self.wake_again(node);
     }
 
     /// The node's clock has changed: when the timer fires is reckoned anew.

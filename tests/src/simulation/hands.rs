@@ -19,7 +19,11 @@ impl World {
     /// Tells an engine something and does what it asks for.
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time(node);
-        self.note(|| format!("  {node} <- {}", shorten(&event)));
+        if self.is_traced() {
+            let situation = self.nodes[node].status(now).as_ref().map(situation);
+            let text = situation.map_or_else(String::new, |situation| format!(" {situation}"));
+            self.note(|| format!("  {node}{text} <- {}", shorten(&event)));
+        }
         self.watch_event(node, &event);
         let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {

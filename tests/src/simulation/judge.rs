@@ -70,9 +70,9 @@ impl World {
         }
     }
 
-    /// A copy that was incomplete is complete from here on. Its source hears of that later, or never
-    /// if the node is promoted by force in this moment; but what it wrote alone is on both disks if
-    /// they are identical now, and a history that goes on from here is no second one.
+    /// A copy that was incomplete is complete from here on. Its source hears of that later, or
+    /// never if the node is promoted by force in this moment; but what it wrote alone is on both
+    /// disks if they are identical now, and a history that goes on from here is no second one.
     pub(super) fn look_at_completed(&mut self, target: usize) {
         let source = 1 - target;
         let written = self.sectors_being_written();

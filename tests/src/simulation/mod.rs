@@ -40,5 +40,5 @@ pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use shrink::{Shrunk, shrink};
 pub use verdict::{run, run_traced, run_without};
-pub use visited::{Between, Disk, Situation, Visited};
+pub use visited::{Between, Disk, Rare, Situation, Visited};
 pub use without::Without;

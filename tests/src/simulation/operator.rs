@@ -247,6 +247,8 @@ impl World {
             self.order(first, Wish::Promote);
             if self.random.percent(70) {
                 self.order_soon(1 - first, Wish::Promote, 30_000);
+            } else if self.random.percent(30) {
+                self.outlive_consent(1 - first);
             }
             return;
         }
@@ -275,8 +277,18 @@ impl World {
         }
     }
 
+    /// The node's consent to the promotion of the other one has run out by its own clock when it is
+    /// promoted itself, and the other one is about to be Primary.
+    fn outlive_consent(&mut self, node: usize) {
+        let delay = self.random.magnitude(100, 100_000);
+        let ahead = (CONSENT_MS + 100) * 1_000_000;
+        self.after_us(delay, Happening::ClockJump { node, ahead });
+        let (life, wish) = (self.nodes[node].life, Wish::Promote);
+        self.after_us(delay + 1, Happening::Order { node, life, wish });
+    }
+
     /// Gives the order at some time within the next so many microseconds.
-    fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
+    pub(super) fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
         let life = self.nodes[node].life;
         let delay = self.random.magnitude(1, most_us);
         self.after_us(delay, Happening::Order { node, life, wish });
@@ -434,3 +446,6 @@ impl World {
         })
     }
 }
+
+/// How long a consent to a promotion lasts.
+const CONSENT_MS: u64 = 8_000;

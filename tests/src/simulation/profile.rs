@@ -216,6 +216,7 @@ impl Options {
         }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];
+            options.ping_ms = (30_000, 60_000); // no jump of a clock is to cost the link
         }
         // About as many events whatever the pace.
         let busy =

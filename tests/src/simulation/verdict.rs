@@ -1,5 +1,6 @@
 //! What is looked at while a run goes on, and in what order a run goes.
 
+use super::faults::Fault;
 use super::network::Link;
 use super::operator::Wish;
 use super::profile::{Options, Profile};
@@ -191,6 +192,22 @@ impl World {
         Ok(())
     }
 
+    /// One node has just been told that its data counts, and the other has not heard of it: people
+    /// come now.
+    fn come_early(&mut self) {
+        if self.has(Fault::Stall) && self.random.percent(50) {
+            self.stall_links(3_000_000);
+        }
+        self.run_errands_soon(30_000);
+        let wishes = [Wish::Disconnect, Wish::Stop, Wish::Detach];
+        if self.random.percent(30)
+            && let Some(wish) = self.random.pick(&wishes)
+        {
+            let node = usize::from(self.random.percent(50));
+            self.order_soon(node, wish, 30_000);
+        }
+    }
+
     pub(super) fn are_connected(&self) -> bool {
         self.nodes.iter().all(|node| {
             node.status(self.time(node.index)).is_some_and(|status| {
@@ -361,7 +378,7 @@ fn run_once(
     random.next();
     let options = Options::draw(profile, &mut random);
     let mut world = World::new(seed, options, without.clone(), random, traced);
-    world.report.visited = visits.then(Visited::default);
+    world.report.visited = visits.then(|| Visited::new(profile.name(), seed));
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));
@@ -383,6 +400,9 @@ impl World {
         self.after_us(1, Happening::Watch);
         self.start_clients();
         self.faults_allowed = true;
+        if self.options.early && self.options.errands {
+            self.come_early();
+        }
         let pause = if self.options.early {
             self.random.magnitude(100, 100_000)
         } else {

@@ -63,6 +63,8 @@ pub(super) enum Happening {
     Start { node: usize },
     /// A process dies, or with `power` its machine.
     Crash { node: usize, power: bool },
+    /// A clock jumps ahead, by so many nanoseconds.
+    ClockJump { node: usize, ahead: u64 },
     /// The network works again.
     Repair,
     /// A handler ends.
@@ -296,6 +298,7 @@ impl World {
                 self.network_works = true;
                 self.try_meet(0);
             }
+            Happening::ClockJump { node, ahead } => self.clock_jumps(node, ahead),
             Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {
