@@ -1,3 +1,5 @@
+//! What is told of pairs that are met, and of those that are not.
+
 use rbd_engine::{Event, RequestKind};
 use rbd_protocol::peer::Packet;
 
