@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rbd_engine::{Action, LinkLoss, OperationId};
 
+use super::aimed::Backup;
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::{Cluster, HandlerEnd};
@@ -63,6 +64,8 @@ pub(super) enum Happening {
     Start { node: usize },
     /// A process dies, or with `power` its machine.
     Crash { node: usize, power: bool },
+    /// Every link is cut.
+    Cut,
     /// The network works again.
     Repair,
     /// A handler ends.
@@ -105,6 +108,8 @@ pub(super) struct World {
     pub(super) faults: u64,
     /// How often each client has asked for something.
     pub(super) steps: BTreeMap<u64, u64>,
+    /// A copy of each node's disk, if one has been made.
+    pub(super) backups: [Option<Backup>; 2],
     /// What is left out of this run.
     pub(super) without: Without,
     pub(super) report: Report,
@@ -151,6 +156,7 @@ impl World {
             last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
+            backups: [None, None],
             without,
             report: Report {
                 seed,
@@ -291,6 +297,11 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
             Happening::Start { node } => self.start_node(node),
+            Happening::Cut => {
+                if self.faults_allowed {
+                    self.cut_links(false);
+                }
+            }
             Happening::Repair => {
                 self.note(|| "network works".into());
                 self.network_works = true;
