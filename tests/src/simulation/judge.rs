@@ -78,9 +78,9 @@ impl World {
         }
     }
 
-    /// A copy that was incomplete is complete from here on. Its source hears of that later, or never
-    /// if the node is promoted by force in this moment; but what it wrote alone is on both disks if
-    /// they are identical now, and a history that goes on from here is no second one.
+    /// A copy that was incomplete is complete from here on. Its source hears of that later, or
+    /// never if the node is promoted by force in this moment; but what it wrote alone is on both
+    /// disks if they are identical now, and a history that goes on from here is no second one.
     ///
     /// Unless somebody used force, only a resync ends so, or the first declaration of data as good:
     /// that is `in_order`.
