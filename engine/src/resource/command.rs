@@ -14,6 +14,7 @@ use super::invalidation::How;
 use crate::connection::Tentative;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
+use crate::peer_device::PeerDevice;
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
@@ -355,7 +356,9 @@ impl<B: Clone> Resource<B> {
                 let reason = alloc::format!("{name}/{number} is {}", volume.disk);
                 return refuse(RefusalCode::StateNoUpToDateData, reason, String::new());
             }
-            if volume.peers.values().any(|peer| peer.link.is_some()) {
+            // A greeting that is on its way names the generation there is (D1).
+            let meets = |peer: &PeerDevice| peer.link.is_some() || peer.handshaking;
+            if volume.peers.values().any(meets) {
                 let reason = String::from("a connected peer would not learn of it");
                 let help = alloc::format!("rbdadm disconnect {name}");
                 return refuse(RefusalCode::InvalidRequest, reason, help);

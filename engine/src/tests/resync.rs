@@ -344,6 +344,25 @@ fn a_source_that_cannot_read_says_so_and_loses_its_disk() {
 }
 
 #[test]
+fn a_source_that_has_lost_its_disk_asks_nothing_more_of_it() {
+    let mut bench = source();
+    bench.asked.clear();
+    bench.write(0);
+    bench.write_metadata();
+    for (id, offset) in [(1, 0), (2, 1 << 20)] {
+        bench.packet(Packet::ResyncRequest {
+            id,
+            volume: VOLUME,
+            range: ByteRange::new(offset, 4096),
+        });
+    }
+    assert_eq!(bench.on_disk(READ), 1, "one block is being written (E2)");
+    bench.disk(READ, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.on_disk(READ), 0, "the disk has been let go of");
+}
+
+#[test]
 fn a_target_whose_source_cannot_read_waits_for_a_new_decision() {
     let mut bench = target();
     bench.packet(blocks(&[3]));

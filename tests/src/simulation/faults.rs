@@ -71,6 +71,8 @@ pub(super) enum Fault {
     Detach,
     /// The disk is replaced by an empty one.
     DiskReplaced,
+    /// A disk is set back to what it held some time ago.
+    SetBack,
     /// A node's clock jumps ahead.
     ClockJump,
     /// A node's clock stands still for a while.
@@ -207,6 +209,7 @@ impl World {
                 let power = self.random.percent(50);
                 self.crash(node, power);
             }
+            Fault::SetBack => self.set_back(node),
             Fault::DiskReplaced => {
                 // Nobody throws away the last copy there is.
                 if !self.nodes[node].is_primary() && self.survives_with_everything(1 - node) {
@@ -281,7 +284,10 @@ impl World {
     fn disk_trouble(&mut self, fault: Fault, node: usize) {
         let until = self.now + self.random.magnitude(1_000, 120_000_000) * 1_000;
         if matches!(fault, Fault::DiskSlow | Fault::DiskStuck) {
-            self.excuse_both(until + SLOWEST_US * 1_000);
+            let over = until + SLOWEST_US * 1_000;
+            self.excuse(node, over);
+            let hindered = &mut self.nodes[node].hindered_until;
+            *hindered = (*hindered).max(over);
         }
         let disk = &mut self.nodes[node].disk;
         match fault {
@@ -453,6 +459,7 @@ impl World {
             self.nodes[node].crashes_left = 0;
             self.nodes[node].away_us = 0; // it was to stay away, but was down already
             self.nodes[node].excused_until = self.now;
+            self.nodes[node].hindered_until = self.now;
             self.wake_again(node);
         }
         self.cut_stalled_links();

@@ -7,6 +7,8 @@ use rbd_engine::{
 };
 use rbd_protocol::control::Refusal;
 
+use rbd_protocol::state::Role;
+
 use super::client::Operation;
 use super::disk::Payload;
 use super::network::Link;
@@ -29,7 +31,9 @@ impl World {
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
-        if let Some(visited) = &mut self.report.visited {
+        // What is asked of a node that is no Primary is asked on purpose: no export would (X3).
+        let is_astray = matches!(event, Event::Request { .. }) && engine.role() != Role::Primary;
+        if let Some(visited) = self.report.visited.as_mut().filter(|_| !is_astray) {
             let situation = situation(&engine.status(now));
             visited.note(node, situation, &event);
         }
@@ -59,6 +63,7 @@ impl World {
             self.perform(node, action);
         }
         self.actions = actions;
+        self.has_spoken(node);
         if dies {
             self.kill(node);
         }
@@ -74,7 +79,12 @@ impl World {
                 data,
                 ..
             } => {
-                self.look_at_submission(node, request, data.as_ref());
+                self.look_at_submission(node, id, request, data.as_ref());
+                if !self.nodes[node].attached {
+                    self.violation(format!(
+                        "B4: node {node} asks something of a disk that it has let go of"
+                    ));
+                }
                 let result = self.nodes[node].disk.submit(
                     id,
                     request,
@@ -167,6 +177,7 @@ impl World {
             return;
         }
         let result = disk.complete(id, self.now, &mut self.random);
+        self.nodes[node].from_peer.ended(id);
         if let Err(error) = result {
             self.disk_failed(node, error);
         }

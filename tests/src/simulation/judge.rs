@@ -11,6 +11,8 @@ use rbd_protocol::policy::{WithOnePrimary, WithoutPrimary};
 use rbd_protocol::state::ReplicationState;
 
 use super::network::Link;
+use super::patience::is_frozen;
+use super::submission::is_target;
 use super::world::World;
 
 /// What is known of the handshake over a link.
@@ -26,14 +28,20 @@ impl World {
     /// Something has changed on the node: perhaps it has decided what a handshake means. The first
     /// to do so decides for both, and nothing has happened since.
     pub(super) fn look_at_decision(&mut self, node: usize) {
-        let state = self.nodes[node]
-            .status(self.time(node))
+        let status = self.nodes[node].status(self.time(node));
+        if let Some(status) = &status {
+            self.note_standing(node, status);
+            self.nodes[node].was_frozen = is_frozen(status);
+        }
+        let state = status
             .and_then(|status| {
                 let peer = status.connections.into_iter().next()?;
                 peer.peer_devices.into_iter().next()
             })
             .map_or(ReplicationState::Off, |device| device.replication_state);
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
+        self.nodes[node].was_target |= is_target(state);
+        self.aim_at_resync(node, before, state);
         if state == ReplicationState::Established
             && before != state
             && before != ReplicationState::Off
@@ -74,7 +82,15 @@ impl World {
     /// if the node is promoted by force in this moment, or the source's disk fails; but this copy
     /// has what that one wrote alone, if it has everything or is identical now, and a history that
     /// goes on from here is no second one.
-    pub(super) fn look_at_completed(&mut self, target: usize) {
+    ///
+    /// Unless somebody used force, only a resync ends so, or the first declaration of data as good:
+    /// that is `in_order`.
+    pub(super) fn look_at_completed(&mut self, target: usize, in_order: bool) {
+        if self.set_up && !in_order && !self.options.careless {
+            self.violation(format!(
+                "E1: node {target} takes its disk for whole without the end of a resync"
+            ));
+        }
         let source = 1 - target;
         if !self.nodes[source].wrote_alone {
             return;

@@ -4,6 +4,7 @@
 //! the real ones, told of everything as the daemon tells them, and exchanging the protocol's own
 //! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
 
+mod aimed;
 mod answer;
 mod client;
 mod clock;

@@ -145,6 +145,7 @@ impl World {
             return;
         };
         found.ends[node].open = true;
+        self.aim_at_handshake(node);
         self.tell(
             node,
             Event::LinkUp {
@@ -168,6 +169,7 @@ impl World {
         found.ends[node].open = false;
         found.ends[node].closing = true;
         found.cut = true;
+        self.nodes[node].lose_link(link);
         self.tell(
             node,
             Event::LinkDown {
@@ -213,7 +215,7 @@ impl World {
         }
         self.report.packets += 1;
         self.look_at_marks(link.0, packet);
-        self.look_at_word(node, packet);
+        self.look_at_word(node, link.0, packet);
         self.report.resyncs += u64::from(matches!(packet, Packet::ResyncDone { .. }));
         if !self.options.bytes {
             self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
@@ -334,8 +336,13 @@ impl World {
     }
 
     fn deliver(&mut self, link: u64, to: usize, packet: Packet, data: Option<Payload>) {
+        let found = self.links.get(&link);
+        let is_stale = found.is_none_or(|link| link.ends[to].closing);
         if let Some(data) = &data {
-            self.note_data_from_peer(to, &packet, data);
+            self.note_data_from_peer(to, &packet, data, is_stale);
+        }
+        if matches!(packet, Packet::Hello(_)) && !is_stale {
+            self.nodes[to].spoken.hears_greeting(link);
         }
         self.tell(
             to,
@@ -359,6 +366,7 @@ impl World {
             return;
         };
         found.ends[node].closing = true;
+        self.nodes[node].lose_link(link.0);
         let end = &found.ends[peer];
         let times = |lane: &Lane| lane.arrival.max(lane.stalled_until);
         let arrived = end.lanes.iter().map(times).max().unwrap_or(0);

@@ -36,6 +36,7 @@ impl World {
         if self.nodes[node].engine.is_some() {
             return;
         }
+        self.back_up(node);
         self.note(|| format!("node {node} starts"));
         let seed = self.random.next();
         self.nodes[node].start(seed);
@@ -181,6 +182,7 @@ impl World {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
                 self.watch_promoted(node);
+                self.aim_at_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
@@ -208,6 +210,8 @@ impl World {
             (Wish::Attach, Ok(_)) => {
                 self.nodes[node].disk_failed = false;
                 self.nodes[node].held_disk = true;
+                self.nodes[node].spoken.takes_disk();
+                self.nodes[node].was_target = false;
             }
             _ => {}
         }
@@ -383,7 +387,7 @@ impl World {
     }
 
     /// Whether promoting the node cannot take anything back: the other has nothing it lacks.
-    fn may_promote(&self, node: usize) -> bool {
+    pub(super) fn may_promote(&self, node: usize) -> bool {
         let Some(status) = self.nodes[node].status(self.time(node)) else {
             return false;
         };

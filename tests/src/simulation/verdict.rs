@@ -6,6 +6,7 @@ use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::submission::is_target;
 use super::visited::Visited;
 use super::without::Without;
 use super::world::{Happening, World};
@@ -24,9 +25,15 @@ impl World {
                 match node.open() {
                     Ok(image) => {
                         let peer = Self::peer_id(index);
-                        self.pair
-                            .marks_changed(index, dirty_after_crash(&image, peer));
+                        let mut marks = dirty_after_crash(&image, peer);
                         let block = &image.superblock;
+                        // A disk that was set back is told apart by its generation.
+                        let set_back = node.set_back_to == Some(block.generation.0);
+                        node.set_back_to = node.set_back_to.filter(|_| set_back);
+                        if set_back {
+                            marks.fill(true);
+                        }
+                        self.pair.marks_changed(index, marks);
                         // A copy that becomes a target by the word of a peer that has just lost
                         // its power is a copy no more; the manual says so.
                         let became_target = node.consistent && !block.flags.consistent;
@@ -34,7 +41,7 @@ impl World {
                             gave_way = Some(index);
                         }
                         if !node.consistent && block.flags.consistent {
-                            completed = Some(index);
+                            completed = Some((index, node.was_target || !node.holds_data()));
                         }
                         node.consistent = block.flags.consistent;
                         node.generations = std::iter::once(&block.generation)
@@ -51,8 +58,11 @@ impl World {
                 }
             }
         }
-        if let Some(target) = completed {
-            self.look_at_completed(target);
+        if let Some((target, in_order)) = completed {
+            self.look_at_completed(target, in_order);
+        }
+        for index in 0..2 {
+            self.look_at_greeted(index);
         }
         if let Some(node) = gave_way
             && !self.nodes[1 - node].consistent
@@ -116,8 +126,14 @@ impl World {
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
+        self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {
+            if self.nodes[node].is_primary() && is_target(self.nodes[node].replication) {
+                self.violation(format!(
+                    "D7: node {node} is Primary and the target of a resync"
+                ));
+            }
             if in_sync {
                 self.nodes[node].wrote_alone = false;
                 self.nodes[node].gives_up = false;
