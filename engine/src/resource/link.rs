@@ -265,6 +265,7 @@ impl<B: Clone> Resource<B> {
         self.check_promotion_deadline();
         for volume in self.volumes.values_mut() {
             volume.check_patience(now);
+            volume.wake_resync();
         }
         if is_due(now, self.last_tick) {
             self.last_tick = now;
@@ -362,6 +363,9 @@ impl<B: Clone> Resource<B> {
                 earlier(due);
             }
             if let Some(due) = volume.frozen.awaiting {
+                earlier(due);
+            }
+            if let Some(due) = volume.next_resync(self.cx.now) {
                 earlier(due);
             }
         }
