@@ -2,11 +2,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
+use crate::volume::{Asked, ResyncWindow};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ pub(crate) struct PeerDevice {
     pub(crate) behind_since_version: u64,
     pub(crate) source: Source,
     pub(crate) target: Option<Target>,
+    pub(crate) resync_options: ResyncOptions,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
     pub(crate) sent_bytes: u64,
@@ -103,8 +106,10 @@ pub(crate) struct Target {
     /// The source's generation, once its bitmap is complete.
     pub(crate) generation: Option<GenerationId>,
     /// Ranges asked for and not yet on the disk.
-    pub(crate) outstanding: BTreeMap<u64, ByteRange>,
+    pub(crate) outstanding: BTreeMap<u64, (ByteRange, Asked)>,
     pub(crate) outstanding_bytes: u64,
+    /// How much that may be.
+    pub(crate) window: ResyncWindow,
     /// Where to look for the next dirty block.
     pub(crate) cursor: u64,
     pub(crate) finish: Finish,
@@ -144,6 +149,7 @@ impl PeerDevice {
             behind_since_version: 0,
             source: Source::default(),
             target: None,
+            resync_options: ResyncOptions::default(),
             resync_total_bytes: 0,
             resync_started: Time(0),
             sent_bytes: 0,
@@ -256,6 +262,7 @@ impl Target {
             generation: None,
             outstanding: BTreeMap::new(),
             outstanding_bytes: 0,
+            window: ResyncWindow::new(),
             cursor: 0,
             finish: Finish::NotYet,
         }

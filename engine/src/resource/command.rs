@@ -180,6 +180,11 @@ impl<B: Clone> Resource<B> {
         }
         for volume in self.volumes.values_mut() {
             volume.frozen.without_data = config.options.suspend_without_data;
+            let number = volume.number;
+            let changed = config.volumes.iter().find(|one| one.number == number);
+            if let Some(changed) = changed {
+                volume.configure_resync(changed, self.cx.now);
+            }
             volume.unsettled = true;
         }
         let listen_changed = self.config.listen != config.listen;

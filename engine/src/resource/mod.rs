@@ -171,6 +171,7 @@ impl<B: Clone> Resource<B> {
                 data,
             } => {
                 self.cx.client_requests += 1;
+                self.clients_at_work();
                 let Some(volume) = self.volumes.get_mut(&volume) else {
                     self.cx.complete(id, Err(RequestError::Invalid));
                     actions.append(&mut self.cx.out);
@@ -214,6 +215,14 @@ impl<B: Clone> Resource<B> {
             self.settle();
         }
         actions.append(&mut self.cx.out);
+    }
+
+    /// A client of either node asks for something: resyncs make room, of whichever volume, for they
+    /// share the link and perhaps the disks.
+    fn clients_at_work(&mut self) {
+        for volume in self.volumes.values_mut() {
+            volume.clients_at_work(&self.cx);
+        }
     }
 
     /// Whether the event just handled may let something else go on, or a deadline is not watched.

@@ -96,6 +96,9 @@ impl<B: Clone> Resource<B> {
     ) -> Result<(), &'static str> {
         let number = volume_of(&packet).ok_or("a packet out of place")?;
         let primary = self.role == Role::Primary || self.is_recording_promotion();
+        if is_of_client(&packet) {
+            self.clients_at_work();
+        }
         let cx = &mut self.cx;
         let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
         // What a peer had sent before it noticed that its disk has failed: it makes the link anew.
@@ -274,6 +277,18 @@ fn is_about_data(packet: &Packet) -> bool {
             | Packet::ResyncAck { .. }
             | Packet::ResyncNegativeAck { .. }
             | Packet::ResyncDone { .. }
+    )
+}
+
+/// Whether a client of the peer stands behind it.
+fn is_of_client(packet: &Packet) -> bool {
+    matches!(
+        packet,
+        Packet::Write { .. }
+            | Packet::Zero { .. }
+            | Packet::RemoteRead { .. }
+            | Packet::RemoteWrite { .. }
+            | Packet::RemoteZero { .. }
     )
 }
 

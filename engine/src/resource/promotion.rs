@@ -112,11 +112,10 @@ impl<B: Clone> Resource<B> {
         if !self.is_fenced_for_promotion() || !self.has_all_consents() {
             return;
         }
-        if self
-            .volumes
-            .values()
-            .any(|volume| !volume.peer_writes.is_empty() || !volume.is_quiet())
-        {
+        // Nor is a resync whose end is being recorded an unfinished one.
+        if self.volumes.values().any(|volume| {
+            !volume.peer_writes.is_empty() || !volume.is_quiet() || volume.is_recording_end()
+        }) {
             return;
         }
         self.record_promotion();

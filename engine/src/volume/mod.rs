@@ -10,6 +10,7 @@
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
+//! | [`resync_window`] | how much of it at once, so that clients do not suffer |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`freeze`] | what waits while clients must not be answered |
@@ -28,6 +29,7 @@ mod remote;
 mod requester;
 mod resync;
 mod resync_target;
+mod resync_window;
 mod state;
 mod write;
 
@@ -45,6 +47,7 @@ pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
 pub(crate) use remote::Errand;
 pub(crate) use requester::Requester;
+pub(crate) use resync_window::{Asked, ResyncWindow};
 pub(crate) use state::Counters;
 pub(crate) use write::Write;
 
@@ -103,7 +106,7 @@ pub(crate) struct Volume<B> {
 
 impl<B: Clone> Volume<B> {
     pub(crate) fn new(config: VolumeConfig, peers: impl Iterator<Item = NodeId>) -> Self {
-        Self {
+        let mut volume = Self {
             number: config.number,
             config,
             role: Role::Secondary,
@@ -131,7 +134,10 @@ impl<B: Clone> Volume<B> {
             ended_unheard: None,
             unsettled: false,
             renegotiate: false,
-        }
+        };
+        let config = volume.config.clone();
+        volume.configure_resync(&config, Time(0));
+        volume
     }
 
     /// Usable size in bytes, 0 as long as no disk has been seen.

@@ -323,6 +323,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             },
             size_limit_bytes: None,
             exports: Vec::new(),
+            resync: Vec::new(),
         }],
         options: ResourceOptions {
             hot_region_limit: options.hot_region_limit,
