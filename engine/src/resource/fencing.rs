@@ -50,6 +50,12 @@ impl<B: Clone> Resource<B> {
         connection.map_or(Fencing::DontCare, |peer| peer.config.net.fencing)
     }
 
+    /// Whether any peer's data being out of reach would be minded.
+    pub(super) fn is_anyone_fenced(&self) -> bool {
+        let mut peers = self.connections.keys();
+        peers.any(|node| self.fencing_policy(*node) != Fencing::DontCare)
+    }
+
     /// Whether the peer's data is out of reach and might be used, and the policy minds.
     pub(super) fn is_unfenced(&self, node: NodeId) -> bool {
         self.fencing_policy(node) != Fencing::DontCare

@@ -211,6 +211,16 @@ impl<B: Clone> Resource<B> {
             let help = alloc::format!("rbdadm up {name}");
             return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
         }
+        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none())
+            && self.is_anyone_fenced()
+        {
+            // That disk does not know that somebody went on without it: after a restart it could be
+            // taken for the newest there is, once the peer has been fenced (A2).
+            let number = volume.number;
+            let reason = alloc::format!("{name}/{number} is not attached, and fencing is on");
+            let help = alloc::format!("rbdadm attach {name}/{number}");
+            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        }
         if force {
             return None;
         }

@@ -3,10 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::{Fencing, RefusalCode};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::{FailureCode, Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::fencing::fenced;
 use super::{Bench, PEER, VOLUME};
 use crate::{Action, Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestKind};
 
@@ -269,6 +271,41 @@ fn a_node_without_a_disk_is_promoted_when_the_peer_has_everything() {
     assert_eq!(bench.reply(call), Some(true));
     bench.write(0);
     remote_write(&mut bench);
+}
+
+#[test]
+fn with_fencing_a_node_without_its_disk_is_not_promoted() {
+    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
+    bench.command(Command::Detach {
+        volume: VOLUME,
+        force: true,
+    });
+    let own = bench.relink().expect("a greeting");
+    bench.packet(Packet::Hello(Box::new(whole(&own))));
+    for force in [false, true] {
+        let call = bench.command(Command::Promote { force });
+        assert_eq!(bench.refusal(call).code, RefusalCode::StateNoUpToDateData);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_under_a_primary_is_told_that_it_is_behind() {
+    for connected in [true, false] {
+        let mut bench = Bench::primary();
+        if !connected {
+            bench.link_down(LinkLoss::Closed);
+            bench.write_metadata();
+        }
+        bench.write(0);
+        bench.write_metadata();
+        bench.disk(WRITE, Err(DiskError::Io));
+        let written = bench.write_metadata();
+        assert_eq!(
+            !written.is_empty(),
+            connected,
+            "the only copy is not given up"
+        );
+    }
 }
 
 /// A node with everything that serves a Primary without a disk.

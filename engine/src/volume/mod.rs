@@ -208,6 +208,7 @@ impl<B: Clone> Volume<B> {
             alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
         );
         cx.call_handler(Handler::LocalIoError, None, Some(self.number));
+        self.say_last_words(cx);
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }
 
@@ -222,6 +223,24 @@ impl<B: Clone> Volume<B> {
         }
         self.start_metadata(cx);
         self.fail_disk(why, cx);
+    }
+
+    /// A Primary goes on through its peer: the disk that has failed is behind from here on. It is
+    /// told so as far as it still takes a metadata write, so that another process cannot take it
+    /// for the newest.
+    fn say_last_words(&mut self, cx: &mut Context<B>) {
+        let has_everything = |peer: &PeerDevice| {
+            peer.link.is_some()
+                && peer.replication == ReplicationState::Established
+                && peer.peer_disk == DiskState::UpToDate
+        };
+        if self.role != Role::Primary || !self.peers.values().any(has_everything) {
+            return;
+        }
+        if let Some(local) = &mut self.local {
+            local.record_disk_state(DiskState::Outdated);
+        }
+        self.start_metadata(cx);
     }
 
     /// Whether anything is replicated to or from this peer.

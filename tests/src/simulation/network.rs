@@ -145,6 +145,7 @@ impl World {
             return;
         };
         found.ends[node].open = true;
+        self.nodes[node].gain_link(link);
         self.aim_at_handshake(node);
         self.tell(
             node,
@@ -337,7 +338,8 @@ impl World {
 
     fn deliver(&mut self, link: u64, to: usize, packet: Packet, data: Option<Payload>) {
         let found = self.links.get(&link);
-        let is_stale = found.is_none_or(|link| link.ends[to].closing);
+        let is_stale =
+            found.is_none_or(|link| link.ends[to].closing) || link != self.nodes[to].newest_link;
         if let Some(data) = &data {
             self.note_data_from_peer(to, &packet, data, is_stale);
         }

@@ -68,6 +68,8 @@ pub(super) struct Node {
     pub(super) consistent: bool,
     /// What the peer has sent to be written.
     pub(super) from_peer: FromPeer,
+    /// The link it was last told of.
+    pub(super) newest_link: u64,
     /// Until then something other than a defect may have kept its clients waiting.
     pub(super) excused_until: u64,
     /// Until then its disk may be slow or stuck.
@@ -125,6 +127,7 @@ impl Node {
             generations: Vec::new(),
             consistent: false,
             from_peer: FromPeer::default(),
+            newest_link: 0,
             excused_until: 0,
             hindered_until: 0,
             held_disk: false,
@@ -173,9 +176,17 @@ impl Node {
         self.replication = ReplicationState::Off;
     }
 
+    /// The node knows of a link, and with it that any older one is gone.
+    pub(super) fn gain_link(&mut self, link: u64) {
+        self.from_peer.lose_link();
+        self.newest_link = link;
+    }
+
     /// The node knows that the link is gone.
     pub(super) fn lose_link(&mut self, link: u64) {
-        self.from_peer.lose_link();
+        if link == self.newest_link {
+            self.from_peer.lose_link();
+        }
         self.spoken.loses_link(link);
     }
 
