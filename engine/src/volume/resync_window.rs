@@ -248,8 +248,10 @@ impl ResyncWindow {
         let least = match self.mood {
             Mood::Idle => 0,
             Mood::Busy => {
-                // With a queue that only grows, so would this.
-                let time = self.busy_base.nanoseconds.saturating_mul(2).min(self.usual);
+                // With a queue that only grows, so would this; but where requests take now longer
+                // and now shorter by chance, the least of them says too little.
+                let base = self.busy_base.nanoseconds.saturating_mul(2);
+                let time = base.saturating_add(BY_CHANCE).min(self.usual);
                 in_time(options.min_rate.unwrap_or(LEAST_RATE), time)
             }
         };
@@ -344,6 +346,10 @@ const LARGEST_WINDOW: u64 = 32 << 20;
 
 /// What clients leave to a resync when everything takes long without a queue, in bytes a second.
 const LEAST_RATE: u64 = 4 << 20;
+
+/// So much longer than a lone block, in nanoseconds, a request may take without there being a
+/// queue of which the resync's least rate would be a part.
+const BY_CHANCE: u64 = 8_000_000;
 
 /// Requests under way at once: many tiny ones cost time rather than bandwidth.
 const REQUEST_LIMIT: usize = 512;
