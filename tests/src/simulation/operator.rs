@@ -323,14 +323,15 @@ impl World {
     }
 
     /// Ends a split brain, and whatever else careless commands have led to: the first node's data
-    /// counts.
+    /// counts. While that is being copied there is nothing to mend: who connects anew then, again
+    /// and again, lets no resync come to its end, for one of everything begins from the start.
     fn mend_fork(&mut self) {
         let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
         if primaries[1] {
             self.order(1, Wish::Demote);
         } else if !primaries[0] {
             self.order(0, Wish::ForcePromote);
-        } else if !self.is_in_sync() && self.random.percent(3) {
+        } else if !self.is_in_sync() && !self.is_being_copied() && self.random.percent(3) {
             self.is_forked = true;
             if self.are_unrelated() {
                 self.replace_disk(1);
@@ -348,6 +349,13 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether the second node is being given the data of the first.
+    fn is_being_copied(&self) -> bool {
+        let [one, other] = &self.nodes;
+        one.replication == ReplicationState::SyncSource
+            && other.replication == ReplicationState::SyncTarget
     }
 
     /// Whether the nodes have no generation in common: more have begun on both since they had one
