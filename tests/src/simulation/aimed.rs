@@ -63,8 +63,8 @@ impl World {
                 let delay = self.random.magnitude(10, 30_000);
                 self.crash_later(node, delay, 60);
             }
-            1 | 2 if self.may_promote(node) && !self.nodes[1 - node].is_primary() => {
-                self.order_soon(node, Wish::Promote, 20_000);
+            1 | 2 if self.may_promote_alone(node) => {
+                self.order_soon(node, Wish::PromoteWithCare, 20_000);
             }
             _ => {}
         }
