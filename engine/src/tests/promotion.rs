@@ -1,10 +1,11 @@
 //! Promotion, step by step.
+use super::resync::target;
 use super::{Bench, LINK, PEER, VOLUME, config, image};
 use crate::{Command, DiskRequest, Event, LinkLoss};
 use rbd_protocol::control::RefusalCode;
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -188,4 +189,32 @@ fn a_node_that_knows_its_peer_to_be_behind_is_promoted_alone() {
     let call = bench.command(Command::Promote { force: false });
     bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
+}
+
+#[test]
+fn a_forced_promotion_waits_for_a_resyncs_end_that_is_being_recorded() {
+    let mut bench = target();
+    let generation = GenerationId(0x2000);
+    bench.packet(Packet::BitmapEnd {
+        volume: VOLUME,
+        generation,
+    });
+    assert!(bench.disk(DiskRequest::Flush, Ok(())));
+    bench.peer_acks();
+    assert!(bench.is_writing_metadata(), "the end is being recorded");
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    let call = bench.command(Command::Promote { force: true });
+    bench.consent();
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+    assert_eq!(
+        bench.generation(),
+        generation,
+        "the data is the source's: no other history begins"
+    );
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    assert_eq!(
+        bench.connection().connection_state,
+        ConnectionState::Connected
+    );
 }
