@@ -147,7 +147,10 @@ fn nothing_is_lost_when_everything_happens_at_once() {
 
 #[test]
 fn nothing_is_lost_when_crashes_hit_resyncs_and_handshakes() {
-    run_seeds(Profile::Recovery, 90_000);
+    let total = run_seeds(Profile::Recovery, 90_000);
+    if seeds() >= SEEDS {
+        assert_ne!(total.set_back, 0, "no disk was set back");
+    }
 }
 
 #[test]
