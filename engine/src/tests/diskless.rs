@@ -432,3 +432,32 @@ fn what_the_peer_had_asked_over_an_older_link_is_over_before_the_next_greeting()
     });
     assert!(greeted);
 }
+
+/// A Secondary in sync, connected anew to a Primary without a disk that has shown this generation.
+fn meets_one_that_has_shown(generation: GenerationId) -> Bench {
+    let mut bench = Bench::in_sync();
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        hello.role = Role::Primary;
+        let volume = &mut hello.volumes[0];
+        volume.disk = DiskState::Diskless;
+        (volume.size_bytes, volume.current) = (0, generation);
+    });
+    bench
+}
+
+#[test]
+fn what_a_primary_without_a_disk_has_shown_and_is_not_here_makes_this_disk_outdated() {
+    let mut bench = meets_one_that_has_shown(GenerationId(0x2000));
+    assert_eq!(bench.disk_state(), DiskState::Outdated);
+    bench.link_down(LinkLoss::Closed);
+    let call = bench.command(Command::Promote { force: false });
+    bench.write_metadata();
+    assert_eq!(
+        bench.reply(call),
+        Some(false),
+        "its clients' data is not here"
+    );
+    let bench = meets_one_that_has_shown(SHARED);
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}

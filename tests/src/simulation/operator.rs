@@ -412,7 +412,23 @@ impl World {
         } else {
             (1 - node, node)
         };
-        (attached && !up_to_date) || (self.holds_everything(node) && !self.is_newer(other, node))
+        (attached && !up_to_date)
+            || (self.holds_everything(node)
+                && !self.is_newer(other, node)
+                && !self.has_begun_another(other, node))
+    }
+
+    /// Whether `one` goes on with a generation that `other` has never heard of. Its disk may not
+    /// have it yet, and never get it; nobody could tell who has not seen that disk.
+    fn has_begun_another(&self, one: usize, other: usize) -> bool {
+        let Some(status) = self.nodes[one].status(self.time(one)) else {
+            return false;
+        };
+        let known = &self.nodes[other].generations;
+        status.devices.iter().any(|device| {
+            let current = device.current_generation;
+            current.names_data() && !known.contains(&current.0)
+        })
     }
 
     /// The same where neither a link nor fencing may be there to keep the other node from being

@@ -86,7 +86,7 @@ fn of_just_created(event: &str) -> Verdict {
             Impossible("the link is made anew when one of the two is declared good")
         }
         _ if event.starts_with("request") => NO_CLIENTS,
-        "HandlerDone" => Impossible("nobody has been Primary yet"),
+        "HandlerDone" => Rare("of the past of a Secondary that declares its data behind to leave"),
         _ => BEING_DECLARED,
     }
 }
