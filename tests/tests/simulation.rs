@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 53] = [
+const FAILED_ONCE: [(Profile, u64); 55] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -64,6 +64,8 @@ const FAILED_ONCE: [(Profile, u64); 53] = [
     (Profile::Power, 300_854),
     (Profile::Sparse, 300_602),
     (Profile::Recovery, 90_921),
+    (Profile::Operator, 80_593),
+    (Profile::Operator, 81_520),
 ];
 
 fn seeds() -> u64 {

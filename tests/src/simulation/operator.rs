@@ -8,6 +8,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
 use super::node::VOLUME;
+use super::submission::is_target;
 use super::world::{Happening, World};
 
 /// What a command is for.
@@ -334,7 +335,7 @@ impl World {
             self.order(1, Wish::Demote);
         } else if !primaries[0] {
             self.order(0, Wish::ForcePromote);
-        } else if !self.is_in_sync() && self.random.percent(3) {
+        } else if !self.is_in_sync() && !self.is_resyncing() && self.random.percent(3) {
             self.is_forked = true;
             if self.are_unrelated() {
                 self.replace_disk(1);
@@ -352,6 +353,11 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether what is out of sync is being brought up to date: to begin that anew mends nothing.
+    fn is_resyncing(&self) -> bool {
+        self.nodes.iter().any(|node| is_target(node.replication))
     }
 
     /// Whether the nodes have no generation in common: more have begun on both since they had one
