@@ -19,6 +19,8 @@ pub(super) enum Wish {
     Connect,
     Disconnect,
     Promote,
+    /// To promote the node if that is still safe when the order comes to be given.
+    PromoteWithCare,
     ForcePromote,
     Demote,
     Stop,
@@ -108,6 +110,12 @@ impl World {
                 Some(command) => command,
                 None => return,
             },
+            Wish::PromoteWithCare => {
+                if self.may_promote_alone(node) {
+                    self.order(node, Wish::Promote);
+                }
+                return;
+            }
             Wish::Exit => {
                 self.exit(node);
                 return;
@@ -181,6 +189,7 @@ impl World {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
+                self.check_roles();
                 self.watch_promoted(node);
                 self.aim_at_promoted(node);
                 let last = self.last_primary.replace(node);
@@ -227,12 +236,7 @@ impl World {
         self.after_us(pause * 1_000, Happening::Watch);
         self.check_at_leisure();
         self.check_patience();
-        let waiting = |node: usize, world: &Self| {
-            world.calls.values().any(|(of, wish)| {
-                *of == node && matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote)
-            })
-        };
-        if !self.set_up || waiting(0, self) || waiting(1, self) {
+        if !self.set_up || self.changes_role(0) || self.changes_role(1) {
             return;
         }
         for node in 0..2 {
@@ -433,6 +437,21 @@ impl World {
             let current = device.current_generation;
             current.names_data() && !known.contains(&current.0)
         })
+    }
+
+    /// The same where neither a link nor fencing may be there to keep the other node from being
+    /// promoted too: it is no Primary, and nobody has told it to become one.
+    pub(super) fn may_promote_alone(&self, node: usize) -> bool {
+        let other = 1 - node;
+        self.may_promote(node) && !self.nodes[other].is_primary() && !self.changes_role(other)
+    }
+
+    /// Whether the node has been told to change its role and has not answered yet.
+    fn changes_role(&self, node: usize) -> bool {
+        let is_role =
+            |wish: &Wish| matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote);
+        let mut calls = self.calls.values();
+        calls.any(|(of, wish)| *of == node && is_role(wish))
     }
 
     /// Whether the generation durable on `one` is one that `other` has never heard of.
