@@ -170,7 +170,7 @@ fn what_the_peer_may_lose_is_marked_when_the_link_is_lost_and_what_it_flushed_is
 
 /// Writes until writes wait, with a peer that acknowledges them and never a flush. The number of
 /// those that are not durable on it, and the first that waits.
-fn write_until_full(bench: &mut Bench) -> (usize, crate::RequestId) {
+fn write_until_full(bench: &mut Bench) -> (usize, RequestId) {
     written(bench, 0);
     bench.asked.clear();
     let mut acknowledged = 1;
