@@ -203,6 +203,21 @@ fn no_more_than_a_thousand_writes_are_acknowledged_and_not_durable_on_the_peer()
     assert_eq!(bench.answer(waiting), Some(Ok(())));
 }
 
+#[test]
+fn a_disk_that_fails_while_much_is_unstable_on_the_peer_is_not_asked_to_flush_again() {
+    let mut bench = Bench::primary();
+    written(&mut bench, 0);
+    while bench.on_disk(FLUSH) == 0 {
+        bench.asked.clear();
+        bench.write(4096);
+        assert!(bench.disk(WRITE, Ok(())));
+        assert_eq!(ack_writes(&mut bench), 1);
+    }
+    assert!(bench.disk(FLUSH, Err(DiskError::Io)));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.on_disk(FLUSH), 0, "there is no disk (B4)");
+}
+
 fn is_flush(action: &crate::Action<u32>) -> bool {
     let flush = |packet: &Packet| matches!(packet, Packet::Flush { .. });
     matches!(action, crate::Action::Send { packet, .. } if flush(packet))
