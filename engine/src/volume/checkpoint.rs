@@ -79,10 +79,12 @@ impl<B: Clone> Volume<B> {
 
     /// Starts a barrier early when too much is unstable.
     pub(crate) fn bound_unstable(&mut self, cx: &mut Context<B>) {
-        let many = |peer: &PeerDevice| peer.unstable.len() >= UNSTABLE_MANY;
         if self.checkpoint == Checkpoint::Idle
             && self.local.is_some()
-            && self.peers.values().any(many)
+            && self
+                .peers
+                .values()
+                .any(|peer| peer.unstable.len() >= UNSTABLE_MANY)
         {
             self.checkpoint = Checkpoint::Light;
             self.start_barrier(BarrierPurpose::Checkpoint, cx);
