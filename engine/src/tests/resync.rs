@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::ResourceConfig;
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{Bench, GENERATION, VOLUME, config, image};
-use crate::{DiskError, DiskRequest, LinkLoss};
+use crate::{DiskError, DiskRequest, Handler, LinkLoss};
 
 const NEWER: GenerationId = GenerationId(0x2000);
 
@@ -72,7 +73,11 @@ pub(crate) fn source() -> Bench {
 
 /// A node whose peer has newer data, before the peer's bitmap has come.
 pub(crate) fn target() -> Bench {
-    let mut bench = Bench::alone(config(), image());
+    target_as(config())
+}
+
+fn target_as(config: ResourceConfig) -> Bench {
+    let mut bench = Bench::alone(config, image());
     bench.meet(|hello| {
         hello.volumes[0].disk = DiskState::UpToDate;
         hello.volumes[0].current = NEWER;
@@ -145,6 +150,28 @@ fn an_empty_resync_ends_at_once() {
     let asks = |packet: &&Packet| matches!(packet, Packet::ResyncRequest { .. });
     assert_eq!(bench.sent_so_far().filter(asks).count(), 0);
     bench.flush_all();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert_eq!(bench.generation(), NEWER);
+}
+
+#[test]
+fn a_target_whose_source_is_lost_while_the_end_is_recorded_has_everything() {
+    let mut config = config();
+    config.handlers = [Handler::AfterResyncTarget]
+        .map(|handler| (handler.name().into(), "true".into()))
+        .into();
+    let mut bench = target_as(config);
+    bench.packet(end(NEWER));
+    bench.write_metadata();
+    assert!(bench.disk(FLUSH, Ok(())));
+    bench.peer_acks();
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    bench.link_down(LinkLoss::Closed);
+    // The superblock on its way to the disk says so, and a restart would find it.
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert!(!bench.handlers().contains(&Handler::AfterResyncTarget));
+    bench.write_metadata();
+    assert!(bench.handlers().contains(&Handler::AfterResyncTarget));
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
     assert_eq!(bench.generation(), NEWER);
 }
