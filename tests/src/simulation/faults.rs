@@ -430,6 +430,7 @@ impl World {
             self.nodes[node].disk.repair();
             self.nodes[node].clock.go_on(self.now);
             self.nodes[node].crashes_left = 0;
+            self.nodes[node].away_us = 0; // it was to stay away, but was down already
             self.nodes[node].excused_until = self.now;
             self.wake_again(node);
         }

@@ -3,6 +3,7 @@
 //! copy has.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::peer::Packet;
@@ -65,6 +66,23 @@ impl World {
     fn forget_who_wrote_alone(&mut self) {
         for node in &mut self.nodes {
             node.wrote_alone = false;
+        }
+    }
+
+    /// A copy that was incomplete is complete from now on. Its source hears of it later, or never
+    /// if the node is promoted by force in this moment, or the source's disk fails; but this copy
+    /// has what that one wrote alone, if it has everything or is identical now, and a history that
+    /// goes on from here is no second one.
+    pub(super) fn look_at_completed(&mut self, target: usize) {
+        let source = 1 - target;
+        if !self.nodes[source].wrote_alone {
+            return;
+        }
+        let has_everything = !self.is_forked && self.holds_everything(target);
+        let written = self.sectors_being_written();
+        let moving = |block: &u64| is_moving(&written, *block);
+        if has_everything || self.differing_now().iter().all(moving) {
+            self.nodes[source].wrote_alone = false;
         }
     }
 
@@ -154,27 +172,24 @@ impl World {
     }
 
     fn judge_marks(&mut self, marked: &BTreeSet<u64>) {
-        // What is being written differs for a moment, and is mirrored.
-        let written: Vec<_> = self
-            .operations
-            .values()
-            .filter_map(super::client::Operation::written_sectors)
-            .collect();
-        let moving = |block: u64| {
-            let (first, end) = (block * 8, block * 8 + 8);
-            written
-                .iter()
-                .any(|range| range.start < end && first < range.end)
-        };
+        let written = self.sectors_being_written();
         let unmarked = self
             .differing_now()
             .into_iter()
-            .find(|block| !marked.contains(block) && !moving(*block));
+            .find(|block| !marked.contains(block) && !is_moving(&written, *block));
         if let Some(block) = unmarked {
             self.violation(format!(
                 "D4: a resync begins, block {block} differs, and neither node has it in its bitmap"
             ));
         }
+    }
+
+    /// What is being written differs for a moment, and is mirrored.
+    fn sectors_being_written(&self) -> Vec<Range<u64>> {
+        self.operations
+            .values()
+            .filter_map(super::client::Operation::written_sectors)
+            .collect()
     }
 
     /// Blocks that read differently on both disks.
@@ -186,4 +201,11 @@ impl World {
             .filter(|block| (block * 8..block * 8 + 8).any(differs))
             .collect()
     }
+}
+
+fn is_moving(written: &[Range<u64>], block: u64) -> bool {
+    let (first, end) = (block * 8, block * 8 + 8);
+    written
+        .iter()
+        .any(|range| range.start < end && first < range.end)
 }

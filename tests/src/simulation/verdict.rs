@@ -15,7 +15,7 @@ impl World {
     /// After every event: each block that may differ after a crash now is marked.
     pub(super) fn check_pair(&mut self) {
         let mut anything = false;
-        let mut gave_way = None;
+        let (mut gave_way, mut completed) = (None, None);
         for index in 0..2 {
             let node = &mut self.nodes[index];
             if std::mem::take(&mut node.disk.marks_changed) {
@@ -32,6 +32,9 @@ impl World {
                         if became_target {
                             gave_way = Some(index);
                         }
+                        if !node.consistent && block.flags.consistent {
+                            completed = Some(index);
+                        }
                         node.consistent = block.flags.consistent;
                         node.generations = std::iter::once(&block.generation)
                             .chain(&block.history)
@@ -46,6 +49,9 @@ impl World {
                     }
                 }
             }
+        }
+        if let Some(target) = completed {
+            self.look_at_completed(target);
         }
         if gave_way.is_some_and(|node| self.nodes[1 - node].suspect) {
             self.registers.caches_lost();
