@@ -22,6 +22,8 @@ pub(crate) enum Operation {
     Write { volume: VolumeNumber, write: u64 },
     /// A client's read.
     Read { volume: VolumeNumber, read: u64 },
+    /// What a read could not read is written anew.
+    Mend { volume: VolumeNumber, read: u64 },
     /// A write for a peer.
     PeerWrite { volume: VolumeNumber, write: u64 },
     /// The local leg of a barrier.
@@ -273,6 +275,7 @@ impl Operation {
         match self {
             Self::Write { volume, .. }
             | Self::Read { volume, .. }
+            | Self::Mend { volume, .. }
             | Self::PeerWrite { volume, .. }
             | Self::Barrier { volume, .. }
             | Self::PeerFlush { volume, .. }

@@ -282,6 +282,7 @@ impl<B: Clone> Resource<B> {
                 volume.bound_unstable(cx);
             }
             Operation::Read { read, .. } => volume.read_done(read, result, cx),
+            Operation::Mend { read, .. } => volume.mend_done(read, result.map(drop), cx),
             Operation::PeerWrite { write, .. } => {
                 volume.peer_write_done(write, result.map(drop), cx);
             }
@@ -323,6 +324,7 @@ impl<B: Clone> Resource<B> {
             Operation::BitmapPage { attachment, .. } => (attachment, "dirty bitmap"),
             Operation::Write { .. }
             | Operation::Read { .. }
+            | Operation::Mend { .. }
             | Operation::PeerWrite { .. }
             | Operation::Barrier { .. }
             | Operation::PeerFlush { .. }

@@ -12,6 +12,7 @@ mod fencing;
 mod fixtures;
 mod invalidation;
 mod lies;
+mod mending;
 mod orders;
 mod parting;
 mod promotion;

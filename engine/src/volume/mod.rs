@@ -23,6 +23,7 @@ mod checkpoint;
 mod freeze;
 mod generation;
 mod loss;
+mod mend;
 mod peer_write;
 mod read;
 mod remote;
@@ -43,6 +44,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 pub(crate) use barrier::{Barrier, BarrierPurpose};
 pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
 pub(crate) use freeze::Frozen;
+use mend::Mending;
 pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
 pub(crate) use remote::Errand;
@@ -86,6 +88,7 @@ pub(crate) struct Volume<B> {
     pub(crate) waiting_writes: BTreeSet<u64>,
     pub(crate) reads: BTreeMap<u64, Read>,
     pub(crate) waiting_reads: BTreeSet<u64>,
+    mending: Mending<B>,
     pub(crate) peer_writes: BTreeMap<u64, PeerWrite<B>>,
     pub(crate) waiting_peer_writes: BTreeSet<u64>,
     pub(crate) barriers: BTreeMap<u64, Barrier>,
@@ -124,6 +127,7 @@ impl<B: Clone> Volume<B> {
             waiting_writes: BTreeSet::new(),
             reads: BTreeMap::new(),
             waiting_reads: BTreeSet::new(),
+            mending: Mending::default(),
             peer_writes: BTreeMap::new(),
             waiting_peer_writes: BTreeSet::new(),
             barriers: BTreeMap::new(),

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 
-use super::{Requester, Volume, describe};
+use super::{Requester, Volume};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
 
@@ -83,6 +83,7 @@ impl<B: Clone> Volume<B> {
             .range(..id)
             .any(|(_, write)| write.range.overlaps(range));
         if in_the_way
+            || self.is_being_mended(id)
             || self
                 .peer_writes
                 .values()
@@ -117,11 +118,7 @@ impl<B: Clone> Volume<B> {
         cx: &mut Context<B>,
     ) {
         match result {
-            // It is done again where there is data.
-            Err(error) => {
-                self.waiting_reads.insert(id);
-                self.fail_disk(describe(error), cx);
-            }
+            Err(error) => self.read_failed(id, error, cx),
             Ok(data) => self.has_read(id, data, cx),
         }
     }

@@ -152,7 +152,9 @@ impl<B: Clone> Volume<B> {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.received_bytes += u64::from(range.length);
         }
-        self.has_read(id, data, cx);
+        if let Err(data) = self.mend_with(id, data, cx) {
+            self.has_read(id, data, cx);
+        }
         Ok(())
     }
 
@@ -164,6 +166,9 @@ impl<B: Clone> Volume<B> {
         code: FailureCode,
         cx: &mut Context<B>,
     ) {
+        if self.mend_failed(id, cx) {
+            return;
+        }
         if code == FailureCode::NoSpace
             && let Some(write) = self.writes.get_mut(&id)
         {
@@ -246,6 +251,7 @@ impl<B: Clone> Volume<B> {
             peer.serves = false; // not before both have agreed anew on what each has
         }
         cx.orphan(self.number);
+        self.mending.give_up();
         self.disk = DiskState::Diskless;
         self.disk_note = note.into();
         self.checkpoint = super::Checkpoint::Idle;
@@ -322,7 +328,8 @@ impl<B: Clone> Volume<B> {
             self.answer(requester, nothing, Err(RequestError::Io), cx);
             return Ok(());
         }
-        if self.is_replicating_both_ways(requester) {
+        // A client that has its own node's data may still meet a place there that cannot be read.
+        if self.is_replicating_both_ways(requester) && !matches!(errand, Errand::Read) {
             return Err("a request for clients that have their own node's data");
         }
         if !matches!(errand, Errand::Flush) && !self.accepts(range) {
