@@ -2,7 +2,9 @@
 //! that was answered is lost while one node kept its power, no success is told that is none, and
 //! the other node stays right.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rbd_tests::faultfs::{Effect, Fault, On, Opening};
@@ -195,6 +197,39 @@ fn clients_do_not_notice_that_the_disk_of_the_primary_fails() {
         pair.promote("alpha");
         pair.verify("alpha");
     }
+    pair.finish_without_power();
+}
+
+#[test]
+fn a_place_that_cannot_be_read_is_written_anew_from_the_other_node() {
+    let name = "a_place_that_cannot_be_read_is_written_anew_from_the_other_node";
+    let Some(mut pair) = pair(name, Opening::Buffered) else {
+        return;
+    };
+    let mut shards = pair.ledger.take_shards();
+    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
+    let mut client = pair.alpha.open();
+    client.write(0, &data).expect("a write");
+    client.flush().expect("a flush");
+    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
+    pair.ledger.put_back(shards);
+    // What the disk holds there now, nobody is to see.
+    let disk = File::options().write(true).open(pair.alpha.disk(0));
+    disk.and_then(|disk| disk.write_all_at(&[0xee; 4096], 0))
+        .expect("a damaged disk");
+    let once = error(On::Read, Errno::IO, 0..4096).once();
+    let fault = pair.alpha.disks().set(once);
+    let length = u32::try_from(data.len()).expect("a small write");
+    for _ in 0..2 {
+        let read = client.read(0, length).expect("the other node has it");
+        assert!(read == data, "other data than was written");
+    }
+    assert_eq!(pair.alpha.disks().hits(fault), 1);
+    let status = pair.alpha.status();
+    assert_eq!(status.disk(), "UpToDate", "{}", status.text());
+    pair.alpha.wait_for_log("is written anew");
+    drop(client.disconnect());
+    pair.verify("alpha");
     pair.finish_without_power();
 }
 

@@ -321,6 +321,7 @@ impl World {
                 let known = &self.nodes[node];
                 let expected =
                     error == RequestError::NotPrimary || known.disk_failed || !known.attached;
+                let expected = expected || self.is_unreadable(&operation);
                 if !expected {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
                 }
@@ -358,6 +359,17 @@ impl World {
                 self.check_shown(node, first..end);
             }
         }
+    }
+
+    /// Whether neither disk could be read where this operation reads (H4).
+    fn is_unreadable(&self, operation: &Operation) -> bool {
+        let What::Read(oldest) = &operation.what else {
+            return false;
+        };
+        let end = operation.first + u64::try_from(oldest.len()).unwrap_or(0);
+        let is_there = |at: &ByteRange| at.offset / 512 < end && at.end() / 512 > operation.first;
+        let mut nodes = self.nodes.iter();
+        nodes.all(|node| node.unread.iter().any(is_there))
     }
 
     fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use rbd_engine::{
-    Action, CallId, Command, DiskRequest, Event, LinkId, OperationId, RequestError, RequestId, Seek,
+    Action, CallId, Command, DiskError, DiskRequest, Event, LinkId, OperationId, RequestError,
+    RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
 
@@ -138,7 +139,10 @@ impl World {
                 let at = self.nodes[node].clock.when(time.0, self.now);
                 self.at(at, Happening::Timer { node, life, wake });
             }
-            Action::ReleaseDisk { .. } => self.nodes[node].attached = false,
+            Action::ReleaseDisk { .. } => {
+                self.nodes[node].attached = false;
+                self.nodes[node].disk_failed = true;
+            }
             Action::CloseClients { .. } => {
                 self.nodes[node].openers = 0;
                 let wish = Wish::Openers(0);
@@ -184,10 +188,16 @@ impl World {
             self.at(at, what);
             return;
         }
+        let read = disk.range_of_read(id);
         let result = disk.complete(id, self.now, &mut self.random);
         self.nodes[node].from_peer.ended(id);
-        if let Err(error) = result {
-            self.disk_failed(node, error);
+        let error = result.as_ref().err().copied();
+        // The disk goes on if the peer has what could not be read.
+        let unread = read.filter(|_| error == Some(DiskError::Io));
+        match (error, unread) {
+            (Some(_), Some(range)) => self.nodes[node].unread.push(range),
+            (Some(error), None) => self.disk_failed(node, error),
+            (None, _) => {}
         }
         let event = if meta {
             let result = result.map(drop);
@@ -196,6 +206,12 @@ impl World {
             Event::DiskDone { id, result }
         };
         self.tell(node, event);
+        if let Some(error) = error
+            && unread.is_some()
+            && !self.nodes[node].attached
+        {
+            self.disk_failed(node, error);
+        }
     }
 
     /// The timer of the node fires when its own clock says so.

@@ -69,6 +69,8 @@ pub enum Mark {
     WriteAlone,
     /// A client wrote what was being written already.
     OverlappingWrite,
+    /// What a disk could not read was written anew.
+    ReadMended,
     /// A client read what was being written.
     ReadOfWriteUnderWay,
     /// A node was promoted while its peer was out of reach.
@@ -121,6 +123,7 @@ impl Mark {
         Self::WriteInBitmapExchange,
         Self::WriteAlone,
         Self::OverlappingWrite,
+        Self::ReadMended,
         Self::ReadOfWriteUnderWay,
         Self::PromotedAlone,
         Self::PromotedConnected,
@@ -135,7 +138,7 @@ impl Mark {
 }
 
 /// How many there are.
-const COUNT: usize = 37;
+const COUNT: usize = 38;
 
 /// How often each was hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,6 +255,8 @@ impl World {
                     self.watches[node].generation = Some(None);
                 } else if change.text.starts_with("resync begins: 0 bytes") {
                     self.hit(Mark::ResyncOfNothing);
+                } else if change.text.starts_with("what could not be read") {
+                    self.hit(Mark::ReadMended);
                 } else if change.text.starts_with("resync done") {
                     self.watches[node].recovering = false;
                     self.hit(Mark::ResyncEnded);

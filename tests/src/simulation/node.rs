@@ -5,7 +5,7 @@ use rbd_protocol::control::{
     Fencing, MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus,
     VolumeConfig,
 };
-use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
     Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
     create, open, required_external_bytes,
@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub(super) clock: Clock,
     /// It has acknowledged a write that the other node has not, since both were last in sync.
     pub(super) wrote_alone: bool,
+    /// Where its disk could not be read.
+    pub(super) unread: Vec<ByteRange>,
     /// Its operator has said that its data may be given up.
     pub(super) gives_up: bool,
     /// What it said of its replication when it was last looked at.
@@ -121,6 +123,7 @@ impl Node {
             away_us: 0,
             crashes_left: 0,
             wrote_alone: false,
+            unread: Vec::new(),
             gives_up: false,
             replication: ReplicationState::Off,
             dies_next: false,

@@ -169,6 +169,14 @@ impl Disk {
         self.in_flight.is_empty()
     }
 
+    /// What this operation reads, if it does.
+    pub(super) fn range_of_read(&self, id: OperationId) -> Option<ByteRange> {
+        match self.in_flight.get(&id)? {
+            InFlight::Read { range, .. } => Some(*range),
+            InFlight::Write { .. } | InFlight::Flush { .. } | InFlight::Meta { .. } => None,
+        }
+    }
+
     /// Whether a write to the block is under way.
     pub(super) fn is_writing(&self, block: u64) -> bool {
         let block = ByteRange::new(block * 4096, 4096);
