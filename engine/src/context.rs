@@ -41,6 +41,15 @@ pub(crate) enum Operation {
         id: u64,
         range: ByteRange,
     },
+    /// Digests for a verify.
+    Digest {
+        volume: VolumeNumber,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        /// It is the peer that leads the verify, and the name is the peer's.
+        for_peer: bool,
+    },
     /// The superblock, in this version, of this attachment.
     Superblock {
         volume: VolumeNumber,
@@ -277,6 +286,7 @@ impl Operation {
             | Self::Barrier { volume, .. }
             | Self::PeerFlush { volume, .. }
             | Self::ResyncRead { volume, .. }
+            | Self::Digest { volume, .. }
             | Self::Superblock { volume, .. }
             | Self::Intent { volume, .. }
             | Self::BitmapPage { volume, .. } => *volume,
@@ -293,6 +303,7 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::FlushAck { .. }
         | Packet::RemoteDone { .. }
         | Packet::RemoteFailed { .. }
+        | Packet::VerifyReply { .. }
         | Packet::ResyncAck { .. }
         | Packet::ResyncNegativeAck { .. }
         | Packet::ResyncDone { .. }
@@ -305,6 +316,8 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::VerifyRequest { .. }
+        | Packet::VerifyRelease { .. }
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
         | Packet::Write { .. }

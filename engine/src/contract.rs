@@ -17,10 +17,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, WriteCache};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder, WriteCache};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
-use rbd_protocol::peer::{Channel, Packet};
+use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
 
@@ -104,6 +104,9 @@ pub enum DiskRequest {
     },
     /// Make durable everything completed before this was started.
     Flush,
+    /// Read the range and make a digest of each of its blocks, in order; the last may be shorter.
+    /// Answered by [`Event::Digests`].
+    Digest,
 }
 
 /// How a disk operation failed.
@@ -184,6 +187,13 @@ pub enum Event<B> {
         id: OperationId,
         /// How.
         result: Result<Option<B>, DiskError>,
+    },
+    /// [`Action::Disk`] has finished that asked for digests.
+    Digests {
+        /// Which one.
+        id: OperationId,
+        /// One for each block.
+        result: Result<Vec<Digest>, DiskError>,
     },
     /// [`Action::Meta`] has finished; if `Ok`, the block is durable.
     MetaDone {
@@ -322,6 +332,15 @@ pub enum Command {
         marked_only: bool,
         /// Give up the own data even if no peer is known to have it.
         force: bool,
+    },
+    /// Compare both copies while clients go on. Done when it has begun, or ended by command.
+    Verify {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Against this peer; the one there is when none is named.
+        peer: Option<NodeId>,
+        /// What is to be done.
+        order: VerifyOrder,
     },
     /// Let requests wait.
     SuspendIo,

@@ -7,6 +7,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
+use crate::volume::{Held, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -46,6 +47,10 @@ pub(crate) struct PeerDevice {
     pub(crate) behind_since_version: u64,
     pub(crate) source: Source,
     pub(crate) target: Option<Target>,
+    /// The verify this node leads against it.
+    pub(crate) verify: Option<Verify>,
+    /// What it has asked for in a verify it leads.
+    pub(crate) held: BTreeMap<u64, Held>,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
     pub(crate) sent_bytes: u64,
@@ -144,6 +149,8 @@ impl PeerDevice {
             behind_since_version: 0,
             source: Source::default(),
             target: None,
+            verify: None,
+            held: BTreeMap::new(),
             resync_total_bytes: 0,
             resync_started: Time(0),
             sent_bytes: 0,

@@ -75,6 +75,11 @@ impl<B: Clone> Resource<B> {
                 self.start_invalidation(call, volume, peer, remote, how)
                     .map(|()| None)
             }
+            Command::Verify {
+                volume,
+                peer,
+                order,
+            } => self.verify(volume, peer, order).map(Some),
             Command::Outdate => self.start_outdate(call).map(|()| None),
             Command::SuspendIo => {
                 self.suspend_io();

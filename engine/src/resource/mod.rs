@@ -14,6 +14,7 @@
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
+//! | [`verification`] | commands that begin and end a verify |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -30,17 +31,19 @@ mod objection;
 mod packets;
 mod promotion;
 mod resolve;
+mod status;
 mod suspension;
+mod verification;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{ConnectionStatus, ResourceConfig, ResourceStatus, Suspended};
+use rbd_protocol::control::{ResourceConfig, Suspended};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
-use crate::connection::{Connection, Tentative};
+use crate::connection::Connection;
 use crate::context::{Context, Operation};
 use crate::contract::{
     Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
@@ -190,6 +193,7 @@ impl<B: Clone> Resource<B> {
                 }
             }
             Event::DiskDone { id, result } => self.disk_done(id, result),
+            Event::Digests { id, result } => self.digests_made(id, result),
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
@@ -286,6 +290,7 @@ impl<B: Clone> Resource<B> {
                 volume.resync_read_done(peer, link, id, range, result, cx);
             }
             Operation::Superblock { .. }
+            | Operation::Digest { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -311,6 +316,7 @@ impl<B: Clone> Resource<B> {
             | Operation::PeerWrite { .. }
             | Operation::Barrier { .. }
             | Operation::PeerFlush { .. }
+            | Operation::Digest { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {
@@ -328,67 +334,6 @@ impl<B: Clone> Resource<B> {
             (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
             (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
             (_, Ok(())) => {}
-        }
-    }
-
-    /// A snapshot for people.
-    #[must_use]
-    pub fn status(&self, now: Time) -> ResourceStatus {
-        let lower = |number| self.cx.operations_on(number);
-        let devices = self
-            .volumes
-            .values()
-            .map(|volume| volume.device_status(lower(volume.number)));
-        ResourceStatus {
-            name: self.config.name.clone(),
-            node_id: self.config.node_id,
-            role: self.role,
-            suspended: self.suspended(),
-            tenure: self.tenure,
-            devices: devices.collect(),
-            connections: self
-                .connections
-                .values()
-                .map(|peer| self.peer_status(peer, now))
-                .collect(),
-        }
-    }
-
-    fn peer_status(&self, connection: &Connection, now: Time) -> ConnectionStatus {
-        let node = connection.node();
-        let volumes = self.volumes.values();
-        ConnectionStatus {
-            peer_node_id: node,
-            name: connection.config.name.clone(),
-            connection_state: connection.state,
-            note: connection.note.clone(),
-            is_refused: false,
-            since_ms: now.ms_since(connection.since),
-            peer_role: connection.peer_role,
-            application_in_flight_bytes: volumes
-                .clone()
-                .map(|volume| volume.in_flight_bytes(node))
-                .sum(),
-            resync_in_flight_bytes: volumes
-                .clone()
-                .filter_map(|volume| volume.peers.get(&node)?.target.as_ref())
-                .map(|target| target.outstanding_bytes)
-                .sum(),
-            local_address: self.config.listen.clone().unwrap_or_default(),
-            peer_address: connection.config.address.clone(),
-            peer_devices: volumes
-                .filter_map(|volume| volume.peer_device_status(node, now))
-                .collect(),
-            refused: connection
-                .refused
-                .as_ref()
-                .map(|refused| refused.status(now)),
-            tentative: match &connection.tentative {
-                Tentative::Told(text) => Some(text.clone()),
-                Tentative::No | Tentative::Wanted => None,
-            },
-            split: connection.config.net.split,
-            resync_conflict: connection.config.net.resync_conflict,
         }
     }
 
@@ -486,6 +431,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
                 | Packet::FlushAck { .. }
         ),
         Event::MetaDone { .. }
+        | Event::Digests { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Timer

@@ -15,6 +15,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn lose_peer(&mut self, node: NodeId, peer_disk: DiskState, cx: &mut Context<B>) {
         self.lose_server(node, peer_disk, cx);
         self.forget_errands(node);
+        self.interrupt_verify(node, cx);
         let pending: alloc::vec::Vec<u64> = self
             .writes
             .iter()

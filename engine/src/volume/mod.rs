@@ -10,6 +10,7 @@
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
+//! | [`verify`] | comparing both copies while clients go on |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`freeze`] | what waits while clients must not be answered |
@@ -29,6 +30,7 @@ mod requester;
 mod resync;
 mod resync_target;
 mod state;
+mod verify;
 mod write;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,7 @@ pub(crate) use read::Read;
 pub(crate) use remote::Errand;
 pub(crate) use requester::Requester;
 pub(crate) use state::Counters;
+pub(crate) use verify::{Held, Verify, Wish as VerifyWish};
 pub(crate) use write::Write;
 
 use crate::context::Context;
@@ -160,6 +163,7 @@ impl<B: Clone> Volume<B> {
             self.start_peer_writes(cx);
             self.start_resync_reads(cx);
             self.finish_writes(cx);
+            self.advance_verify(cx);
             self.advance_resync_targets(cx);
             self.advance_checkpoint(cx);
             self.start_metadata(cx);

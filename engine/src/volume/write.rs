@@ -146,7 +146,8 @@ impl<B: Clone> Volume<B> {
             .reads
             .range(..id)
             .any(|(_, read)| read.range.overlaps(range));
-        if earlier_overlaps || earlier_read || self.resync_read_overlaps(range) {
+        let is_held = self.resync_read_overlaps(range) || self.is_being_verified(range);
+        if earlier_overlaps || earlier_read || is_held {
             return false;
         }
         if !self.has_own_data() {
@@ -238,6 +239,7 @@ impl<B: Clone> Volume<B> {
             .peers
             .values()
             .any(|peer| !peer.source.reads.is_empty());
+        self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
     }
 
@@ -253,6 +255,10 @@ impl<B: Clone> Volume<B> {
             return false;
         }
         *leg = Leg::Done;
+        self.unsettled |= self
+            .peers
+            .values()
+            .any(|peer| peer.verify.is_some() || !peer.held.is_empty());
         if let Some(peer) = self.peers.get_mut(&node)
             && !write.fua
         {

@@ -24,6 +24,7 @@ fn config() -> ResourceConfig {
             node_id: NodeId(1),
             address: "10.0.0.2:7789".into(),
             net: NetOptions {
+                verify: true,
                 fencing: Fencing::ResourceAndStonith,
                 shared_secret: Some("secret".into()),
                 ..NetOptions::default()

@@ -156,6 +156,13 @@ fn one_of_each() -> Vec<Packet> {
             volume,
             code: FailureCode::Io,
         },
+        Packet::VerifyRequest { id, volume, range },
+        Packet::VerifyRelease { id, volume },
+        Packet::VerifyReply {
+            id,
+            volume,
+            digests: vec![[0xD1; 16], [0xD2; 16]],
+        },
         Packet::Ping { id },
         Packet::PingAck { id },
     ]

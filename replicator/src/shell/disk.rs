@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use tracing::warn;
 
 use super::buffer::{Buffer, Pool};
+use super::digest::digests;
 use super::operation::{Operation, as_u64};
 use super::ring::{Completion, Ring};
 use super::slab::Slab;
@@ -69,6 +70,7 @@ struct Job {
 #[derive(Debug)]
 enum Work {
     Read,
+    Digest,
     Write,
     Meta,
     Flush,
@@ -146,7 +148,7 @@ impl Disks {
         data: Option<Buffer>,
     ) -> Option<Event<Buffer>> {
         let Some(disk) = self.disk(volume) else {
-            return Some(failed(id, DiskError::Gone));
+            return Some(failed(id, request, DiskError::Gone));
         };
         if request != DiskRequest::Flush && !disk.takes(range) {
             warn!(
@@ -155,13 +157,13 @@ impl Disks {
                 ?range,
                 "request does not fit the disk's alignment"
             );
-            return Some(failed(id, DiskError::Io));
+            return Some(failed(id, request, DiskError::Io));
         }
         let file = Rc::clone(&disk.data);
         let offset = range.offset;
         let length = usize::try_from(range.length).expect("usize has at least 32 bits");
         let (work, operation) = match request {
-            DiskRequest::Read => {
+            DiskRequest::Read | DiskRequest::Digest => {
                 let buffer = self.pool.take(length);
                 let done = 0;
                 let operation = Operation::Read {
@@ -170,12 +172,16 @@ impl Disks {
                     buffer,
                     done,
                 };
-                (Work::Read, operation)
+                let work = match request {
+                    DiskRequest::Digest => Work::Digest,
+                    _ => Work::Read,
+                };
+                (work, operation)
             }
             DiskRequest::Write { fua: durable } => {
                 let Some(buffer) = data.filter(|data| data.len() == length) else {
                     warn!(path = disk.path, ?range, "write without data of its length");
-                    return Some(failed(id, DiskError::Io));
+                    return Some(failed(id, request, DiskError::Io));
                 };
                 let (done, end) = (0, length);
                 let operation = Operation::Write {
@@ -322,8 +328,12 @@ impl Job {
                     None => Step::Over(Ok(None)),
                 }
             }
-            (Work::Read, Operation::Read { buffer, .. }) => Step::Over(Ok(Some(buffer))),
-            (Work::Read | Work::Write | Work::Meta | Work::Flush, _) => Step::Over(Ok(None)),
+            (Work::Read | Work::Digest, Operation::Read { buffer, .. }) => {
+                Step::Over(Ok(Some(buffer)))
+            }
+            (Work::Read | Work::Digest | Work::Write | Work::Meta | Work::Flush, _) => {
+                Step::Over(Ok(None))
+            }
         }
     }
 
@@ -333,6 +343,10 @@ impl Job {
             Work::Meta => Event::MetaDone {
                 id,
                 result: result.map(drop),
+            },
+            Work::Digest => Event::Digests {
+                id,
+                result: result.map(|data| data.map_or_else(Vec::new, |data| digests(&data))),
             },
             Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
                 Event::DiskDone { id, result }
@@ -469,10 +483,16 @@ fn is_fuse(file: &OwnedFd) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE_MAGIC))
 }
 
-fn failed(id: OperationId, error: DiskError) -> Event<Buffer> {
-    Event::DiskDone {
-        id,
-        result: Err(error),
+fn failed(id: OperationId, request: DiskRequest, error: DiskError) -> Event<Buffer> {
+    match request {
+        DiskRequest::Digest => Event::Digests {
+            id,
+            result: Err(error),
+        },
+        _ => Event::DiskDone {
+            id,
+            result: Err(error),
+        },
     }
 }
 

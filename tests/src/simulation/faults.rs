@@ -19,10 +19,11 @@ pub(super) enum Class {
     Command,
     Role,
     Careless,
+    Scrub,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Network,
         Self::Power,
         Self::Disk,
@@ -30,6 +31,7 @@ impl Class {
         Self::Command,
         Self::Role,
         Self::Careless,
+        Self::Scrub,
     ];
 }
 
@@ -91,10 +93,14 @@ pub(super) enum Fault {
     NewGeneration,
     /// An operator connects a node and gives up its data.
     DiscardData,
+    /// A bit on the disk of a Secondary flips.
+    Rot,
+    /// An operator compares both copies.
+    Verify,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 27] = [
+    pub(super) const ALL: [(Self, Class); 29] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -122,6 +128,8 @@ impl Fault {
         (Self::PromoteByForce, Class::Careless),
         (Self::NewGeneration, Class::Careless),
         (Self::DiscardData, Class::Careless),
+        (Self::Rot, Class::Scrub),
+        (Self::Verify, Class::Scrub),
     ];
 }
 
@@ -230,6 +238,8 @@ impl World {
                 self.excuse_both(until);
                 self.nodes[node].clock.stop(self.now, until);
             }
+            Fault::Rot => self.rot(),
+            Fault::Verify => self.order_verify(node),
             Fault::Disconnect
             | Fault::Detach
             | Fault::Stop

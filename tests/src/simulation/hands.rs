@@ -12,6 +12,7 @@ use super::disk::Payload;
 use super::network::Link;
 use super::node::{VOLUME, node_id};
 use super::operator::Wish;
+use super::scrub::digests;
 use super::visited::situation;
 use super::world::{Happening, World};
 
@@ -123,7 +124,7 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Report(_) => {}
+            Action::Report(change) => self.look_at_verify(node, &change.text),
         }
     }
 
@@ -162,6 +163,7 @@ impl World {
             self.at(at, what);
             return;
         }
+        let digested = disk.ends_in_digests(id);
         let result = disk.complete(id, self.now, &mut self.random);
         if let Err(error) = result {
             self.disk_failed(node, error);
@@ -169,6 +171,9 @@ impl World {
         let event = if meta {
             let result = result.map(drop);
             Event::MetaDone { id, result }
+        } else if digested {
+            let result = result.map(|data| data.map_or_else(Vec::new, |data| digests(&data)));
+            Event::Digests { id, result }
         } else {
             Event::DiskDone { id, result }
         };

@@ -24,6 +24,7 @@ mod promise;
 mod random;
 mod report;
 mod said;
+mod scrub;
 mod shrink;
 mod submission;
 mod verdict;

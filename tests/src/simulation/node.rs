@@ -275,6 +275,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                     options.split.seen_from_peer()
                 },
                 resync_conflict: options.resync_conflict,
+                verify: true,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

@@ -8,6 +8,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
 use super::node::VOLUME;
+use super::scrub::verify_command;
 use super::world::{Happening, World};
 
 /// What a command is for.
@@ -29,6 +30,10 @@ pub(super) enum Wish {
     ConnectDiscarding,
     Openers(u32),
     Errand(Errand),
+    /// Both copies are compared, and made equal or not.
+    Verify {
+        repair: bool,
+    },
 }
 
 impl World {
@@ -103,6 +108,7 @@ impl World {
                 self.openers(node, 0);
                 Command::Stop
             }
+            Wish::Verify { repair } => verify_command(repair),
             Wish::Errand(errand) => match self.errand_command(node, errand) {
                 Some(command) => command,
                 None => return,
@@ -187,6 +193,7 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
+            (Wish::Verify { .. }, Ok(_)) => self.verify_began(node),
             (Wish::Stop, Ok(_)) => {
                 self.watch_stopped(node);
                 let wish = Wish::Exit;

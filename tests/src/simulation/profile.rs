@@ -31,11 +31,13 @@ pub enum Profile {
     Operator,
     /// No faults, but operators who promote whatever they like while both nodes are connected.
     Rivals,
+    /// Links that are cut, bits that flip on the disk of the Secondary, and verifies.
+    Scrub,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -46,6 +48,7 @@ impl Profile {
         Self::FencingLies,
         Self::Operator,
         Self::Rivals,
+        Self::Scrub,
     ];
 
     /// Those in which nothing may be found.
@@ -74,12 +77,16 @@ impl Profile {
             Self::FencingLies => "fencing-lies",
             Self::Operator => "operator",
             Self::Rivals => "rivals",
+            Self::Scrub => "scrub",
         }
     }
 
     /// How many in a hundred of its seeds have faults of this class.
     fn chance(self, class: Class) -> u64 {
         match (self, class) {
+            (Self::Scrub, Class::Scrub) => 100,
+            (Self::Scrub, Class::Network) => 50,
+            (Self::Scrub, _) | (_, Class::Scrub) => 0,
             (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
@@ -134,6 +141,8 @@ pub(super) struct Options {
     pub(super) clock_permille: [u64; 2],
     /// Operators who look at nothing.
     pub(super) careless: bool,
+    /// Bits flip unseen, and copies are compared.
+    pub(super) scrubs: bool,
     /// Two operators promote both nodes at about the same time.
     pub(super) rivals: bool,
     /// Administrators come with errands when something has gone wrong.
@@ -151,7 +160,10 @@ impl Options {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         let sizes = [64 << 12, 512 << 12, 4096 << 12, 20 << 20];
         let mut on = |class| random.percent(profile.chance(class));
-        let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| on(*class)).collect();
+        // Other profiles draw the same as before there was this class.
+        let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
+        let classes = Class::ALL.into_iter().filter(known);
+        let classes: Vec<Class> = classes.filter(|class| on(*class)).collect();
         let mut faults = Vec::new();
         for (fault, class) in Fault::ALL {
             if classes.contains(&class) && random.percent(60) {
@@ -186,6 +198,7 @@ impl Options {
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
             careless: has(Class::Careless),
+            scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
             fault_every_ms: random.magnitude(5, 3_000),
@@ -213,6 +226,15 @@ impl Options {
             options.fault_every_ms = random.magnitude(20_000, 600_000);
             options.duration_ms = random.magnitude(3_600_000, 40_000_000);
             return options;
+        }
+        if profile == Profile::Scrub {
+            let unseen = [(Fault::Rot, 8), (Fault::Verify, 4)];
+            options
+                .faults
+                .retain(|(fault, _)| !matches!(fault, Fault::Rot | Fault::Verify));
+            options.faults.extend(unseen);
+            options.scrubs = true;
+            options.early = false;
         }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];

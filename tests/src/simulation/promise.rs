@@ -48,7 +48,8 @@ impl World {
                 return;
             }
             // A peer that has just lost its power may lack what it acknowledged: nobody knows yet.
-            if is_behind || (other.suspect && !durable) {
+            let is_rotten = self.pair.rotten().contains(&(sector / 8));
+            if is_behind || is_rotten || (other.suspect && !durable) {
                 continue;
             }
             if let Err(text) = self.holds(other, sector, durable) {

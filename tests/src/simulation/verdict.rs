@@ -134,6 +134,7 @@ impl World {
         let sectors = self
             .pair
             .differing_blocks()
+            .filter(|block| !self.pair.rotten().contains(block))
             .flat_map(|block| block * 8..block * 8 + 8)
             .collect();
         self.compare_sectors(sectors);
@@ -215,6 +216,9 @@ impl World {
             if self.nodes[node].engine.is_none() {
                 self.after_us(1_000, Happening::Start { node });
             }
+        }
+        if self.options.scrubs {
+            self.repair_rot()?;
         }
         let limit = self.now + SECOND * 60;
         self.run_until(self.now + SECOND * 5)?;
