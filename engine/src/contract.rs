@@ -202,7 +202,8 @@ pub enum Event<B> {
         /// How.
         result: Result<(), DiskError>,
     },
-    /// Both connections to the peer stand and each end has proven who it is.
+    /// Both connections to the peer stand and each end has proven who it is. An older link to it
+    /// that has not been reported down is over.
     LinkUp {
         /// The peer.
         peer: NodeId,

@@ -32,6 +32,10 @@ impl<B: Clone> Resource<B> {
             });
             return;
         }
+        self.lose_older_link(node);
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         connection.link = Some(Link {
             id,
             phase: Phase::Preparing { theirs: None },
@@ -44,6 +48,19 @@ impl<B: Clone> Resource<B> {
         if !again {
             let note = "the handshake is under way";
             connection.enter(ConnectionState::Connecting, note, now);
+        }
+    }
+
+    /// A newer link stands: the older one is over, whether or not that has been told yet, and what
+    /// was on its way has not arrived (A7).
+    fn lose_older_link(&mut self, node: NodeId) {
+        self.drop_link(node, LinkLoss::Closed);
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
+        connection.link = None;
+        for call in core::mem::take(&mut connection.disconnecting) {
+            self.cx.reply(call, Ok(None));
         }
     }
 

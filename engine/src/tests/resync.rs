@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::ResourceConfig;
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{Bench, GENERATION, VOLUME, config, image};
-use crate::{DiskError, DiskRequest, LinkLoss};
+use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss};
 
 const NEWER: GenerationId = GenerationId(0x2000);
 
@@ -57,7 +58,7 @@ pub(crate) fn behind() -> Bench {
 pub(crate) fn source() -> Bench {
     let mut bench = behind();
     bench.meet(|hello| {
-        hello.role = rbd_protocol::state::Role::Secondary;
+        hello.role = Role::Secondary;
         hello.volumes[0].disk = DiskState::UpToDate;
         hello.volumes[0].current = GENERATION;
         hello.volumes[0].bitmap = GenerationId::NONE;
@@ -72,7 +73,11 @@ pub(crate) fn source() -> Bench {
 
 /// A node whose peer has newer data, before the peer's bitmap has come.
 pub(crate) fn target() -> Bench {
-    let mut bench = Bench::alone(config(), image());
+    target_as(config())
+}
+
+fn target_as(config: ResourceConfig) -> Bench {
+    let mut bench = Bench::alone(config, image());
     bench.meet(|hello| {
         hello.volumes[0].disk = DiskState::UpToDate;
         hello.volumes[0].current = NEWER;
@@ -150,6 +155,28 @@ fn an_empty_resync_ends_at_once() {
 }
 
 #[test]
+fn a_target_whose_source_is_lost_while_the_end_is_recorded_has_everything() {
+    let mut config = config();
+    config.handlers = [Handler::AfterResyncTarget]
+        .map(|handler| (handler.name().into(), "true".into()))
+        .into();
+    let mut bench = target_as(config);
+    bench.packet(end(NEWER));
+    bench.write_metadata();
+    assert!(bench.disk(FLUSH, Ok(())));
+    bench.peer_acks();
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    bench.link_down(LinkLoss::Closed);
+    // The superblock on its way to the disk says so, and a restart would find it.
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert!(!bench.handlers().contains(&Handler::AfterResyncTarget));
+    bench.write_metadata();
+    assert!(bench.handlers().contains(&Handler::AfterResyncTarget));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert_eq!(bench.generation(), NEWER);
+}
+
+#[test]
 fn an_interrupted_target_stays_inconsistent_and_keeps_what_it_lacks() {
     let mut bench = target();
     bench.packet(blocks(&[3, 400]));
@@ -211,6 +238,48 @@ fn a_source_reads_when_no_write_is_in_the_way_and_a_write_waits_for_the_read() {
         .map(|packet| matches!(packet, Packet::ResyncData { .. }))
         .collect();
     assert_eq!(order, [true, false], "the write follows what it overtakes");
+}
+
+#[test]
+fn a_source_takes_writes_of_a_target_whose_end_it_has_not_heard_of() {
+    for (disk, accepted) in [
+        (DiskState::UpToDate, true),
+        (DiskState::Inconsistent, false),
+    ] {
+        let mut bench = source();
+        bench.command(Command::Demote { force: false });
+        bench.flush_all();
+        bench.packet(Packet::State {
+            role: Role::Primary,
+            tenure: 7,
+            disks: alloc::vec![(VOLUME, disk)],
+        });
+        bench.packet(Packet::Write {
+            id: 1,
+            volume: VOLUME,
+            range: ByteRange::new(0, 4096),
+            fua: false,
+        });
+        bench.write_metadata();
+        assert_eq!(bench.disk(WRITE, Ok(())), accepted, "{disk}");
+        if !accepted {
+            assert_eq!(bench.close_dropped(), Some(LinkLoss::Protocol));
+            continue;
+        }
+        for offset in [0, 1 << 20] {
+            bench.packet(Packet::ResyncAck {
+                id: offset,
+                volume: VOLUME,
+                range: ByteRange::new(offset, 4096),
+            });
+        }
+        let generation = bench.generation();
+        bench.packet(Packet::ResyncDone {
+            volume: VOLUME,
+            generation,
+        });
+        assert_eq!(replication(&bench), ReplicationState::Established);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::ConnectionState;
 
 use super::{Bench, LINK, PEER};
-use crate::{Action, DiskRequest, LinkLoss};
+use crate::{Action, DiskRequest, Event, LinkLoss};
 
 /// The finest step time is looked at in.
 const STEP_MS: u64 = 10;
@@ -102,4 +102,31 @@ fn a_peer_that_lives_and_finishes_nothing_is_given_up_after_ko_count_timeouts() 
             "{passed} ms, flush: {flush}"
         );
     }
+}
+
+#[test]
+fn a_newer_link_ends_the_older_one_that_is_not_known_to_be_lost() {
+    let mut bench = Bench::primary();
+    let older = bench.link;
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.disk(DiskRequest::Write { fua: false }, Ok(()));
+    bench.link_up();
+    let dropped =
+        |action: &Action<u32>| matches!(action, Action::DropLink { link, .. } if *link == older);
+    assert!(bench.asked.iter().any(dropped));
+    assert_eq!(bench.out_of_sync_bytes(), 4096, "it may not have arrived");
+    bench.write_metadata();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+    // What the older one still brings, and word of its end, are nobody's.
+    bench.tell(Event::LinkDown {
+        peer: PEER,
+        link: older,
+        loss: LinkLoss::Closed,
+    });
+    assert_eq!(
+        bench.connection().connection_state,
+        ConnectionState::Connecting
+    );
+    assert_eq!(bench.out_of_sync_bytes(), 4096);
 }

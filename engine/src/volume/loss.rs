@@ -13,6 +13,7 @@ impl<B: Clone> Volume<B> {
     /// those it had acknowledged and not made durable (A2, B5), and if there are any, a new
     /// generation begins before anything more is completed (A2, D6).
     pub(crate) fn lose_peer(&mut self, node: NodeId, peer_disk: DiskState, cx: &mut Context<B>) {
+        self.end_target_unheard(node, cx);
         self.lose_server(node, peer_disk, cx);
         self.forget_errands(node);
         self.interrupt_verify(node, cx);

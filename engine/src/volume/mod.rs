@@ -92,6 +92,9 @@ pub(crate) struct Volume<B> {
     /// A full checkpoint is worth making at once: a resync has ended, and what is on disk still
     /// says that blocks are missing.
     pub(crate) checkpoint_wanted: bool,
+    /// The source of the last resync went out of reach at its end: people are told of that end when
+    /// it is durable.
+    ended_unheard: Option<NodeId>,
     /// Something changed that may let waiting work go on.
     pub(crate) unsettled: bool,
     /// The link to this peer is to be made anew so that both sides decide again.
@@ -124,6 +127,7 @@ impl<B: Clone> Volume<B> {
             checkpoint: Checkpoint::Idle,
             counters: Counters::default(),
             checkpoint_wanted: false,
+            ended_unheard: None,
             unsettled: false,
             renegotiate: false,
         }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{FailureCode, Packet};
-use rbd_protocol::state::ReplicationState;
+use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{Volume, describe};
 use crate::context::{Context, Operation};
@@ -66,6 +66,9 @@ impl<B: Clone> Volume<B> {
         let expected = match device.replication {
             ReplicationState::Established => !is_resync,
             ReplicationState::WFBitMapT | ReplicationState::SyncTarget => true,
+            // It has everything and has been promoted; only its word of the end of the resync,
+            // which follows the acknowledgements on the other channel, has not come yet.
+            ReplicationState::SyncSource => !is_resync && device.peer_disk == DiskState::UpToDate,
             _ => false,
         };
         if !expected {

@@ -14,6 +14,7 @@ use super::{BarrierPurpose, Volume};
 use crate::context::Context;
 use crate::contract::Level;
 use crate::handler::Handler;
+use crate::local_disk::LocalDisk;
 use crate::peer_device::Finish;
 
 /// How much a target asks for at once.
@@ -36,6 +37,12 @@ impl<B: Clone> Volume<B> {
             self.begin_target(node, cx);
             self.request_more(node, cx);
             self.finish_target(node, cx);
+        }
+        if self.local.as_ref().is_none_or(LocalDisk::is_settled)
+            && let Some(node) = self.ended_unheard.take()
+            && self.local.is_some()
+        {
+            self.tell_target_ended(node, cx);
         }
     }
 
@@ -182,12 +189,28 @@ impl<B: Clone> Volume<B> {
         }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
+        self.tell_target_ended(node, cx);
+    }
+
+    /// The source goes out of reach. If only the superblock that ends the resync was still being
+    /// written, it ends here nevertheless: that superblock says UpToDate from a restart on, so that
+    /// this node must not call itself Inconsistent (D5), which would let the other one take its
+    /// data for out of use (A2).
+    pub(super) fn end_target_unheard(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let peer = self.peers.get(&node);
+        let target = peer.and_then(|peer| peer.target.as_ref());
+        if !target.is_some_and(|target| matches!(target.finish, Finish::Recording(_))) {
+            return;
+        }
+        self.set_disk_state(DiskState::UpToDate, "", cx);
+        self.note_in_sync(node, cx);
+        self.ended_unheard = Some(node);
+    }
+
+    fn tell_target_ended(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let volume = self.number;
         cx.call_handler(Handler::AfterResyncTarget, Some(node), Some(volume));
-        cx.report(
-            Level::Info,
-            Some(node),
-            Some(volume),
-            "resync done (this node was the target)",
-        );
+        let text = "resync done (this node was the target)";
+        cx.report(Level::Info, Some(node), Some(volume), text);
     }
 }
