@@ -118,6 +118,13 @@ fn status() -> ResourceStatus {
                 pending: 4,
                 unacknowledged: 5,
                 bitmap_generation: GenerationId(6),
+                verify: Some(VerifyProgress {
+                    start_bytes: 0,
+                    stop_bytes: 1 << 30,
+                    position_bytes: 1 << 20,
+                    differing_blocks: 3,
+                    elapsed_ms: 500,
+                }),
                 resync: Some(progress(200, 50)),
             }],
             refused: Some(refused_peer()),
