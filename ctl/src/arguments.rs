@@ -315,10 +315,10 @@ pub(crate) struct InvalidateRemote {
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) targets: Targets,
-    /// Begin at this byte; with s, this sector of 512 bytes
+    /// Begin at this sector of 512 bytes, or so many K, M, G; else where the last one was ended
     #[arg(long, value_name = "OFFSET", value_parser = position)]
     pub(crate) start: Option<u64>,
-    /// End before this byte; with s, this sector
+    /// End before this sector
     #[arg(long, value_name = "OFFSET", value_parser = position)]
     pub(crate) stop: Option<u64>,
     /// Copy what differs at the end: from the Primary, or from this node if there is none
@@ -428,16 +428,20 @@ fn unknown_command(error: &clap::Error) -> String {
     }
 }
 
-/// A place on a volume, in bytes, or in sectors as DRBD's log has them.
+/// A place on a volume: sectors of 512 bytes unless a unit is given, as with DRBD.
 fn position(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.strip_suffix('s') {
-        Some(digits) => (digits, 512),
-        None => (text, 1),
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = match text.get(digits.len()..) {
+        Some("" | "s" | "S") => Some(512),
+        Some("k" | "K") => Some(1 << 10),
+        Some("m" | "M") => Some(1 << 20),
+        Some("g" | "G") => Some(1 << 30),
+        Some(_) | None => None,
     };
     let number: Option<u64> = digits.parse().ok();
     number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| format!("'{text}' is neither a number of bytes nor of sectors such as 8s"))
+        .and_then(|number| number.checked_mul(unit?))
+        .ok_or_else(|| format!("'{text}' is not a number of sectors, or one that ends in K, M, G"))
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {

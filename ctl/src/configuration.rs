@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rbd_protocol::control::{
     Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
-    VolumeConfig,
+    ResyncOptions, VolumeConfig,
 };
 
 use crate::config::{
@@ -103,7 +103,11 @@ fn local(resource: ResolvedResource, path: &Path) -> LocalResource {
         node_id: resource.own.node_id,
         listen: listen(&resource).map(|address| address.to_string()),
         peers: resource.peers.iter().map(peer).collect(),
-        volumes: resource.volumes.iter().map(volume).collect(),
+        volumes: resource
+            .volumes
+            .iter()
+            .map(|one| volume(one, &resource.peers))
+            .collect(),
         options,
         handlers: resource.handlers.into_iter().collect(),
     };
@@ -170,7 +174,15 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
     }
 }
 
-fn volume(volume: &ResolvedVolume) -> VolumeConfig {
+fn volume(volume: &ResolvedVolume, peers: &[ResolvedPeer]) -> VolumeConfig {
+    let resync = peers.iter().filter_map(|peer| {
+        let found = peer
+            .resync
+            .iter()
+            .find(|(number, _)| *number == volume.number);
+        let options = found.map(|(_, options)| *options)?;
+        (options != ResyncOptions::default()).then_some((peer.node_id, options))
+    });
     VolumeConfig {
         number: volume.number,
         device: volume.device.display().to_string(),
@@ -189,6 +201,7 @@ fn volume(volume: &ResolvedVolume) -> VolumeConfig {
         },
         size_limit_bytes: volume.size_limit_bytes,
         exports: volume.nbd.iter().map(export).collect(),
+        resync: resync.collect(),
     }
 }
 

@@ -114,8 +114,9 @@ fn verify_line(target: &str, order: VerifyOrder) -> String {
             repair,
         } => {
             let stop = until.map_or_else(|| "end".to_owned(), |until| until.to_string());
+            let start = from.map_or_else(|| "last".to_owned(), |from| from.to_string());
             let repair = yes_no(repair);
-            format!("rbdd verify {target} start:{from} stop:{stop} repair:{repair}")
+            format!("rbdd verify {target} start:{start} stop:{stop} repair:{repair}")
         }
     }
 }

@@ -51,6 +51,39 @@ pub(crate) struct Connection {
     pub(crate) unfence_again: Time,
     /// Commands to answer when the link is gone.
     pub(crate) disconnecting: Vec<CallId>,
+    /// The connection ends by command as soon as both know what that means for their data.
+    pub(crate) is_ending: bool,
+    /// How far this Secondary is with leaving a Primary.
+    pub(crate) leaving: Option<Leaving>,
+    /// How far this Primary is with letting the peer go.
+    pub(crate) parting: Option<Parting>,
+}
+
+/// A Secondary that leaves a Primary, where fencing is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It has said so, and waits for the Primary's answer until then.
+    Asked(Time),
+    /// It declares its data behind.
+    Declaring,
+}
+
+/// A Primary that lets its peer go, where fencing is configured. No client is served meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parting {
+    pub(crate) step: PartingStep,
+    pub(crate) until: Time,
+}
+
+/// What a Primary that lets its peer go waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartingStep {
+    /// What is in flight ends.
+    Draining,
+    /// Everything becomes durable.
+    Flushing,
+    /// The peer declares its data behind.
+    Told,
 }
 
 /// Where the fencing of a peer out of reach stands.
@@ -161,6 +194,9 @@ impl Connection {
             unfencing: None,
             unfence_again: Time(0),
             disconnecting: Vec::new(),
+            is_ending: false,
+            leaving: None,
+            parting: None,
         }
     }
 

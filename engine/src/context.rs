@@ -318,6 +318,9 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::Goodbye
         | Packet::VerifyRequest { .. }
         | Packet::VerifyRelease { .. }
+        | Packet::Leave
+        | Packet::LeaveReply { .. }
+        | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
         | Packet::Write { .. }

@@ -2,12 +2,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Held, Verify};
+use crate::volume::{Asked, Held, ResyncWindow, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -51,6 +52,11 @@ pub(crate) struct PeerDevice {
     pub(crate) verify: Option<Verify>,
     /// What it has asked for in a verify it leads.
     pub(crate) held: BTreeMap<u64, Held>,
+    /// When it last did.
+    pub(crate) verify_asked: Option<Time>,
+    /// Where the last verify this node led was ended, and the next one goes on.
+    pub(crate) verify_next: u64,
+    pub(crate) resync_options: ResyncOptions,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
     pub(crate) sent_bytes: u64,
@@ -108,8 +114,10 @@ pub(crate) struct Target {
     /// The source's generation, once its bitmap is complete.
     pub(crate) generation: Option<GenerationId>,
     /// Ranges asked for and not yet on the disk.
-    pub(crate) outstanding: BTreeMap<u64, ByteRange>,
+    pub(crate) outstanding: BTreeMap<u64, (ByteRange, Asked)>,
     pub(crate) outstanding_bytes: u64,
+    /// How much that may be.
+    pub(crate) window: ResyncWindow,
     /// Where to look for the next dirty block.
     pub(crate) cursor: u64,
     pub(crate) finish: Finish,
@@ -151,6 +159,9 @@ impl PeerDevice {
             target: None,
             verify: None,
             held: BTreeMap::new(),
+            verify_asked: None,
+            verify_next: 0,
+            resync_options: ResyncOptions::default(),
             resync_total_bytes: 0,
             resync_started: Time(0),
             sent_bytes: 0,
@@ -263,6 +274,7 @@ impl Target {
             generation: None,
             outstanding: BTreeMap::new(),
             outstanding_bytes: 0,
+            window: ResyncWindow::new(),
             cursor: 0,
             finish: Finish::NotYet,
         }

@@ -162,6 +162,34 @@ fn what_a_fence_has_done_is_taken_back_when_both_are_in_sync() {
 }
 
 #[test]
+fn who_leaves_in_order_declares_itself_behind_and_nobody_is_fenced() {
+    let mut pair = fenced("resource-and-stonith", "touch $RBD_RUN_DIR/fenced; exit 7");
+    let fenced = pair.alpha.run_directory().join("fenced");
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(100);
+    pair.beta.ok("down");
+    load.let_work(100);
+    assert_eq!(pair.alpha.status().peer_disk(), "Outdated");
+    pair.beta.ok("up");
+    pair.wait_in_sync();
+    // A daemon that is told to end, as at a shutdown, leaves in the same way.
+    pair.beta.stop();
+    load.let_work(100);
+    assert_eq!(pair.alpha.status().peer_disk(), "Outdated");
+    pair.beta.start();
+    pair.wait_in_sync();
+    // So does a Primary that is told to go on alone.
+    pair.alpha.ok("disconnect");
+    load.let_work(100);
+    assert_eq!(pair.beta.status().disk(), "Outdated");
+    pair.alpha.ok("connect");
+    pair.wait_in_sync();
+    load.stop(&mut pair.ledger).assert_undisturbed();
+    assert!(!fenced.exists(), "nobody had to be fenced");
+    pair.finish();
+}
+
+#[test]
 fn a_node_is_promoted_without_its_peer_only_after_fencing_it() {
     let mut pair = fenced("resource-and-stonith", "exit 1");
     pair.alpha.kill();

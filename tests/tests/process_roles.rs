@@ -46,6 +46,9 @@ fn the_target_of_an_unfinished_sync_is_not_promoted() {
     pair.beta
         .wait_for("a lost link", |status| !status.is_connected());
     pair.cut();
+    // It may have been back for a moment, and then it is the Primary there that objects.
+    pair.beta
+        .wait_for("a cut link", |status| !status.is_connected());
     let text = pair.beta.refused("primary", 17);
     assert!(text.contains("Inconsistent"), "{text}");
     pair.mend();

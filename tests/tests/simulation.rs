@@ -145,6 +145,11 @@ fn nothing_is_lost_when_everything_happens_at_once() {
 }
 
 #[test]
+fn nothing_is_lost_when_crashes_hit_resyncs_and_handshakes() {
+    run_seeds(Profile::Recovery, 90_000);
+}
+
+#[test]
 fn nothing_is_lost_when_disks_fail() {
     run_seeds(Profile::Disk, 60_000);
 }

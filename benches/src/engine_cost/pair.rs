@@ -214,6 +214,7 @@ fn config(node: u8) -> ResourceConfig {
         meta_disk: MetaDisk::Internal,
         size_limit_bytes: None,
         exports: Vec::new(),
+        resync: Vec::new(),
     };
     ResourceConfig {
         name: RESOURCE.to_owned(),

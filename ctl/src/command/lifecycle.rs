@@ -3,7 +3,9 @@
 use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
-use crate::arguments::{Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role};
+use crate::arguments::{
+    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role, Verify,
+};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::site::LocalResource;
@@ -144,7 +146,7 @@ pub(super) fn verify(session: &mut Session, options: &Verify) {
         VerifyOrder::Stop
     } else {
         VerifyOrder::Start {
-            from: options.start.unwrap_or(0),
+            from: options.start,
             until: options.stop,
             repair: options.repair,
         }

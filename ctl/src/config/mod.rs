@@ -17,6 +17,7 @@ mod options;
 mod plan;
 mod read;
 mod resolve;
+mod resync;
 mod source;
 mod suggest;
 mod syntax;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rbd_protocol::control::Fencing;
+use rbd_protocol::control::{Fencing, ResyncOptions};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::policy::{
     ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
@@ -19,6 +19,7 @@ use super::effective::Effective;
 use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, NbdListen};
 use super::options::Section;
 use super::plan::{Link, LinkEnd, Plan, PlannedHost, PlannedVolume};
+use super::resync::resync_options;
 use super::source::Sources;
 
 /// One resource as one of its nodes sees it.
@@ -82,6 +83,8 @@ pub struct ResolvedPeer {
     pub net: NetOptions,
     /// Volumes the peer has no disk for.
     pub diskless: Vec<VolumeNumber>,
+    /// Limits of the speed of resyncs from this peer, by volume.
+    pub resync: Vec<(VolumeNumber, ResyncOptions)>,
 }
 
 /// The options of one connection.
@@ -322,6 +325,7 @@ impl<'a> Resolver<'a, '_> {
         let levels = [common, resource, link.level];
         let net = self.judge(Effective::new(&[Section::Net], levels));
         self.check_authentication(&net);
+        let mut resync = Vec::new();
         for volume in &self.own.volumes {
             let in_link = link
                 .volumes
@@ -330,7 +334,8 @@ impl<'a> Resolver<'a, '_> {
             let shared = volume.shared.map(|volume| &volume.level);
             let in_link = in_link.map(|volume| &volume.level);
             let levels = [common, resource, shared, link.level, in_link];
-            self.judge(Effective::new(&[Section::PeerDisk], levels));
+            let disk = self.judge(Effective::new(&[Section::PeerDisk], levels));
+            resync.push((VolumeNumber(volume.number), resync_options(&disk)));
         }
         let without_disk = peer
             .volumes
@@ -349,6 +354,7 @@ impl<'a> Resolver<'a, '_> {
             diskless: without_disk
                 .map(|volume| VolumeNumber(volume.number))
                 .collect(),
+            resync,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rbd_protocol::control::{MetaDisk, NbdExport};
+use rbd_protocol::control::{MetaDisk, NbdExport, ResyncOptions};
 use rbd_protocol::ids::NodeId;
 
 use super::Configuration;
@@ -63,6 +63,56 @@ fn a_whole_resource_keeps_its_meaning_in_other_units() {
     assert_eq!(resource.startup.wfc_timeout, 30);
     assert_eq!(resource.startup.degr_wfc_timeout, 20);
     assert_eq!(resource.startup.outdated_wfc_timeout, 10);
+}
+
+/// What these lines in `disk { … }` say of resyncs.
+fn limits(disk: &str) -> ResyncOptions {
+    let configuration = read(&format!(
+        "resource r0 {{ disk {{ {disk} }}
+            volume 0 {{ device /dev/drbd1 minor 1; disk /srv/a; meta-disk internal; }}
+            on alpha {{ node-id 0; address 127.0.0.1:7001; }}
+            on beta {{ node-id 5; address 127.0.0.1:7002; }} }}"
+    ));
+    assert_eq!(configuration.warnings(), [""; 0]);
+    let resource = configuration.site.resource("r0").unwrap();
+    let mut written = resource.config.volumes[0].resync.iter();
+    let written = written.find(|(node, _)| *node == NodeId(5));
+    written.map(|(_, options)| *options).unwrap_or_default()
+}
+
+#[test]
+fn only_written_limits_of_a_resync_count() {
+    let none = ResyncOptions::default();
+    assert_eq!(limits(""), none);
+    let fixed = ResyncOptions {
+        fixed_rate: Some(10 << 20),
+        ..none
+    };
+    assert_eq!(limits("resync-rate 10M;"), fixed);
+    assert_eq!(limits("c-plan-ahead 0; resync-rate 10M;"), fixed);
+    assert_eq!(limits("c-plan-ahead 20; resync-rate 10M;"), none);
+    let default_rate = ResyncOptions {
+        fixed_rate: Some(250 << 10),
+        ..none
+    };
+    assert_eq!(limits("c-plan-ahead 0;"), default_rate);
+    let bounds = ResyncOptions {
+        max_rate: Some(100 << 20),
+        min_rate: Some(0),
+        ..none
+    };
+    assert_eq!(limits("c-max-rate 100M; c-min-rate 0;"), bounds);
+    assert_eq!(limits("c-max-rate 0;"), none);
+    let fill = ResyncOptions {
+        fill_bytes: Some(1 << 20),
+        ..none
+    };
+    assert_eq!(limits("c-fill-target 1M; c-delay-target 5;"), fill);
+    let delay = ResyncOptions {
+        delay_ms: Some(500),
+        ..none
+    };
+    assert_eq!(limits("c-fill-target 0; c-delay-target 5;"), delay);
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn volume(number: u16, disk: &Path, meta_disk: MetaDisk) -> VolumeConfig {
         meta_disk,
         size_limit_bytes: None,
         exports: Vec::new(),
+        resync: Vec::new(),
     }
 }
 

@@ -205,6 +205,14 @@ impl LocalDisk {
         self.kept_power || self.was_clean
     }
 
+    /// What this disk had acknowledged may be gone, as after a loss of power, and stays gone
+    /// however orderly the machine is shut down from now on.
+    pub(crate) fn note_lost_cache(&mut self) {
+        self.kept_power = false;
+        self.was_clean = false;
+        self.change(|superblock| superblock.boot_id = 0);
+    }
+
     /// This disk is in sync with a peer in this boot of the host.
     pub(crate) fn note_boot(&mut self) {
         self.kept_power = true;

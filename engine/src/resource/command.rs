@@ -14,6 +14,7 @@ use super::invalidation::How;
 use crate::connection::Tentative;
 use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
 use crate::local_disk::{AttachError, LocalDisk};
+use crate::peer_device::PeerDevice;
 
 impl<B: Clone> Resource<B> {
     pub(super) fn command(&mut self, call: CallId, command: Command) {
@@ -128,8 +129,8 @@ impl<B: Clone> Resource<B> {
             .collect();
         self.attachments += 1;
         let now = self.cx.now;
-        let (local, bitmaps) = LocalDisk::attach(disk, &peers, self.boot, self.attachments, now)
-            .map_err(|error| {
+        let (mut local, bitmaps) =
+            LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(|error| {
                 let (reason, help) = match error {
                     AttachError::NoPeerSlot => (
                         "the metadata has no room for another peer's bitmap",
@@ -139,6 +140,9 @@ impl<B: Clone> Resource<B> {
                 };
                 Refusal::new(RefusalCode::InvalidRequest, reason, help)
             })?;
+        if volume.lost_cache {
+            local.note_lost_cache();
+        }
         let state = local.state_alone();
         let known = self.config.peers.iter().map(|peer| peer.node_id);
         let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();
@@ -181,6 +185,11 @@ impl<B: Clone> Resource<B> {
         }
         for volume in self.volumes.values_mut() {
             volume.frozen.without_data = config.options.suspend_without_data;
+            let number = volume.number;
+            let changed = config.volumes.iter().find(|one| one.number == number);
+            if let Some(changed) = changed {
+                volume.configure_resync(changed, self.cx.now);
+            }
             volume.unsettled = true;
         }
         let listen_changed = self.config.listen != config.listen;
@@ -216,6 +225,14 @@ impl<B: Clone> Resource<B> {
             let Some(connection) = self.connections.get_mut(&node) else {
                 continue;
             };
+            if connection.is_ending {
+                let reason = "it is being disconnected";
+                return Err(Refusal::new(
+                    RefusalCode::StateTransient,
+                    reason,
+                    "try again",
+                ));
+            }
             if connection.state == ConnectionState::Connected {
                 continue;
             }
@@ -281,7 +298,9 @@ impl<B: Clone> Resource<B> {
         };
         let mut waits = false;
         for node in nodes {
-            self.disconnect_peer(node);
+            if !self.begin_to_leave(node) {
+                self.disconnect_peer(node);
+            }
             let Some(connection) = self.connections.get_mut(&node) else {
                 continue;
             };
@@ -300,6 +319,7 @@ impl<B: Clone> Resource<B> {
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
+        connection.is_ending = false;
         if connection.state == ConnectionState::StandAlone && !connection.is_refused() {
             return;
         }
@@ -346,7 +366,9 @@ impl<B: Clone> Resource<B> {
                 let reason = alloc::format!("{name}/{number} is {}", volume.disk);
                 return refuse(RefusalCode::StateNoUpToDateData, reason, String::new());
             }
-            if volume.peers.values().any(|peer| peer.link.is_some()) {
+            // A greeting that is on its way names the generation there is (D1).
+            let meets = |peer: &PeerDevice| peer.link.is_some() || peer.handshaking;
+            if volume.peers.values().any(meets) {
                 let reason = String::from("a connected peer would not learn of it");
                 let help = alloc::format!("rbdadm disconnect {name}");
                 return refuse(RefusalCode::InvalidRequest, reason, help);

@@ -63,6 +63,7 @@ impl<B: Clone> Resource<B> {
             || self.demotion.is_some()
             || self.promotion.is_some()
             || self.detaching.is_some()
+            || self.is_parting()
             || self.invalidations.is_busy()
         {
             return Err(one_change_at_a_time());
@@ -167,7 +168,6 @@ impl<B: Clone> Resource<B> {
         if self.role == Role::Primary && self.demotion.is_none() {
             let text = "a Primary is being stopped: it is demoted first";
             self.cx.report(Level::Warn, None, None, text);
-            self.begin_demotion(None);
         }
         Ok(())
     }
@@ -188,12 +188,20 @@ impl<B: Clone> Resource<B> {
         match self.stop {
             Stop::No | Stop::Done => {}
             Stop::Resting(call) => {
+                if self.role == Role::Primary && self.demotion.is_none() && !self.is_parting() {
+                    self.begin_demotion(None);
+                }
                 if self.role == Role::Primary || self.demotion.is_some() {
                     return;
                 }
                 let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
                 for node in nodes {
-                    self.disconnect_peer(node);
+                    if !self.begin_to_leave(node) {
+                        self.disconnect_peer(node);
+                    }
+                }
+                if self.is_any_leaving() {
+                    return;
                 }
                 let idle = self.volumes.values().all(|volume| {
                     volume.is_quiet()

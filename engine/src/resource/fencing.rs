@@ -45,9 +45,15 @@ enum Verdict {
 }
 
 impl<B: Clone> Resource<B> {
-    fn fencing_policy(&self, node: NodeId) -> Fencing {
+    pub(super) fn fencing_policy(&self, node: NodeId) -> Fencing {
         let connection = self.connections.get(&node);
         connection.map_or(Fencing::DontCare, |peer| peer.config.net.fencing)
+    }
+
+    /// Whether any peer's data being out of reach would be minded.
+    pub(super) fn is_anyone_fenced(&self) -> bool {
+        let mut peers = self.connections.keys();
+        peers.any(|node| self.fencing_policy(*node) != Fencing::DontCare)
     }
 
     /// Whether the peer's data is out of reach and might be used, and the policy minds.
@@ -271,7 +277,10 @@ impl<B: Clone> Resource<B> {
             return;
         }
         match judge(result, own_is_newest) {
-            Verdict::Harmless(disk) => self.peer_is_fenced(node, disk),
+            Verdict::Harmless(disk) => {
+                let text = "the peer has been fenced";
+                self.peer_is_harmless(node, disk, text);
+            }
             Verdict::IsPrimary => {
                 self.set_fence(node, Fence::Unclear(now.plus_ms(AGAIN_MS)));
                 let text = "the fence handler says that the peer is Primary";
@@ -296,7 +305,7 @@ impl<B: Clone> Resource<B> {
 
     /// The peer cannot use its data. A Primary records that, and that the peer is behind, before
     /// it goes on (A2); a promotion does when it records itself.
-    fn peer_is_fenced(&mut self, node: NodeId, disk: DiskState) {
+    pub(super) fn peer_is_harmless(&mut self, node: NodeId, disk: DiskState, why: &str) {
         let is_primary = self.role == Role::Primary;
         for volume in self.volumes.values_mut() {
             if let Some(peer) = volume.peers.get_mut(&node) {
@@ -311,7 +320,7 @@ impl<B: Clone> Resource<B> {
                 volume.leave_fenced_behind(node, &mut self.cx);
             }
         }
-        let text = alloc::format!("the peer has been fenced; its disk counts as {disk}");
+        let text = alloc::format!("{why}; its disk counts as {disk}");
         self.cx.report(Level::Info, Some(node), None, text);
         self.set_fence(
             node,

@@ -390,15 +390,9 @@ fn meet_without_disk<B: Clone>(
         return;
     };
     let (peer_disk, shown, serves) = (peer.peer_disk, peer.current, peer.serves);
-    if let Some(local) = &volume.local {
-        // The only clients there are have seen just this data.
-        let is_shown = peer_role == Role::Primary
-            && peer_disk == DiskState::Diskless
-            && shown.names_data()
-            && shown == local.current();
-        if is_shown && volume.disk == DiskState::Consistent && local.holds_what_it_had() {
-            let note = "the Primary has no disk and has shown this data";
-            volume.set_disk_state(DiskState::UpToDate, note, cx);
+    if volume.local.is_some() {
+        if peer_role == Role::Primary && peer_disk == DiskState::Diskless && shown.names_data() {
+            hold_against_shown(volume, shown, cx);
         }
         return;
     }
@@ -418,6 +412,27 @@ fn meet_without_disk<B: Clone>(
         let text =
             "the peer's data is not what clients here have seen: they are not served from it";
         cx.report(Level::Error, Some(node), Some(volume.number), text);
+    }
+}
+
+/// The only clients there are have seen data of the generation `shown`, and nobody but this node
+/// has a disk: what they have seen is here, or it is not and must not be taken for current.
+fn hold_against_shown<B: Clone>(
+    volume: &mut Volume<B>,
+    shown: GenerationId,
+    cx: &mut crate::context::Context<B>,
+) {
+    let Some(local) = &volume.local else { return };
+    let is_current = shown == local.current();
+    let is_known = is_current || local.history().contains(&shown);
+    let is_shown = is_current && local.holds_what_it_had();
+    if !is_known && volume.role == Role::Secondary && volume.disk > DiskState::Outdated {
+        let note = "the Primary has no disk and has shown other data";
+        volume.set_disk_state(DiskState::Outdated, note, cx);
+    }
+    if is_shown && volume.disk == DiskState::Consistent {
+        let note = "the Primary has no disk and has shown this data";
+        volume.set_disk_state(DiskState::UpToDate, note, cx);
     }
 }
 

@@ -79,6 +79,12 @@ impl<B: Clone> Resource<B> {
         for call in core::mem::take(&mut connection.disconnecting) {
             self.cx.reply(call, Ok(None));
         }
+        if connection.is_ending {
+            self.disconnect_peer(node);
+        }
+        let Some(connection) = self.connections.get_mut(&node) else {
+            return;
+        };
         let reconsider = core::mem::take(&mut connection.reconsider);
         let seek = if loss == LinkLoss::Renegotiate || reconsider {
             Seek::AtOnce
@@ -149,6 +155,7 @@ impl<B: Clone> Resource<B> {
         connection.consented_until = None;
         connection.asked_for_consent = None;
         connection.told = None;
+        self.forget_parting(node);
         if was_connected {
             self.freeze_for_loss(node, loss);
         }
@@ -260,6 +267,7 @@ impl<B: Clone> Resource<B> {
         self.check_invalidation_deadline();
         for volume in self.volumes.values_mut() {
             volume.check_patience(now);
+            volume.wake_resync();
         }
         if is_due(now, self.last_tick) {
             self.last_tick = now;
@@ -337,6 +345,7 @@ impl<B: Clone> Resource<B> {
         let deadlines = [
             self.promotion_deadline(),
             self.next_fencing(),
+            self.next_parting(),
             self.invalidations.deadline(),
         ];
         let mut next = deadlines.into_iter().flatten().min();
@@ -355,6 +364,9 @@ impl<B: Clone> Resource<B> {
                 earlier(due);
             }
             if let Some(due) = volume.frozen.awaiting {
+                earlier(due);
+            }
+            if let Some(due) = volume.next_resync(self.cx.now) {
                 earlier(due);
             }
         }

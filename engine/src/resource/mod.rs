@@ -29,6 +29,7 @@ mod invalidation;
 mod link;
 mod objection;
 mod packets;
+mod parting;
 mod promotion;
 mod resolve;
 mod status;
@@ -172,6 +173,7 @@ impl<B: Clone> Resource<B> {
                 data,
             } => {
                 self.cx.client_requests += 1;
+                self.clients_at_work();
                 let Some(volume) = self.volumes.get_mut(&volume) else {
                     self.cx.complete(id, Err(RequestError::Invalid));
                     actions.append(&mut self.cx.out);
@@ -218,6 +220,14 @@ impl<B: Clone> Resource<B> {
         actions.append(&mut self.cx.out);
     }
 
+    /// A client of either node asks for something: resyncs make room, of whichever volume, for they
+    /// share the link and perhaps the disks.
+    fn clients_at_work(&mut self) {
+        for volume in self.volumes.values_mut() {
+            volume.clients_at_work(&self.cx);
+        }
+    }
+
     /// Whether the event just handled may let something else go on, or a deadline is not watched.
     /// In steady state there is nothing, and looking for it would cost more than the event.
     fn has_loose_ends(&self) -> bool {
@@ -228,6 +238,7 @@ impl<B: Clone> Resource<B> {
             || self.promotion.is_some()
             || self.demotion.is_some()
             || self.detaching.is_some()
+            || self.is_any_leaving()
             || self.invalidations.is_busy()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
@@ -245,6 +256,7 @@ impl<B: Clone> Resource<B> {
             self.advance_invalidations();
             self.advance_handshakes();
             self.answer_requests();
+            self.advance_partings();
             self.advance_fencing();
             self.advance_promotion();
             self.advance_demotion();

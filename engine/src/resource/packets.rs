@@ -71,6 +71,12 @@ impl<B: Clone> Resource<B> {
                 self.new_generation_reply(node, volume, request, adopted);
                 Ok(())
             }
+            Packet::Leave => {
+                self.peer_leaves(node);
+                Ok(())
+            }
+            Packet::LeaveReply { outdate } => self.may_leave(node, outdate),
+            Packet::Outdated => self.peer_outdated_itself(node),
             Packet::InvalidateRequest { .. } | Packet::InvalidateReply { .. } => {
                 self.invalidation_packet(node, &packet)
             }
@@ -90,6 +96,9 @@ impl<B: Clone> Resource<B> {
     ) -> Result<(), &'static str> {
         let number = volume_of(&packet).ok_or("a packet out of place")?;
         let primary = self.role == Role::Primary || self.is_recording_promotion();
+        if is_of_client(&packet) {
+            self.clients_at_work();
+        }
         let cx = &mut self.cx;
         let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
         // What a peer had sent before it noticed that its disk has failed: it makes the link anew.
@@ -157,7 +166,7 @@ impl<B: Clone> Resource<B> {
             // The source's disk has failed; it makes the link anew so that both decide again.
             Packet::ResyncNegativeAck { .. } => Ok(()),
             Packet::VerifyRequest { id, range, .. } => {
-                volume.accept_verify_request(node, id, range)
+                volume.accept_verify_request(node, id, range, cx)
             }
             Packet::VerifyReply { id, digests, .. } => volume.verify_replied(node, id, digests, cx),
             Packet::VerifyRelease { id, .. } => {
@@ -280,6 +289,18 @@ fn is_about_data(packet: &Packet) -> bool {
     )
 }
 
+/// Whether a client of the peer stands behind it.
+fn is_of_client(packet: &Packet) -> bool {
+    matches!(
+        packet,
+        Packet::Write { .. }
+            | Packet::Zero { .. }
+            | Packet::RemoteRead { .. }
+            | Packet::RemoteWrite { .. }
+            | Packet::RemoteZero { .. }
+    )
+}
+
 fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
     match packet {
         Packet::Write { volume, .. }
@@ -312,6 +333,9 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::Leave
+        | Packet::LeaveReply { .. }
+        | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
         | Packet::Ping { .. }

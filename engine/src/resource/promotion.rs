@@ -112,11 +112,10 @@ impl<B: Clone> Resource<B> {
         if !self.is_fenced_for_promotion() || !self.has_all_consents() {
             return;
         }
-        if self
-            .volumes
-            .values()
-            .any(|volume| !volume.peer_writes.is_empty() || !volume.is_quiet())
-        {
+        // Nor is a resync whose end is being recorded an unfinished one.
+        if self.volumes.values().any(|volume| {
+            !volume.peer_writes.is_empty() || !volume.is_quiet() || volume.is_recording_end()
+        }) {
             return;
         }
         self.record_promotion();
@@ -210,6 +209,16 @@ impl<B: Clone> Resource<B> {
         if let Some(volume) = self.volumes.values().find(without) {
             let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
             let help = alloc::format!("rbdadm up {name}");
+            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        }
+        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none())
+            && self.is_anyone_fenced()
+        {
+            // That disk does not know that somebody went on without it: after a restart it could be
+            // taken for the newest there is, once the peer has been fenced (A2).
+            let number = volume.number;
+            let reason = alloc::format!("{name}/{number} is not attached, and fencing is on");
+            let help = alloc::format!("rbdadm attach {name}/{number}");
             return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
         }
         if force {

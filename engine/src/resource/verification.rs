@@ -35,6 +35,8 @@ impl<B: Clone> Resource<B> {
         let Some(volume) = self.volumes.get_mut(&number) else {
             return Ok(None);
         };
+        let goes_on = || volume.peers.get(&node).map_or(0, |peer| peer.verify_next);
+        let from = from.unwrap_or_else(goes_on);
         if from >= until.min(volume.size_bytes()) {
             let size = volume.size_bytes();
             let reason =
@@ -119,9 +121,11 @@ impl<B: Clone> Resource<B> {
         for node in nodes {
             positions.extend(volume.stop_verify(*node, &mut self.cx));
         }
-        let name = &self.config.name;
+        let (name, size) = (&self.config.name, volume.size_bytes());
         Ok(positions.first().map(|at| {
-            alloc::format!("{name}/{number}: verify stopped; go on with: rbdadm verify --start {at} {name}/{number}")
+            alloc::format!(
+                "{name}/{number}: verify ended at {at} of {size} bytes; the next one goes on there"
+            )
         }))
     }
 

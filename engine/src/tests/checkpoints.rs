@@ -94,11 +94,13 @@ fn a_mark_stays_when_the_flush_fails() {
     cool(&mut bench);
     bench.disk(FLUSH, Err(DiskError::Io));
     bench.peer_acks();
-    assert!(
-        !bench.is_writing_metadata(),
-        "nothing is written to that disk any more (B4)"
-    );
     assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(
+        bench.write_metadata().len(),
+        1,
+        "nothing is written to that disk any more but that it failed (B4)"
+    );
+    assert_eq!(bench.superblock.expect("written").boot_id, 0);
 }
 
 #[test]

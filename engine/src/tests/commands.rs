@@ -194,6 +194,17 @@ fn a_connect_while_connected_changes_nothing() {
 }
 
 #[test]
+fn a_new_generation_waits_for_a_handshake_that_names_the_old_one() {
+    let mut bench = Bench::in_sync();
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    bench.link_up();
+    assert!(bench.greeting().volumes[0].current == bench.generation());
+    let refusal = refused(&mut bench, new_generation(VOLUME, false));
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest, "(D1)");
+}
+
+#[test]
 fn a_new_generation_needs_a_volume_a_disk_and_good_data() {
     let mut bench = Bench::in_sync();
     let refusal = refused(&mut bench, new_generation(NO_VOLUME, false));

@@ -3,10 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::{Fencing, RefusalCode};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::{FailureCode, Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::fencing::fenced;
 use super::{Bench, PEER, VOLUME};
 use crate::{Action, Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestKind};
 
@@ -271,6 +273,41 @@ fn a_node_without_a_disk_is_promoted_when_the_peer_has_everything() {
     remote_write(&mut bench);
 }
 
+#[test]
+fn with_fencing_a_node_without_its_disk_is_not_promoted() {
+    let mut bench = Bench::in_sync_as(fenced(Fencing::ResourceAndStonith));
+    bench.command(Command::Detach {
+        volume: VOLUME,
+        force: true,
+    });
+    let own = bench.relink().expect("a greeting");
+    bench.packet(Packet::Hello(Box::new(whole(&own))));
+    for force in [false, true] {
+        let call = bench.command(Command::Promote { force });
+        assert_eq!(bench.refusal(call).code, RefusalCode::StateNoUpToDateData);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_under_a_primary_is_told_that_it_is_behind() {
+    for connected in [true, false] {
+        let mut bench = Bench::primary();
+        if !connected {
+            bench.link_down(LinkLoss::Closed);
+            bench.write_metadata();
+        }
+        bench.write(0);
+        bench.write_metadata();
+        bench.disk(WRITE, Err(DiskError::Io));
+        let written = bench.write_metadata();
+        assert_eq!(
+            !written.is_empty(),
+            connected,
+            "the only copy is not given up"
+        );
+    }
+}
+
 /// A node with everything that serves a Primary without a disk.
 fn serving() -> Bench {
     let mut bench = Bench::in_sync();
@@ -394,4 +431,33 @@ fn what_the_peer_had_asked_over_an_older_link_is_over_before_the_next_greeting()
         _ => false,
     });
     assert!(greeted);
+}
+
+/// A Secondary in sync, connected anew to a Primary without a disk that has shown this generation.
+fn meets_one_that_has_shown(generation: GenerationId) -> Bench {
+    let mut bench = Bench::in_sync();
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        hello.role = Role::Primary;
+        let volume = &mut hello.volumes[0];
+        volume.disk = DiskState::Diskless;
+        (volume.size_bytes, volume.current) = (0, generation);
+    });
+    bench
+}
+
+#[test]
+fn what_a_primary_without_a_disk_has_shown_and_is_not_here_makes_this_disk_outdated() {
+    let mut bench = meets_one_that_has_shown(GenerationId(0x2000));
+    assert_eq!(bench.disk_state(), DiskState::Outdated);
+    bench.link_down(LinkLoss::Closed);
+    let call = bench.command(Command::Promote { force: false });
+    bench.write_metadata();
+    assert_eq!(
+        bench.reply(call),
+        Some(false),
+        "its clients' data is not here"
+    );
+    let bench = meets_one_that_has_shown(SHARED);
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }

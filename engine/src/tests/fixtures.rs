@@ -73,6 +73,7 @@ pub(crate) fn config() -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: Vec::new(),
+            resync: Vec::new(),
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

@@ -13,6 +13,7 @@ mod fixtures;
 mod invalidation;
 mod lies;
 mod orders;
+mod parting;
 mod promotion;
 mod resync;
 mod silence;

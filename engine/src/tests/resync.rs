@@ -3,12 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::ResourceConfig;
+use rbd_protocol::control::{ResourceConfig, ResyncOptions};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
-use super::{Bench, GENERATION, VOLUME, config, image};
+use super::{Bench, GENERATION, PEER, VOLUME, config, image};
 use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss};
 
 const NEWER: GenerationId = GenerationId(0x2000);
@@ -141,6 +141,72 @@ fn a_target_asks_for_the_union_of_both_bitmaps_and_ends_when_it_is_durable() {
         generation: NEWER,
     };
     assert!(bench.sent().contains(&done));
+}
+
+/// A target that lacks everything, with these limits.
+fn limited_target(options: ResyncOptions) -> Bench {
+    let mut config = config();
+    config.volumes[0].resync = alloc::vec![(PEER, options)];
+    let mut bench = target_as(config);
+    bench.packet(blocks(&[0, 1, 2, 3, 4, 5, 6, 7]));
+    bench.packet(end(NEWER));
+    bench
+}
+
+fn answer(bench: &mut Bench, asked: &[(u64, ByteRange)]) {
+    for request in asked {
+        bench.packet(data(*request));
+        assert!(bench.disk(WRITE, Ok(())));
+    }
+}
+
+#[test]
+fn a_resync_of_limited_rate_goes_on_with_the_timer() {
+    let mut bench = limited_target(ResyncOptions {
+        max_rate: Some(4096),
+        ..ResyncOptions::default()
+    });
+    let asked = asked_for(&mut bench);
+    assert_eq!(asked.len(), 1, "one block a second");
+    answer(&mut bench, &asked);
+    assert_eq!(asked_for(&mut bench), []);
+    bench.wait_ms(500);
+    assert_eq!(asked_for(&mut bench), []);
+    bench.wait_ms(500);
+    assert_eq!(asked_for(&mut bench).len(), 1);
+}
+
+#[test]
+fn a_limit_that_is_lifted_holds_back_nothing_more() {
+    let options = ResyncOptions {
+        fixed_rate: Some(1),
+        ..ResyncOptions::default()
+    };
+    let mut bench = limited_target(options);
+    let asked = asked_for(&mut bench);
+    answer(&mut bench, &asked);
+    assert_eq!(asked_for(&mut bench), []);
+    bench.command(Command::Configure(Box::new(config())));
+    assert!(!asked_for(&mut bench).is_empty());
+}
+
+#[test]
+fn a_clients_write_shrinks_what_is_under_way() {
+    let mut bench = limited_target(ResyncOptions::default());
+    let asked = asked_for(&mut bench);
+    assert!(asked.len() > 1);
+    let range = ByteRange::new(1 << 20, 4096);
+    bench.packet(Packet::Write {
+        id: 9,
+        volume: VOLUME,
+        range,
+        fua: false,
+    });
+    assert!(bench.disk(WRITE, Ok(())));
+    let (last, first) = asked.split_last().expect("more than one");
+    answer(&mut bench, first);
+    assert_eq!(asked_for(&mut bench), [], "the window is let run empty");
+    answer(&mut bench, &[*last]);
 }
 
 #[test]
@@ -344,6 +410,25 @@ fn a_source_that_cannot_read_says_so_and_loses_its_disk() {
 }
 
 #[test]
+fn a_source_that_has_lost_its_disk_asks_nothing_more_of_it() {
+    let mut bench = source();
+    bench.asked.clear();
+    bench.write(0);
+    bench.write_metadata();
+    for (id, offset) in [(1, 0), (2, 1 << 20)] {
+        bench.packet(Packet::ResyncRequest {
+            id,
+            volume: VOLUME,
+            range: ByteRange::new(offset, 4096),
+        });
+    }
+    assert_eq!(bench.on_disk(READ), 1, "one block is being written (E2)");
+    bench.disk(READ, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.on_disk(READ), 0, "the disk has been let go of");
+}
+
+#[test]
 fn a_target_whose_source_cannot_read_waits_for_a_new_decision() {
     let mut bench = target();
     bench.packet(blocks(&[3]));
@@ -357,4 +442,17 @@ fn a_target_whose_source_cannot_read_waits_for_a_new_decision() {
     assert_eq!(bench.disk_state(), DiskState::Inconsistent);
     assert_eq!(bench.close_dropped(), None);
     assert_eq!(bench.out_of_sync_bytes(), 4096);
+}
+
+#[test]
+fn a_target_whose_disk_fails_while_the_end_is_recorded_has_no_data() {
+    let mut bench = target();
+    bench.packet(end(NEWER));
+    bench.disk(FLUSH, Ok(()));
+    bench.peer_acks();
+    assert!(bench.is_writing_metadata(), "the end is being recorded");
+    bench.fail_metadata();
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
 }

@@ -1,5 +1,5 @@
 //! What is acknowledged, what is durable, and what is marked in between.
-use super::{Bench, LINK, PEER, VOLUME};
+use super::{Bench, LINK, PEER, VOLUME, image};
 use crate::{DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId};
 use alloc::vec::Vec;
 use rbd_protocol::ids::ByteRange;
@@ -279,4 +279,54 @@ fn a_read_waits_for_an_overlapping_write_until_both_disks_have_it() {
     assert_eq!(bench.answer(write), Some(Ok(())));
     assert!(bench.disk(DiskRequest::Read, Ok(())));
     assert_eq!(bench.answer(overlapping), Some(Ok(())));
+}
+
+/// A Secondary whose disk has failed so, attached again by the same process: what it greets with.
+fn attached_again_after(failed: DiskRequest) -> (Bench, bool) {
+    let mut bench = Bench::in_sync();
+    bench.packet(Packet::Write {
+        id: 50,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+        fua: false,
+    });
+    if failed == FLUSH {
+        bench.disk(WRITE, Ok(()));
+        bench.packet(Packet::Flush {
+            id: 51,
+            volume: VOLUME,
+        });
+    }
+    bench.disk(failed, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    bench.write_metadata();
+    let mut image = image();
+    image.superblock.boot_id = 7;
+    bench.attach(image);
+    let hello = bench.relink().expect("a greeting");
+    let trusted = hello.volumes[0].kept_power;
+    bench.packet(Packet::Hello(hello.into()));
+    (bench, trusted)
+}
+
+#[test]
+fn a_disk_that_failed_a_flush_comes_back_as_one_that_has_lost_its_power() {
+    let (_, trusted) = attached_again_after(WRITE);
+    assert!(trusted, "what it had acknowledged it has");
+    let (mut bench, trusted) = attached_again_after(FLUSH);
+    assert!(!trusted, "(B4)");
+    bench.write_metadata();
+    let hello = bench.relink().expect("a greeting");
+    assert!(hello.volumes[0].kept_power, "it was in sync since");
+}
+
+#[test]
+fn a_disk_that_fails_a_flush_says_so_to_whatever_process_attaches_it_next() {
+    let mut bench = Bench::primary();
+    assert_eq!(bench.superblock.clone().expect("written").boot_id, 7);
+    bench.flush();
+    bench.disk(FLUSH, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    bench.write_metadata();
+    assert_eq!(bench.superblock.expect("written").boot_id, 0);
 }

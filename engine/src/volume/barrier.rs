@@ -23,6 +23,8 @@ pub(crate) enum BarrierPurpose {
     Checkpoint,
     /// A Primary is about to become Secondary.
     Demotion,
+    /// A Primary is about to let its peer go.
+    Parting,
     /// The end of a resync at the target.
     ResyncEnd(NodeId),
 }
@@ -153,7 +155,7 @@ impl<B: Clone> Volume<B> {
         cx: &mut Context<B>,
     ) {
         if let Err(error) = result {
-            self.fail_disk(describe(error), cx);
+            self.fail_flush(describe(error), cx);
             return;
         }
         if let Some(barrier) = self.barriers.get_mut(&id) {
@@ -256,7 +258,7 @@ impl<B: Clone> Volume<B> {
                     self.resync_target_flushed(node, cx);
                 }
             }
-            BarrierPurpose::Demotion => {}
+            BarrierPurpose::Demotion | BarrierPurpose::Parting => {}
         }
         self.unsettled = true;
     }

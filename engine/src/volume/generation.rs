@@ -129,6 +129,7 @@ impl<B: Clone> Volume<B> {
         }
         self.checkpoint_wanted = true;
         self.missed_writes = false;
+        self.lost_cache = false;
         local.start_metadata(self.number, cx);
         self.unsettled = true;
     }

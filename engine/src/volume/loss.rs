@@ -16,7 +16,7 @@ impl<B: Clone> Volume<B> {
         self.end_target_unheard(node, cx);
         self.lose_server(node, peer_disk, cx);
         self.forget_errands(node);
-        self.interrupt_verify(node, cx);
+        self.interrupt_verify(node);
         let pending: alloc::vec::Vec<u64> = self
             .writes
             .iter()

@@ -10,7 +10,9 @@
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
+//! | [`resync_window`] | how much of it at once, so that clients do not suffer |
 //! | [`verify`] | comparing both copies while clients go on |
+//! | [`verified`] | what is read for a peer that does, and which writes wait |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`freeze`] | what waits while clients must not be answered |
@@ -29,7 +31,9 @@ mod remote;
 mod requester;
 mod resync;
 mod resync_target;
+mod resync_window;
 mod state;
+mod verified;
 mod verify;
 mod write;
 
@@ -47,8 +51,10 @@ pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
 pub(crate) use remote::Errand;
 pub(crate) use requester::Requester;
+pub(crate) use resync_window::{Asked, ResyncWindow};
 pub(crate) use state::Counters;
-pub(crate) use verify::{Held, Verify, Wish as VerifyWish};
+pub(crate) use verified::Held;
+pub(crate) use verify::{Verify, Wish as VerifyWish};
 pub(crate) use write::Write;
 
 use crate::context::Context;
@@ -76,6 +82,9 @@ pub(crate) struct Volume<B> {
     pub(crate) exposed: GenerationId,
     /// Size and smallest unit as a disk that is or was there has told them, here or on a peer.
     pub(crate) told_size: (u64, u32),
+    /// The disk was let go because it could not make durable what it had acknowledged: until it is
+    /// in sync again it counts as one that has lost its power (B4).
+    pub(crate) lost_cache: bool,
     /// A peer was connected while there was no disk here, and may have written alone.
     pub(crate) missed_writes: bool,
     pub(crate) openers: u32,
@@ -103,7 +112,7 @@ pub(crate) struct Volume<B> {
 
 impl<B: Clone> Volume<B> {
     pub(crate) fn new(config: VolumeConfig, peers: impl Iterator<Item = NodeId>) -> Self {
-        Self {
+        let mut volume = Self {
             number: config.number,
             config,
             role: Role::Secondary,
@@ -114,6 +123,7 @@ impl<B: Clone> Volume<B> {
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
             exposed: GenerationId::NONE,
             told_size: (0, 512),
+            lost_cache: false,
             missed_writes: false,
             openers: 0,
             writes: BTreeMap::new(),
@@ -130,7 +140,10 @@ impl<B: Clone> Volume<B> {
             ended_unheard: None,
             unsettled: false,
             renegotiate: false,
-        }
+        };
+        let config = volume.config.clone();
+        volume.configure_resync(&config, Time(0));
+        volume
     }
 
     /// Usable size in bytes, 0 as long as no disk has been seen.
@@ -202,7 +215,39 @@ impl<B: Clone> Volume<B> {
             alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
         );
         cx.call_handler(Handler::LocalIoError, None, Some(self.number));
+        self.say_last_words(cx);
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
+    }
+
+    /// The disk could not make durable what it had acknowledged: some of that may be gone, and a
+    /// later flush would not tell (B4). So it must not be taken for a copy that holds what it had,
+    /// neither when it is attached again nor, as far as it still takes a metadata write, by
+    /// another process.
+    pub(crate) fn fail_flush(&mut self, why: &str, cx: &mut Context<B>) {
+        self.lost_cache = true;
+        if let Some(local) = &mut self.local {
+            local.note_lost_cache();
+        }
+        self.start_metadata(cx);
+        self.fail_disk(why, cx);
+    }
+
+    /// A Primary goes on through its peer: the disk that has failed is behind from here on. It is
+    /// told so as far as it still takes a metadata write, so that another process cannot take it
+    /// for the newest.
+    fn say_last_words(&mut self, cx: &mut Context<B>) {
+        let has_everything = |peer: &PeerDevice| {
+            peer.link.is_some()
+                && peer.replication == ReplicationState::Established
+                && peer.peer_disk == DiskState::UpToDate
+        };
+        if self.role != Role::Primary || !self.peers.values().any(has_everything) {
+            return;
+        }
+        if let Some(local) = &mut self.local {
+            local.record_disk_state(DiskState::Outdated);
+        }
+        self.start_metadata(cx);
     }
 
     /// Whether anything is replicated to or from this peer.

@@ -79,7 +79,7 @@ impl<B: Clone> Volume<B> {
                 .target
                 .as_ref()
                 .and_then(|target| target.outstanding.get(&id));
-            if asked != Some(&range) {
+            if asked.is_none_or(|(asked, _)| *asked != range) {
                 return Err("resync data nobody asked for");
             }
         }
@@ -194,11 +194,14 @@ impl<B: Clone> Volume<B> {
         }
         if let Some(target) = &mut device.target
             && write.is_resync
-            && target.outstanding.remove(&id).is_some()
+            && let Some((_, asked)) = target.outstanding.remove(&id)
         {
             // Only resync data clears bits: the source clears its own on the acknowledgement, which
             // comes after both bitmaps have been joined, so both always agree on what is missing.
-            target.outstanding_bytes -= u64::from(range.length);
+            let length = u64::from(range.length);
+            target.outstanding_bytes -= length;
+            let options = &device.resync_options;
+            target.window.answered(asked, length, options, cx.now);
             device.bitmap.clear_covered(range);
             // The source may lose what it has just sent, and perhaps only this node has it marked.
             device.note_unstable(range, Origin::ResyncSource);
@@ -256,7 +259,7 @@ impl<B: Clone> Volume<B> {
                 code: FailureCode::Io,
             };
             cx.send(peer, link, packet, None);
-            self.fail_disk(describe(error), cx);
+            self.fail_flush(describe(error), cx);
         } else {
             cx.send(peer, link, Packet::FlushAck { id, volume }, None);
         }

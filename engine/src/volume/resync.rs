@@ -242,6 +242,9 @@ impl<B: Clone> Volume<B> {
     /// Starts the reads of the target's requests that no write is in the way of, and sends own
     /// bitmaps that have become due.
     pub(crate) fn start_resync_reads(&mut self, cx: &mut Context<B>) {
+        if self.local.is_none() {
+            return; // it has just failed, and the peer does not know yet
+        }
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in nodes {
             self.advance_source(node, cx);

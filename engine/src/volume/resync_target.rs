@@ -1,28 +1,22 @@
 //! The target's part of a resync: it asks for what is missing, and says when it has everything.
 //!
 //! No block is asked for before it is durable that the disk is `Inconsistent` (E1), and the
-//! source's generation is adopted only after a flush of everything received. What the source does,
-//! and how both begin, is in `resync`.
+//! source's generation is adopted only after a flush of everything received. How much it asks for
+//! at once is decided in `resync_window`. What the source does, and how both begin, is in `resync`.
 
 use alloc::vec::Vec;
 
+use rbd_protocol::control::VolumeConfig;
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{BarrierPurpose, Volume};
 use crate::context::Context;
-use crate::contract::Level;
+use crate::contract::{Level, Time};
 use crate::handler::Handler;
 use crate::local_disk::LocalDisk;
-use crate::peer_device::Finish;
-
-/// How much a target asks for at once.
-const REQUEST_BYTES: u32 = 256 << 10;
-
-/// How much a target has asked for and not yet on its disk: enough to keep a fast link and a fast
-/// disk busy at once, little enough that application writes never queue long behind it.
-const WINDOW_BYTES: u64 = 8 << 20;
+use crate::peer_device::{Finish, PeerDevice};
 
 impl<B: Clone> Volume<B> {
     /// Lets every resync of which this node is the target go on.
@@ -93,8 +87,13 @@ impl<B: Clone> Volume<B> {
         let Some(target) = &mut peer.target else {
             return;
         };
-        while target.outstanding_bytes < WINDOW_BYTES {
-            let Some(range) = peer.bitmap.next_run(target.cursor, REQUEST_BYTES, size) else {
+        let options = &peer.resync_options;
+        loop {
+            let under_way = (target.outstanding.len(), target.outstanding_bytes);
+            let Some(room) = target.window.room(under_way, options, cx.now) else {
+                break;
+            };
+            let Some(range) = peer.bitmap.next_run(target.cursor, room, size) else {
                 if target.outstanding.is_empty() && target.cursor > 0 {
                     target.cursor = 0; // what was asked for has been answered: look once more
                     continue;
@@ -103,8 +102,10 @@ impl<B: Clone> Volume<B> {
             };
             let id = cx.name();
             target.cursor = range.end();
-            target.outstanding.insert(id, range);
-            target.outstanding_bytes += u64::from(range.length);
+            let (length, is_alone) = (u64::from(range.length), target.outstanding.is_empty());
+            let asked = target.window.ask(length, is_alone, options, cx.now);
+            target.outstanding.insert(id, (range, asked));
+            target.outstanding_bytes += length;
             cx.send(
                 node,
                 link,
@@ -112,6 +113,50 @@ impl<B: Clone> Volume<B> {
                 None,
             );
         }
+    }
+
+    /// A client of either node is at work: resyncs and verifies of this volume make room.
+    pub(crate) fn clients_at_work(&mut self, cx: &Context<B>) {
+        for peer in self.peers.values_mut() {
+            let options = &peer.resync_options;
+            if let Some(target) = &mut peer.target {
+                target.window.clients_at_work(options, cx.now);
+            }
+            if let Some(verify) = &mut peer.verify {
+                verify.window().clients_at_work(options, cx.now);
+            }
+        }
+    }
+
+    /// Takes over changed limits; a resync that runs keeps to them from now on.
+    pub(crate) fn configure_resync(&mut self, config: &VolumeConfig, now: Time) {
+        for (node, peer) in &mut self.peers {
+            let found = config.resync.iter().find(|(named, _)| named == node);
+            peer.resync_options = found.map(|(_, options)| *options).unwrap_or_default();
+            if let Some(target) = &mut peer.target {
+                target.window.options_changed(now);
+            }
+            if let Some(verify) = &mut peer.verify {
+                verify.window().options_changed(now);
+            }
+        }
+    }
+
+    /// When a resync or a verify of limited rate may ask for more.
+    pub(crate) fn next_resync(&self, now: Time) -> Option<Time> {
+        let running = self.peers.values().filter(|peer| is_target(peer));
+        let windows = running.filter_map(|peer| Some(&peer.target.as_ref()?.window));
+        let resyncs = windows.filter_map(|window| window.due(now));
+        let verifies = self.peers.values().filter_map(|peer| peer.verify.as_ref());
+        resyncs
+            .chain(verifies.filter_map(|verify| verify.due(now)))
+            .min()
+    }
+
+    /// The timer has fired: a resync or a verify of limited rate may be allowed to ask for more.
+    pub(crate) fn wake_resync(&mut self) {
+        let is_running = |peer: &PeerDevice| is_target(peer) || peer.verify.is_some();
+        self.unsettled |= self.peers.values().any(is_running);
     }
 
     fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {
@@ -192,15 +237,19 @@ impl<B: Clone> Volume<B> {
         self.tell_target_ended(node, cx);
     }
 
+    /// Whether this node has everything, and only the superblock that says so is being written.
+    pub(crate) fn is_recording_end(&self) -> bool {
+        self.peers.values().any(is_recording_end)
+    }
+
     /// The source goes out of reach. If only the superblock that ends the resync was still being
     /// written, it ends here nevertheless: that superblock says UpToDate from a restart on, so that
     /// this node must not call itself Inconsistent (D5), which would let the other one take its
     /// data for out of use (A2).
     pub(super) fn end_target_unheard(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let peer = self.peers.get(&node);
-        let target = peer.and_then(|peer| peer.target.as_ref());
-        if !target.is_some_and(|target| matches!(target.finish, Finish::Recording(_))) {
-            return;
+        let records = self.peers.get(&node).is_some_and(is_recording_end);
+        if !records || self.local.is_none() {
+            return; // a disk that has failed meanwhile has ended nothing
         }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
@@ -213,4 +262,13 @@ impl<B: Clone> Volume<B> {
         let text = "resync done (this node was the target)";
         cx.report(Level::Info, Some(node), Some(volume), text);
     }
+}
+
+fn is_target(peer: &PeerDevice) -> bool {
+    peer.replication == ReplicationState::SyncTarget
+}
+
+fn is_recording_end(peer: &PeerDevice) -> bool {
+    let target = peer.target.as_ref();
+    target.is_some_and(|target| matches!(target.finish, Finish::Recording(_)))
 }

@@ -10,6 +10,9 @@
 //! What differs is marked out of sync on the leader and nowhere else: the next handshake finds
 //! marks on one side, and where no node is Primary that side becomes the source. Nothing here
 //! copies anything or changes a state. Payloads are not looked at: the hands make the digests.
+//!
+//! How much is compared at once is decided in `resync_window`, as for a resync: clients go first.
+//! The peer's part is in `verified`.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -19,10 +22,9 @@ use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, NodeId};
 use rbd_protocol::peer::{Digest, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
-use super::write::Leg;
-use super::{Checkpoint, Volume, describe};
+use super::{Asked, Checkpoint, ResyncWindow, Volume};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, Level, LinkId, Time};
+use crate::contract::{DiskRequest, Level, Time};
 use crate::handler::Handler;
 use crate::peer_device::PeerDevice;
 
@@ -35,10 +37,16 @@ pub(crate) struct Verify {
     /// Everything before this has been begun.
     cursor: u64,
     pieces: BTreeMap<u64, Piece>,
+    /// How much may be compared at once.
+    window: ResyncWindow,
     /// What differs is to be copied at the end.
     repair: bool,
     compared_bytes: u64,
     differing_blocks: u64,
+    /// Ranges that people were told of.
+    told: u32,
+    /// Everything has been compared; marks are being made durable.
+    is_saving: bool,
     started: Time,
 }
 
@@ -54,17 +62,9 @@ enum Step {
     /// Writes under way are waited for.
     Holding,
     /// The peer has been asked.
-    Asked,
+    Asked { since: Time, asked: Asked },
     /// These are the peer's digests; the own ones are being made.
-    Reading(Vec<Digest>),
-}
-
-/// A range that a peer which leads a verify has asked for. No client writes it until it is let go.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    range: ByteRange,
-    /// The read is under way, or over.
-    started: bool,
+    Reading { theirs: Vec<Digest>, asked: Asked },
 }
 
 /// What is wanted of a verify.
@@ -80,7 +80,8 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn start_verify(&mut self, node: NodeId, wish: Wish, cx: &mut Context<B>) {
         let block = u64::from(BLOCK_SIZE);
         let from = wish.from / block * block;
-        let until = wish.until.min(self.size_bytes());
+        let until = wish.until.div_ceil(block).saturating_mul(block);
+        let until = until.min(self.size_bytes());
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -89,9 +90,12 @@ impl<B: Clone> Volume<B> {
             from,
             cursor: from,
             pieces: BTreeMap::new(),
+            window: ResyncWindow::new(),
             repair: wish.repair,
             compared_bytes: 0,
             differing_blocks: 0,
+            told: 0,
+            is_saving: false,
             started: cx.now,
         });
         let text = alloc::format!("verify begins: {} bytes", until.saturating_sub(from));
@@ -110,23 +114,20 @@ impl<B: Clone> Volume<B> {
             }
         }
         self.unsettled = true;
-        Some(verify.position())
+        peer.verify_next = verify.position();
+        Some(peer.verify_next)
     }
 
-    /// Whether some of these blocks are being compared: writes to them wait.
-    pub(crate) fn is_being_verified(&self, range: ByteRange) -> bool {
-        self.peers.values().any(|peer| {
-            let own = peer.verify.iter().flat_map(|verify| verify.pieces.values());
-            own.map(|piece| piece.range)
-                .chain(peer.held.values().map(|held| held.range))
-                .any(|held| held.overlaps(range))
-        })
-    }
-
-    /// Whether the end of a write may let a verify go on.
-    pub(crate) fn is_verifying(&self) -> bool {
-        let mut peers = self.peers.values();
-        peers.any(|peer| peer.verify.is_some() || !peer.held.is_empty())
+    /// Ends every verify this node leads: there is no disk to compare any more.
+    pub(super) fn abandon_verify(&mut self, cx: &mut Context<B>) {
+        for peer in self.peers.values_mut() {
+            let Some(verify) = peer.verify.take() else {
+                continue;
+            };
+            peer.verify_next = verify.position();
+            let text = "verify ended: this node has no disk any more";
+            cx.report(Level::Warn, Some(peer.node), Some(self.number), text);
+        }
     }
 
     /// Lets every verify go on as far as it can, on either side of it.
@@ -153,22 +154,19 @@ impl<B: Clone> Volume<B> {
             return;
         };
         while verify.pieces.len() < PIECES_AT_ONCE && verify.cursor < verify.until {
+            let pieces = verify.pieces.values();
+            let bytes = pieces.map(|piece| u64::from(piece.range.length)).sum();
+            let under_way = (verify.pieces.len(), bytes);
+            let Some(room) = verify.window.room(under_way, &peer.resync_options, cx.now) else {
+                break;
+            };
             let left = verify.until - verify.cursor;
-            let length = u32::try_from(left).unwrap_or(u32::MAX).min(PIECE_BYTES);
-            let range = ByteRange::new(verify.cursor, length);
+            let length = u32::try_from(left).unwrap_or(u32::MAX).min(room);
+            let range = ByteRange::new(verify.cursor, length.min(PIECE_BYTES));
             verify.cursor = range.end();
             let step = Step::Holding;
             verify.pieces.insert(cx.name(), Piece { range, step });
         }
-    }
-
-    /// Whether a write of some of these blocks is under way, here or on a peer.
-    fn is_being_written(&self, range: ByteRange) -> bool {
-        self.writes.values().any(|write| {
-            let on_peers = write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
-            let under_way = write.local == Leg::Pending || on_peers;
-            write.started && under_way && write.range.overlaps(range)
-        })
     }
 
     fn ask_for_digests(&mut self, node: NodeId, cx: &mut Context<B>) {
@@ -185,88 +183,23 @@ impl<B: Clone> Volume<B> {
             .filter(|(_, piece)| holding(piece) && !self.is_being_written(piece.range))
             .map(|(id, piece)| (*id, piece.range))
             .collect();
-        let volume = self.number;
-        let Some(verify) = self
-            .peers
-            .get_mut(&node)
-            .and_then(|peer| peer.verify.as_mut())
-        else {
+        let (volume, since) = (self.number, cx.now);
+        let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        let Some(verify) = &mut peer.verify else {
+            return;
+        };
+        let is_alone = verify.pieces.len() == 1;
         for (id, range) in ready {
+            let (length, options) = (u64::from(range.length), &peer.resync_options);
+            let asked = verify.window.ask(length, is_alone, options, since);
             if let Some(piece) = verify.pieces.get_mut(&id) {
-                piece.step = Step::Asked;
+                piece.step = Step::Asked { since, asked };
             }
             let packet = Packet::VerifyRequest { id, volume, range };
             cx.send(node, link, packet, None);
         }
-    }
-
-    /// A peer that leads a verify asks for the digests of a range.
-    pub(crate) fn accept_verify_request(
-        &mut self,
-        node: NodeId,
-        id: u64,
-        range: ByteRange,
-    ) -> Result<(), &'static str> {
-        if !self.accepts(range) || range.length > PIECE_BYTES {
-            return Err(
-                "a verify request outside the volume, not on block boundaries, or too long",
-            );
-        }
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return Err("an unknown peer");
-        };
-        if peer.held.len() >= HELD_LIMIT {
-            return Err("verify requests for more than may be asked for at once");
-        }
-        let started = false;
-        if peer.held.insert(id, Held { range, started }).is_some() {
-            return Err("a verify request under a name already in use");
-        }
-        self.unsettled = true;
-        Ok(())
-    }
-
-    /// Starts the reads for the peer's verify that no write is in the way of.
-    fn read_held(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let Some(peer) = self.peers.get(&node) else {
-            return;
-        };
-        let (Some(link), true) = (peer.link, self.local.is_some()) else {
-            return;
-        };
-        let ready: Vec<(u64, ByteRange)> = peer
-            .held
-            .iter()
-            .filter(|(_, held)| !held.started && !self.is_being_written(held.range))
-            .map(|(id, held)| (*id, held.range))
-            .collect();
-        for (id, range) in ready {
-            let held = self
-                .peers
-                .get_mut(&node)
-                .and_then(|peer| peer.held.get_mut(&id));
-            if let Some(held) = held {
-                held.started = true;
-            }
-            let operation = Operation::Digest {
-                volume: self.number,
-                peer: node,
-                link,
-                id,
-                for_peer: true,
-            };
-            cx.disk(operation, DiskRequest::Digest, range, None);
-        }
-    }
-
-    /// The peer may let clients write this range again.
-    pub(crate) fn verify_released(&mut self, node: NodeId, id: u64) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.held.remove(&id);
-        }
-        self.unsettled = true;
     }
 
     /// The peer's digests: now the own ones are made.
@@ -286,11 +219,14 @@ impl<B: Clone> Volume<B> {
         let Some(piece) = verify.pieces.get_mut(&id) else {
             return Ok(());
         };
-        if !matches!(piece.step, Step::Asked) || digests.len() != blocks_of(piece.range) {
-            return Err("digests nobody asked for");
-        }
         let range = piece.range;
-        piece.step = Step::Reading(digests);
+        piece.step = match piece.step {
+            Step::Asked { asked, .. } if digests.len() == blocks_of(range) => Step::Reading {
+                theirs: digests,
+                asked,
+            },
+            _ => return Err("digests nobody asked for"),
+        };
         let operation = Operation::Digest {
             volume: self.number,
             peer: node,
@@ -302,74 +238,76 @@ impl<B: Clone> Volume<B> {
         Ok(())
     }
 
-    /// The digests of a range are made, for the peer's verify or for the own one.
-    pub(crate) fn digests_made(
+    /// The own digests of a piece are made: it is compared, and let go.
+    pub(super) fn compare(
         &mut self,
-        (node, link, id): (NodeId, LinkId, u64),
-        for_peer: bool,
-        result: Result<Vec<Digest>, DiskError>,
+        (node, id): (NodeId, u64),
+        own: &[Digest],
         cx: &mut Context<B>,
     ) {
-        self.unsettled = true;
-        let digests = match result {
-            Ok(digests) => digests,
-            Err(error) => {
-                self.fail_disk(describe(error), cx);
-                return;
-            }
-        };
         let volume = self.number;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        if peer.link != Some(link) {
-            return; // of an older link (A7)
-        }
-        if for_peer {
-            let packet = Packet::VerifyReply {
-                id,
-                volume,
-                digests,
-            };
-            cx.send(node, link, packet, None);
-            return;
-        }
-        let Some(verify) = &mut peer.verify else {
+        let (Some(verify), Some(link)) = (&mut peer.verify, peer.link) else {
             return;
         };
-        let Some(piece) = verify.pieces.remove(&id) else {
+        let Some(Piece { range, step }) = verify.pieces.remove(&id) else {
             return;
         };
         cx.send(node, link, Packet::VerifyRelease { id, volume }, None);
-        let Step::Reading(theirs) = piece.step else {
+        let Step::Reading { theirs, asked } = step else {
             return;
         };
-        verify.compared_bytes += u64::from(piece.range.length);
-        for range in differing(piece.range, &digests, &theirs) {
+        let length = u64::from(range.length);
+        verify.compared_bytes += length;
+        let options = &peer.resync_options;
+        verify.window.answered(asked, length, options, cx.now);
+        for range in differing(range, own, &theirs) {
             verify.differing_blocks += u64::try_from(blocks_of(range)).unwrap_or(0);
             peer.bitmap.set_touched(range);
+            verify.told += 1;
+            if verify.told > TOLD_LIMIT {
+                continue;
+            }
             let text = alloc::format!("out of sync: {}+{}", range.offset, range.length);
             cx.report(Level::Warn, Some(node), Some(volume), text);
+            if verify.told == TOLD_LIMIT {
+                let text = "what else is out of sync is only counted, and marked";
+                cx.report(Level::Warn, Some(node), Some(volume), text);
+            }
         }
     }
 
     /// Everything has been compared: once the marks are durable, people are told.
     fn finish_verify(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let size = self.size_bytes();
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        let Some(verify) = &peer.verify else { return };
+        let Some(verify) = &mut peer.verify else {
+            return;
+        };
         if verify.cursor < verify.until || !verify.pieces.is_empty() {
             return;
         }
         let found = verify.differing_blocks;
-        let unsaved = peer.bitmap.has_unsaved() || self.checkpoint != Checkpoint::Idle;
-        if found > 0 && unsaved {
-            self.checkpoint_wanted = true;
-            return;
+        if found > 0 {
+            // Only a checkpoint that begins when the last mark has been set is known to save all.
+            match self.checkpoint {
+                Checkpoint::Idle if !verify.is_saving => {
+                    verify.is_saving = true;
+                    self.checkpoint_wanted = true;
+                    self.unsettled = true;
+                    return;
+                }
+                Checkpoint::Idle | Checkpoint::Light if verify.is_saving => {}
+                _ => return,
+            }
         }
         let repair = verify.repair && !peer.bitmap.is_clean();
         let bytes = verify.compared_bytes;
+        peer.verify_next = if verify.until < size { verify.until } else { 0 };
         peer.verify = None;
         let volume = self.number;
         let level = if found > 0 { Level::Warn } else { Level::Info };
@@ -383,28 +321,50 @@ impl<B: Clone> Volume<B> {
     }
 
     /// The link is gone: what was being compared is compared again over the next one.
-    pub(crate) fn interrupt_verify(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let has_disk = self.local.is_some();
+    pub(super) fn interrupt_verify(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         peer.held.clear();
-        if !has_disk && peer.verify.take().is_some() {
-            let text = "verify ended: this node has no disk any more";
-            cx.report(Level::Warn, Some(node), Some(self.number), text);
-        }
         if let Some(verify) = &mut peer.verify {
             verify.cursor = verify.position();
             verify.pieces.clear();
+            // The next link may be another one, and what was under way never came back.
+            verify.window = ResyncWindow::new();
         }
     }
 }
 
 impl Verify {
+    /// How much may be compared at once.
+    pub(super) fn window(&mut self) -> &mut ResyncWindow {
+        &mut self.window
+    }
+
+    /// When the limits let it go on although nothing has come back.
+    pub(super) fn due(&self, now: Time) -> Option<Time> {
+        self.window.due(now)
+    }
+
     /// Everything before this has been compared.
     fn position(&self) -> u64 {
         let pieces = self.pieces.values().map(|piece| piece.range.offset);
         pieces.chain([self.cursor]).min().unwrap_or(self.cursor)
+    }
+
+    /// The ranges that are being compared.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = ByteRange> {
+        self.pieces.values().map(|piece| piece.range)
+    }
+
+    /// Since when the peer has owed digests.
+    pub(super) fn oldest_unanswered(&self) -> Option<Time> {
+        let steps = self.pieces.values().map(|piece| &piece.step);
+        let asked = steps.filter_map(|step| match step {
+            Step::Asked { since, .. } => Some(*since),
+            Step::Holding | Step::Reading { .. } => None,
+        });
+        asked.min()
     }
 
     /// For people.
@@ -416,15 +376,6 @@ impl Verify {
             differing_blocks: self.differing_blocks,
             elapsed_ms: now.ms_since(self.started),
         }
-    }
-}
-
-/// What people see of the replication with a peer that is in sync.
-pub(crate) fn shown_replication(peer: &PeerDevice) -> ReplicationState {
-    match peer.replication {
-        ReplicationState::Established if peer.verify.is_some() => ReplicationState::VerifyS,
-        ReplicationState::Established if !peer.held.is_empty() => ReplicationState::VerifyT,
-        state => state,
     }
 }
 
@@ -456,10 +407,10 @@ fn blocks_of(range: ByteRange) -> usize {
 }
 
 /// How much is compared in one go: writes to it wait for two reads and a round trip.
-const PIECE_BYTES: u32 = 64 << 10;
+pub(super) const PIECE_BYTES: u32 = 64 << 10;
 
 /// How many pieces are under way at once.
-const PIECES_AT_ONCE: usize = 16;
+pub(super) const PIECES_AT_ONCE: usize = 64;
 
-/// How many a peer may have asked for. What it has let go may still be on its way.
-const HELD_LIMIT: usize = 4 * PIECES_AT_ONCE;
+/// How many ranges people are told of one by one: a disk may be all different.
+const TOLD_LIMIT: u32 = 1_000;

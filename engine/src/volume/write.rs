@@ -255,14 +255,12 @@ impl<B: Clone> Volume<B> {
             return false;
         }
         *leg = Leg::Done;
-        self.unsettled |= self
-            .peers
-            .values()
-            .any(|peer| peer.verify.is_some() || !peer.held.is_empty());
+        let (range, fua) = (write.range, write.fua);
+        self.unsettled |= self.is_verifying();
         if let Some(peer) = self.peers.get_mut(&node)
-            && !write.fua
+            && !fua
         {
-            peer.note_unstable(write.range, Origin::Write);
+            peer.note_unstable(range, Origin::Write);
         }
         self.try_finish_write(id, cx);
         true
@@ -353,7 +351,8 @@ impl<B: Clone> Volume<B> {
         let reads = reads
             .filter(|read| read.remote == Some(node))
             .map(|read| read.since);
-        writes.chain(barriers).chain(reads).min()
+        let compared = self.verify_unanswered(node);
+        writes.chain(barriers).chain(reads).chain(compared).min()
     }
 
     fn has_waiting(&self) -> bool {

@@ -475,6 +475,7 @@ fn config(node: u8, volumes: u16) -> ResourceConfig {
                 meta_disk: MetaDisk::Internal,
                 size_limit_bytes: None,
                 exports: Vec::new(),
+                resync: Vec::new(),
             })
             .collect(),
         options: ResourceOptions::default(),

@@ -79,8 +79,8 @@ pub struct NetOptions {
 pub enum VerifyOrder {
     /// Begin.
     Start {
-        /// Where, in bytes.
-        from: u64,
+        /// Where, in bytes; where the last one was ended when not given.
+        from: Option<u64>,
         /// Before which byte to end; to the end of the volume when not given.
         until: Option<u64>,
         /// Copy what differs at the end.
@@ -118,6 +118,24 @@ pub struct VolumeConfig {
     pub size_limit_bytes: Option<u64>,
     /// How it is offered over NBD.
     pub exports: Vec<NbdExport>,
+    /// What was set for resyncs from a peer; of a peer not named here, nothing.
+    pub resync: Vec<(NodeId, ResyncOptions)>,
+}
+
+/// Limits of a resync. With nothing set it takes what link and disks have to spare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct ResyncOptions {
+    /// A fixed speed in bytes a second (`resync-rate`).
+    pub fixed_rate: Option<u64>,
+    /// Never faster than this, in bytes a second (`c-max-rate`).
+    pub max_rate: Option<u64>,
+    /// Clients do not push it below this, in bytes a second; 0 if they never slow it down
+    /// (`c-min-rate`).
+    pub min_rate: Option<u64>,
+    /// So many bytes under way (`c-fill-target`).
+    pub fill_bytes: Option<u64>,
+    /// So long a queue on the way, in milliseconds (`c-delay-target`).
+    pub delay_ms: Option<u32>,
 }
 
 /// Where a volume's metadata lies.

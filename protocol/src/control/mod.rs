@@ -21,7 +21,7 @@ use crate::ids::VolumeNumber;
 pub use changes::{Backing, Changes, Standing};
 pub use config::{
     Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
-    VerifyOrder, VolumeConfig,
+    ResyncOptions, VerifyOrder, VolumeConfig,
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{

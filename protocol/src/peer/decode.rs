@@ -53,6 +53,11 @@ impl Packet {
                 adopted: flags == 1,
             },
             Kind::Goodbye => Self::Goodbye,
+            Kind::Leave => Self::Leave,
+            Kind::LeaveReply => Self::LeaveReply {
+                outdate: flags == 1,
+            },
+            Kind::Outdated => Self::Outdated,
             Kind::InvalidateRequest => Self::InvalidateRequest {
                 id,
                 volume,

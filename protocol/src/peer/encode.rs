@@ -49,7 +49,8 @@ impl Packet {
             payload_crc: 0,
         };
         match self {
-            Self::Hello(_) | Self::Goodbye => {}
+            Self::Hello(_) | Self::Goodbye | Self::Leave | Self::Outdated => {}
+            Self::LeaveReply { outdate } => header.flags = u16::from(*outdate),
             Self::State { tenure, .. } => header.id = *tenure,
             Self::PromoteRequest { id } | Self::Ping { id } | Self::PingAck { id } => {
                 header.id = *id;

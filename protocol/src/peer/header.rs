@@ -44,10 +44,16 @@ pub enum Kind {
     NewGenerationAck = 6,
     /// The sender is leaving in an orderly way.
     Goodbye = 7,
+    /// [`Packet::Leave`](super::Packet::Leave).
+    Leave = 8,
+    /// [`Packet::LeaveReply`](super::Packet::LeaveReply).
+    LeaveReply = 9,
+    /// [`Packet::Outdated`](super::Packet::Outdated).
+    Outdated = 10,
     /// One of the two nodes is to declare its data bad.
-    InvalidateRequest = 8,
+    InvalidateRequest = 11,
     /// Yes or no to that.
-    InvalidateReply = 9,
+    InvalidateReply = 12,
     /// Write this data.
     Write = 16,
     /// Zero this range, giving the space back if possible.
@@ -116,8 +122,11 @@ impl Kind {
             5 => Self::NewGeneration,
             6 => Self::NewGenerationAck,
             7 => Self::Goodbye,
-            8 => Self::InvalidateRequest,
-            9 => Self::InvalidateReply,
+            8 => Self::Leave,
+            9 => Self::LeaveReply,
+            10 => Self::Outdated,
+            11 => Self::InvalidateRequest,
+            12 => Self::InvalidateReply,
             16 => Self::Write,
             17 => Self::Discard,
             18 => Self::WriteZeroes,

@@ -67,6 +67,16 @@ pub enum Packet {
     },
     /// The sender closes the link on purpose.
     Goodbye,
+    /// A Secondary is about to leave a Primary that minds what becomes of its data.
+    Leave,
+    /// The Primary's answer, or its own wish to go on without the receiver.
+    LeaveReply {
+        /// All that was acknowledged is durable at the Primary, and nothing new is: the receiver
+        /// declares its data behind and says so. Otherwise it leaves as it is.
+        outdate: bool,
+    },
+    /// The sender's data is durably behind, or incomplete, and stays so without the receiver.
+    Outdated,
     /// Asks that one of the two nodes declare its data bad, and that the other keep its own.
     InvalidateRequest {
         /// Names the request.
@@ -323,6 +333,9 @@ impl Packet {
             Self::NewGeneration { .. } => Kind::NewGeneration,
             Self::NewGenerationAck { .. } => Kind::NewGenerationAck,
             Self::Goodbye => Kind::Goodbye,
+            Self::Leave => Kind::Leave,
+            Self::LeaveReply { .. } => Kind::LeaveReply,
+            Self::Outdated => Kind::Outdated,
             Self::InvalidateRequest { .. } => Kind::InvalidateRequest,
             Self::InvalidateReply { .. } => Kind::InvalidateReply,
             Self::Write { .. } => Kind::Write,

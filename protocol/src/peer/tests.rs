@@ -73,6 +73,9 @@ fn one_of_each() -> Vec<Packet> {
             adopted: false,
         },
         Packet::Goodbye,
+        Packet::Leave,
+        Packet::LeaveReply { outdate: true },
+        Packet::Outdated,
         Packet::InvalidateRequest {
             id,
             volume,

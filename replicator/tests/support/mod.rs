@@ -258,6 +258,7 @@ pub(crate) fn config(node: &Node, addresses: &[String; 2]) -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: vec![NbdExport::Unix],
+            resync: Vec::new(),
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

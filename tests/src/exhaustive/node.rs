@@ -272,6 +272,7 @@ fn config(index: usize) -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: Vec::new(),
+            resync: Vec::new(),
         }],
         options: ResourceOptions {
             // Every checkpoint cools what it may.

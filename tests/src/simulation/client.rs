@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use rbd_engine::{Event, RequestError, RequestId, RequestKind};
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, REGION_SIZE};
+use rbd_protocol::metadata::BITS_PER_BLOCK;
 
 use super::disk::{Payload, SECTOR};
 use super::node::VOLUME;
@@ -22,6 +23,8 @@ pub(super) struct Operation {
     what: What,
     /// Its client has gone away.
     given_up: bool,
+    /// The node was no Primary when it was asked.
+    astray: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +83,7 @@ impl World {
         } else {
             self.nodes.iter().position(ready)
         };
+        let chosen = chosen.or_else(|| self.wrong_node(client));
         let Some(node) = chosen else {
             let pause = self.options.think_us.max(20_000);
             self.after_us(pause, Happening::Client { client });
@@ -96,6 +100,17 @@ impl World {
         let before = std::mem::replace(&mut self.random, random);
         self.ask(node, client);
         self.random = before;
+    }
+
+    /// A client that has not heard who is Primary, or that nobody is, asks any node. How often
+    /// depends on the seed alone.
+    fn wrong_node(&self, client: u64) -> Option<usize> {
+        let number = self.report.events;
+        let mut random = Random::of(self.report.seed, STRAYS + client, number);
+        let node = usize::from(random.percent(50));
+        let asks = random.percent(self.options.stray_percent);
+        let machine = &self.nodes[node];
+        (asks && machine.engine.is_some() && !machine.is_primary()).then_some(node)
     }
 
     fn ask(&mut self, node: usize, client: u64) {
@@ -143,6 +158,9 @@ impl World {
     fn pick_range(&mut self) -> (u64, u64) {
         let sectors = self.options.size_bytes / SECTOR;
         let blocks = sectors / 8;
+        if self.options.edge_percent > 0 && self.random.percent(self.options.edge_percent) {
+            return self.pick_edge(sectors);
+        }
         let block = if self.random.percent(70) {
             // Hot spots, spread over the volume so that they lie in several regions.
             let hot = self.random.below(self.options.hot_blocks);
@@ -166,6 +184,21 @@ impl World {
         }
     }
 
+    /// A range about where one region of the write-intent log ends and the next begins, or one
+    /// page of the bitmap.
+    fn pick_edge(&mut self, sectors: u64) -> (u64, u64) {
+        let page = BITS_PER_BLOCK * u64::from(BLOCK_SIZE) / SECTOR;
+        let step = if sectors > page && self.random.percent(50) {
+            page
+        } else {
+            REGION_SIZE / SECTOR
+        };
+        let edge = self.random.between(1, (sectors / step).max(1)) * step;
+        let first = edge.min(sectors) - self.random.between(1, 16);
+        let count = self.random.between(1, 24);
+        (first, count.min(sectors - first))
+    }
+
     pub(super) fn read(&mut self, node: usize, client: u64, first: u64, count: u64) {
         let oldest = (first..first + count)
             .map(|sector| self.registers.read_invoked(sector))
@@ -177,6 +210,7 @@ impl World {
             first,
             what: What::Read(oldest),
             given_up: false,
+            astray: false,
         };
         self.request(operation, RequestKind::Read, (first, count), None);
     }
@@ -190,6 +224,7 @@ impl World {
             first: 0,
             what: What::Flush(covered),
             given_up: false,
+            astray: false,
         };
         self.request(operation, RequestKind::Flush, (0, 0), None);
     }
@@ -219,6 +254,7 @@ impl World {
             first,
             what,
             given_up: false,
+            astray: false,
         };
         self.request(operation, kind, range, data);
     }
@@ -231,7 +267,14 @@ impl World {
         data: Option<Payload>,
     ) {
         let (id, node) = (self.name(), operation.node);
-        self.operations.insert(id, operation);
+        let astray = !self.nodes[node].is_primary();
+        self.operations.insert(
+            id,
+            Operation {
+                astray,
+                ..operation
+            },
+        );
         let length = u32::try_from(count * SECTOR).expect("requests are small");
         self.tell(
             node,
@@ -266,6 +309,11 @@ impl World {
         self.after_us(delay, Happening::Client { client });
         self.report.operations += 1;
         let first = operation.first;
+        if operation.astray && result.as_ref().err() != Some(&RequestError::NotPrimary) {
+            self.violation(format!(
+                "G8: node {node} was no Primary when it was asked, and answers {result:?}"
+            ));
+        }
         let data = match result {
             Ok(data) => data,
             Err(error) => {
@@ -306,6 +354,8 @@ impl World {
                         self.violation(format!("node {node}: read returned {text}"));
                     }
                 }
+                let end = first + u64::try_from(data.len()).unwrap_or(0);
+                self.check_shown(node, first..end);
             }
         }
     }
@@ -356,3 +406,6 @@ impl World {
 
 /// The first of the streams of chance that clients draw from.
 const CLIENTS: u64 = 1_000;
+
+/// The same for whether they ask the wrong node.
+const STRAYS: u64 = 2_000;

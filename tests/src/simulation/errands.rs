@@ -58,14 +58,14 @@ impl World {
     }
 
     /// Something has just gone wrong: a good time to come with an errand, to either node.
-    pub(super) fn run_errands_soon(&mut self) {
+    pub(super) fn run_errands_soon(&mut self, most_us: u64) {
         if !self.options.errands || !self.faults_allowed {
             return;
         }
         for node in 0..2 {
             for _ in 0..3 {
                 let errand = self.random.pick(&ERRANDS).unwrap_or(Errand::Resume);
-                let delay = self.random.magnitude(1, 300_000);
+                let delay = self.random.magnitude(1, most_us);
                 let (life, wish) = (self.nodes[node].life, Wish::Errand(errand));
                 self.after_us(delay, Happening::Order { node, life, wish });
             }
@@ -163,9 +163,14 @@ impl World {
         self.after_us(delay_us, Happening::Order { node, life, wish });
     }
 
-    /// With fencing, whoever lets a Primary without its peer go on answers for what comes of it.
+    /// With fencing, whoever lets a Primary without its peer go on answers for what comes of it:
+    /// also while the peer is back and may not have read yet that its data is behind.
     fn may_resume(&self, node: usize) -> bool {
-        self.options.fencing.is_none() || !self.nodes[node].is_primary() || self.is_connected(node)
+        let status = self.nodes[node].status(self.time(node));
+        let waits = status.is_some_and(|status| status.suspended.fencing);
+        self.options.fencing.is_none()
+            || !self.nodes[node].is_primary()
+            || (self.is_connected(node) && !waits)
     }
 
     /// The command would be refused, or the other node has everything and is not outdated itself.

@@ -73,6 +73,8 @@ pub(super) enum Fault {
     Detach,
     /// The disk is replaced by an empty one.
     DiskReplaced,
+    /// A disk is set back to what it held some time ago.
+    SetBack,
     /// A node's clock jumps ahead.
     ClockJump,
     /// A node's clock stands still for a while.
@@ -184,7 +186,7 @@ impl World {
                 let delay = self.random.magnitude(1_000, 60_000_000);
                 self.after_us(delay, Happening::Repair);
             }
-            Fault::Stall => self.stall_links(),
+            Fault::Stall => self.stall_links(180_000_000),
             Fault::Damage => self.damage_links(),
             Fault::Kill => {
                 if self.random.percent(70) && self.nodes[node].engine.is_some() {
@@ -215,6 +217,7 @@ impl World {
                 let power = self.random.percent(50);
                 self.crash(node, power);
             }
+            Fault::SetBack => self.set_back(node),
             Fault::DiskReplaced => {
                 // Nobody throws away the last copy there is.
                 if !self.nodes[node].is_primary() && self.survives_with_everything(1 - node) {
@@ -229,9 +232,7 @@ impl World {
             | Fault::DiskGone => self.disk_trouble(fault, node),
             Fault::ClockJump => {
                 let ahead = self.random.magnitude(1_000, 3_600_000_000) * 1_000;
-                self.nodes[node].clock.jump(self.now, ahead);
-                self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
-                self.wake_again(node);
+                self.clock_jumps(node, ahead);
             }
             Fault::ClockStop => {
                 let until = self.now + self.random.magnitude(1_000, 60_000_000) * 1_000;
@@ -293,7 +294,10 @@ impl World {
     fn disk_trouble(&mut self, fault: Fault, node: usize) {
         let until = self.now + self.random.magnitude(1_000, 120_000_000) * 1_000;
         if matches!(fault, Fault::DiskSlow | Fault::DiskStuck) {
-            self.excuse_both(until + SLOWEST_US * 1_000);
+            let over = until + SLOWEST_US * 1_000;
+            self.excuse(node, over);
+            let hindered = &mut self.nodes[node].hindered_until;
+            *hindered = (*hindered).max(over);
         }
         let disk = &mut self.nodes[node].disk;
         match fault {
@@ -348,7 +352,16 @@ impl World {
         self.note(|| format!("node {node}: the disk fails: {error:?}"));
         self.nodes[node].disk_failed = true;
         self.note_suspect(node);
-        self.run_errands_soon();
+        // Word of it, and what was sent before it, may take different times on their ways.
+        if self.faults_allowed && self.has(Fault::Stall) && self.random.percent(30) {
+            self.stall_links(300_000);
+        }
+        self.run_errands_soon(300_000);
+    }
+
+    /// Whether this kind of fault is among those of this run.
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.options.faults.iter().any(|(kind, _)| *kind == fault)
     }
 
     /// The node's disk is no longer known to hold everything. If no other copy is, what was not
@@ -454,10 +467,18 @@ impl World {
             self.nodes[node].disk.repair();
             self.nodes[node].clock.go_on(self.now);
             self.nodes[node].crashes_left = 0;
+            self.nodes[node].away_us = 0; // it was to stay away, but was down already
             self.nodes[node].excused_until = self.now;
+            self.nodes[node].hindered_until = self.now;
             self.wake_again(node);
         }
         self.cut_stalled_links();
+    }
+
+    pub(super) fn clock_jumps(&mut self, node: usize, ahead: u64) {
+        self.nodes[node].clock.jump(self.now, ahead);
+        self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
+        self.wake_again(node);
     }
 
     /// The node's clock has changed: when the timer fires is reckoned anew.

@@ -7,6 +7,8 @@ use rbd_engine::{
 };
 use rbd_protocol::control::Refusal;
 
+use rbd_protocol::state::Role;
+
 use super::client::Operation;
 use super::disk::Payload;
 use super::network::Link;
@@ -20,13 +22,19 @@ impl World {
     /// Tells an engine something and does what it asks for.
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time(node);
-        self.note(|| format!("  {node} <- {}", shorten(&event)));
+        if self.is_traced() {
+            let situation = self.nodes[node].status(now).as_ref().map(situation);
+            let text = situation.map_or_else(String::new, |situation| format!(" {situation}"));
+            self.note(|| format!("  {node}{text} <- {}", shorten(&event)));
+        }
         self.watch_event(node, &event);
         let mut actions = std::mem::take(&mut self.actions);
         let Some(engine) = &mut self.nodes[node].engine else {
             return;
         };
-        if let Some(visited) = &mut self.report.visited {
+        // What is asked of a node that is no Primary is asked on purpose: no export would (X3).
+        let is_astray = matches!(event, Event::Request { .. }) && engine.role() != Role::Primary;
+        if let Some(visited) = self.report.visited.as_mut().filter(|_| !is_astray) {
             let situation = situation(&engine.status(now));
             visited.note(node, situation, &event);
         }
@@ -56,6 +64,7 @@ impl World {
             self.perform(node, action);
         }
         self.actions = actions;
+        self.has_spoken(node);
         if dies {
             self.kill(node);
         }
@@ -71,7 +80,12 @@ impl World {
                 data,
                 ..
             } => {
-                self.look_at_submission(node, request, data.as_ref());
+                self.look_at_submission(node, id, request, data.as_ref());
+                if !self.nodes[node].attached {
+                    self.violation(format!(
+                        "B4: node {node} asks something of a disk that it has let go of"
+                    ));
+                }
                 let result = self.nodes[node].disk.submit(
                     id,
                     request,
@@ -165,6 +179,7 @@ impl World {
         }
         let digested = disk.ends_in_digests(id);
         let result = disk.complete(id, self.now, &mut self.random);
+        self.nodes[node].from_peer.ended(id);
         if let Err(error) = result {
             self.disk_failed(node, error);
         }

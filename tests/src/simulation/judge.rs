@@ -3,6 +3,7 @@
 //! copy has.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::peer::Packet;
@@ -10,6 +11,8 @@ use rbd_protocol::policy::{WithOnePrimary, WithoutPrimary};
 use rbd_protocol::state::ReplicationState;
 
 use super::network::Link;
+use super::patience::is_frozen;
+use super::submission::is_target;
 use super::world::World;
 
 /// What is known of the handshake over a link.
@@ -25,14 +28,20 @@ impl World {
     /// Something has changed on the node: perhaps it has decided what a handshake means. The first
     /// to do so decides for both, and nothing has happened since.
     pub(super) fn look_at_decision(&mut self, node: usize) {
-        let state = self.nodes[node]
-            .status(self.time(node))
+        let status = self.nodes[node].status(self.time(node));
+        if let Some(status) = &status {
+            self.note_standing(node, status);
+            self.nodes[node].was_frozen = is_frozen(status);
+        }
+        let state = status
             .and_then(|status| {
                 let peer = status.connections.into_iter().next()?;
                 peer.peer_devices.into_iter().next()
             })
             .map_or(ReplicationState::Off, |device| device.replication_state);
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
+        self.nodes[node].was_target |= is_target(state);
+        self.aim_at_resync(node, before, state);
         if state == ReplicationState::Established
             && before != state
             && before != ReplicationState::Off
@@ -66,6 +75,31 @@ impl World {
     fn forget_who_wrote_alone(&mut self) {
         for node in &mut self.nodes {
             node.wrote_alone = false;
+        }
+    }
+
+    /// A copy that was incomplete is complete from now on. Its source hears of it later, or never
+    /// if the node is promoted by force in this moment, or the source's disk fails; but this copy
+    /// has what that one wrote alone, if it has everything or is identical now, and a history that
+    /// goes on from here is no second one.
+    ///
+    /// Unless somebody used force, only a resync ends so, or the first declaration of data as good:
+    /// that is `in_order`.
+    pub(super) fn look_at_completed(&mut self, target: usize, in_order: bool) {
+        if self.set_up && !in_order && !self.options.careless {
+            self.violation(format!(
+                "E1: node {target} takes its disk for whole without the end of a resync"
+            ));
+        }
+        let source = 1 - target;
+        if !self.nodes[source].wrote_alone {
+            return;
+        }
+        let has_everything = !self.is_forked && self.holds_everything(target);
+        let written = self.sectors_being_written();
+        let moving = |block: &u64| is_moving(&written, *block);
+        if has_everything || self.differing_now().iter().all(moving) {
+            self.nodes[source].wrote_alone = false;
         }
     }
 
@@ -158,27 +192,24 @@ impl World {
     }
 
     fn judge_marks(&mut self, marked: &BTreeSet<u64>) {
-        // What is being written differs for a moment, and is mirrored.
-        let written: Vec<_> = self
-            .operations
-            .values()
-            .filter_map(super::client::Operation::written_sectors)
-            .collect();
-        let moving = |block: u64| {
-            let (first, end) = (block * 8, block * 8 + 8);
-            written
-                .iter()
-                .any(|range| range.start < end && first < range.end)
-        };
+        let written = self.sectors_being_written();
         let unmarked = self
             .differing_now()
             .into_iter()
-            .find(|block| !marked.contains(block) && !moving(*block));
+            .find(|block| !marked.contains(block) && !is_moving(&written, *block));
         if let Some(block) = unmarked {
             self.violation(format!(
                 "D4: a resync begins, block {block} differs, and neither node has it in its bitmap"
             ));
         }
+    }
+
+    /// What is being written differs for a moment, and is mirrored.
+    fn sectors_being_written(&self) -> Vec<Range<u64>> {
+        self.operations
+            .values()
+            .filter_map(super::client::Operation::written_sectors)
+            .collect()
     }
 
     /// Blocks that read differently on both disks.
@@ -191,4 +222,11 @@ impl World {
             .filter(|block| !self.pair.rotten().contains(block))
             .collect()
     }
+}
+
+fn is_moving(written: &[Range<u64>], block: u64) -> bool {
+    let (first, end) = (block * 8, block * 8 + 8);
+    written
+        .iter()
+        .any(|range| range.start < end && first < range.end)
 }

@@ -4,6 +4,7 @@
 //! the real ones, told of everything as the daemon tells them, and exchanging the protocol's own
 //! bytes; `docs/reliability/simulation.md` says what is modelled and what is not.
 
+mod aimed;
 mod answer;
 mod client;
 mod clock;
@@ -41,5 +42,5 @@ pub use profile::Profile;
 pub use report::{Failure, Report};
 pub use shrink::{Shrunk, shrink};
 pub use verdict::{run, run_traced, run_without};
-pub use visited::{Between, Disk, Situation, Visited};
+pub use visited::{Between, Disk, Rare, Situation, Visited};
 pub use without::Without;

@@ -38,15 +38,37 @@ pub(super) struct End {
     closing: bool,
     /// The process it was opened by.
     life: u64,
-    /// Nothing arrives before this time.
-    stalled_until: u64,
     lanes: [Lane; 2],
+}
+
+/// Connections of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lanes {
+    Both,
+    Data,
+    Control,
+}
+
+impl End {
+    /// Nothing arrives over these connections before that time.
+    fn stall(&mut self, now: u64, until: u64, lanes: Lanes) {
+        let [data, control] = &mut self.lanes;
+        for (lane, other) in [(data, Lanes::Control), (control, Lanes::Data)] {
+            // Moments do not add up.
+            let is_over = lane.stalled_until <= now;
+            if lanes == Lanes::Both || (lanes != other && is_over) {
+                lane.stalled_until = lane.stalled_until.max(until);
+            }
+        }
+    }
 }
 
 /// One direction of one connection.
 #[derive(Debug, Default)]
 struct Lane {
     under_way: VecDeque<Piece>,
+    /// Nothing arrives before this time.
+    stalled_until: u64,
     /// When the last of that arrives.
     arrival: u64,
     receiver: Receiver,
@@ -123,6 +145,8 @@ impl World {
             return;
         };
         found.ends[node].open = true;
+        self.nodes[node].gain_link(link);
+        self.aim_at_handshake(node);
         self.tell(
             node,
             Event::LinkUp {
@@ -146,6 +170,7 @@ impl World {
         found.ends[node].open = false;
         found.ends[node].closing = true;
         found.cut = true;
+        self.nodes[node].lose_link(link);
         self.tell(
             node,
             Event::LinkDown {
@@ -191,7 +216,7 @@ impl World {
         }
         self.report.packets += 1;
         self.look_at_marks(link.0, packet);
-        self.look_at_word(node, packet);
+        self.look_at_word(node, link.0, packet);
         self.report.resyncs += u64::from(matches!(packet, Packet::ResyncDone { .. }));
         if !self.options.bytes {
             self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
@@ -254,12 +279,12 @@ impl World {
             return;
         };
         let end = &mut found.ends[to];
-        if end.stalled_until > self.now {
-            let at = end.stalled_until;
+        let stream = &mut end.lanes[lane];
+        if stream.stalled_until > self.now {
+            let at = stream.stalled_until;
             self.at(at, Happening::Arrive { link, to, lane });
             return;
         }
-        let stream = &mut end.lanes[lane];
         let Some(piece) = stream.under_way.pop_front() else {
             return;
         };
@@ -312,8 +337,14 @@ impl World {
     }
 
     fn deliver(&mut self, link: u64, to: usize, packet: Packet, data: Option<Payload>) {
+        let found = self.links.get(&link);
+        let is_stale =
+            found.is_none_or(|link| link.ends[to].closing) || link != self.nodes[to].newest_link;
         if let Some(data) = &data {
-            self.note_data_from_peer(to, &packet, data);
+            self.note_data_from_peer(to, &packet, data, is_stale);
+        }
+        if matches!(packet, Packet::Hello(_)) && !is_stale {
+            self.nodes[to].spoken.hears_greeting(link);
         }
         self.tell(
             to,
@@ -337,9 +368,10 @@ impl World {
             return;
         };
         found.ends[node].closing = true;
+        self.nodes[node].lose_link(link.0);
         let end = &found.ends[peer];
-        let arrived = end.lanes.iter().map(|lane| lane.arrival).max().unwrap_or(0);
-        let arrived = arrived.max(end.stalled_until);
+        let times = |lane: &Lane| lane.arrival.max(lane.stalled_until);
+        let arrived = end.lanes.iter().map(times).max().unwrap_or(0);
         let silent = found.cut;
         self.hear_of_loss(node, link.0, loss, delay);
         if !silent {
@@ -383,20 +415,35 @@ impl World {
             let delay = self.random.magnitude(1, 2_000_000);
             self.hear_of_loss(node, id, LinkLoss::Closed, delay);
         }
+        // A side that has not noticed yet may be told of a newer link before.
+        let node = usize::from(self.random.percent(50));
+        let is_up = self.links.get(&id).is_some_and(|link| link.ends[node].open);
+        if is_up && self.random.percent(30) {
+            self.nodes[node].seeking = true;
+        }
     }
 
-    /// Nothing arrives for a while, in one direction or both; then everything does.
-    pub(super) fn stall_links(&mut self) {
-        let until = self.now + self.random.magnitude(1_000, 180_000_000) * 1_000;
+    /// Nothing arrives for a while, in one direction or both; then everything does. On one of the
+    /// two connections it may go on: what was sent later over that is heard first. That is for
+    /// moments only: a peer that answers pings is given up after ko-count times timeout (42 s), and
+    /// nobody's patience lasts so long.
+    pub(super) fn stall_links(&mut self, most_us: u64) {
+        let lanes = [Lanes::Both, Lanes::Both, Lanes::Data, Lanes::Control];
+        let lanes = self.random.pick(&lanes).unwrap_or(Lanes::Both);
+        let most_us = match lanes {
+            Lanes::Both => most_us,
+            Lanes::Data | Lanes::Control => most_us.min(MOMENT_US),
+        };
+        let until = self.now + self.random.magnitude(1_000, most_us) * 1_000;
         let directions = self.random.between(1, 3);
         for id in self.standing_links() {
-            self.note(|| format!("link {id} stalls, directions {directions:02b}"));
+            self.note(|| format!("link {id} stalls, directions {directions:02b}, {lanes:?}"));
             let Some(link) = self.links.get_mut(&id) else {
                 continue;
             };
             for (node, end) in link.ends.iter_mut().enumerate() {
                 if directions >> node & 1 == 1 {
-                    end.stalled_until = end.stalled_until.max(until);
+                    end.stall(self.now, until, lanes);
                 }
             }
         }
@@ -416,7 +463,10 @@ impl World {
     /// Nothing stalls any more.
     pub(super) fn cut_stalled_links(&mut self) {
         let now = self.now;
-        let stalls = |link: &Link| link.ends.iter().any(|end| now < end.stalled_until);
+        let stalls = |link: &Link| {
+            let mut lanes = link.ends.iter().flat_map(|end| &end.lanes);
+            lanes.any(|lane| now < lane.stalled_until)
+        };
         for id in self.standing_links() {
             if self.links.get(&id).is_some_and(stalls) {
                 self.cut_link(id, false);
@@ -435,3 +485,6 @@ impl World {
         }
     }
 }
+
+/// How long one connection of a link stalls while the other one goes on, at most.
+const MOMENT_US: u64 = 2_000_000;

@@ -5,7 +5,7 @@ use rbd_protocol::control::{
     Fencing, MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus,
     VolumeConfig,
 };
-use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
     Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
     create, open, required_external_bytes,
@@ -15,6 +15,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 use super::clock::Clock;
 use super::disk::{Disk, Payload};
 use super::profile::Options;
+use super::said::Spoken;
 use super::submission::FromPeer;
 use crate::check::garbage;
 
@@ -67,12 +68,25 @@ pub(super) struct Node {
     pub(super) consistent: bool,
     /// What the peer has sent to be written.
     pub(super) from_peer: FromPeer,
+    /// The link it was last told of.
+    pub(super) newest_link: u64,
     /// Until then something other than a defect may have kept its clients waiting.
     pub(super) excused_until: u64,
+    /// Until then its disk may be slow or stuck.
+    pub(super) hindered_until: u64,
     /// It was Primary when it was told to be one no more.
     pub(super) being_demoted: bool,
     /// It has had its disk since it came up.
     pub(super) held_disk: bool,
+    /// What it has said to its peer.
+    pub(super) spoken: Spoken,
+    /// Its clients had to wait when it was last looked at.
+    pub(super) was_frozen: bool,
+    /// It has been the target of a resync since it took its disk.
+    pub(super) was_target: bool,
+    /// It has been set back to this generation, which its peer knows for an old one: that, and no
+    /// mark, tells that anything may differ.
+    pub(super) set_back_to: Option<u64>,
 }
 
 impl Node {
@@ -113,9 +127,15 @@ impl Node {
             generations: Vec::new(),
             consistent: false,
             from_peer: FromPeer::default(),
+            newest_link: 0,
             excused_until: 0,
+            hindered_until: 0,
             held_disk: false,
             being_demoted: false,
+            spoken: Spoken::default(),
+            was_frozen: false,
+            was_target: false,
+            set_back_to: None,
         }
     }
 
@@ -151,7 +171,23 @@ impl Node {
         self.held_disk = false;
         self.being_demoted = false;
         self.from_peer = FromPeer::default();
+        self.spoken = Spoken::default();
+        self.was_frozen = false;
         self.replication = ReplicationState::Off;
+    }
+
+    /// The node knows of a link, and with it that any older one is gone.
+    pub(super) fn gain_link(&mut self, link: u64) {
+        self.from_peer.lose_link();
+        self.newest_link = link;
+    }
+
+    /// The node knows that the link is gone.
+    pub(super) fn lose_link(&mut self, link: u64) {
+        if link == self.newest_link {
+            self.from_peer.lose_link();
+        }
+        self.spoken.loses_link(link);
     }
 
     /// What the metadata on the disk says.
@@ -188,6 +224,12 @@ impl Node {
                 .all(|device| device.disk_state != DiskState::Inconsistent)
         });
         self.consistent && live.unwrap_or(true)
+    }
+
+    /// Whether a generation of data is durable on the disk.
+    pub(super) fn holds_data(&self) -> bool {
+        let current = self.generations.first();
+        current.is_some_and(|current| GenerationId(*current).names_data())
     }
 
     pub(super) fn is_primary(&self) -> bool {
@@ -293,6 +335,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             },
             size_limit_bytes: None,
             exports: Vec::new(),
+            resync: Vec::new(),
         }],
         options: ResourceOptions {
             hot_region_limit: options.hot_region_limit,

@@ -41,6 +41,7 @@ impl World {
         if self.nodes[node].engine.is_some() {
             return;
         }
+        self.back_up(node);
         self.note(|| format!("node {node} starts"));
         let seed = self.random.next();
         self.nodes[node].start(seed);
@@ -187,6 +188,7 @@ impl World {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
                 self.watch_promoted(node);
+                self.aim_at_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
                 let wish = Wish::Openers(1);
@@ -215,6 +217,8 @@ impl World {
             (Wish::Attach, Ok(_)) => {
                 self.nodes[node].disk_failed = false;
                 self.nodes[node].held_disk = true;
+                self.nodes[node].spoken.takes_disk();
+                self.nodes[node].was_target = false;
             }
             _ => {}
         }
@@ -254,6 +258,8 @@ impl World {
             self.order(first, Wish::Promote);
             if self.random.percent(70) {
                 self.order_soon(1 - first, Wish::Promote, 30_000);
+            } else if self.random.percent(30) {
+                self.outlive_consent(1 - first);
             }
             return;
         }
@@ -282,8 +288,18 @@ impl World {
         }
     }
 
+    /// The node's consent to the promotion of the other one has run out by its own clock when it is
+    /// promoted itself, and the other one is about to be Primary.
+    fn outlive_consent(&mut self, node: usize) {
+        let delay = self.random.magnitude(100, 100_000);
+        let ahead = (CONSENT_MS + 100) * 1_000_000;
+        self.after_us(delay, Happening::ClockJump { node, ahead });
+        let (life, wish) = (self.nodes[node].life, Wish::Promote);
+        self.after_us(delay + 1, Happening::Order { node, life, wish });
+    }
+
     /// Gives the order at some time within the next so many microseconds.
-    fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
+    pub(super) fn order_soon(&mut self, node: usize, wish: Wish, most_us: u64) {
         let life = self.nodes[node].life;
         let delay = self.random.magnitude(1, most_us);
         self.after_us(delay, Happening::Order { node, life, wish });
@@ -378,7 +394,7 @@ impl World {
     }
 
     /// Whether promoting the node cannot take anything back: the other has nothing it lacks.
-    fn may_promote(&self, node: usize) -> bool {
+    pub(super) fn may_promote(&self, node: usize) -> bool {
         let Some(status) = self.nodes[node].status(self.time(node)) else {
             return false;
         };
@@ -399,7 +415,23 @@ impl World {
         } else {
             (1 - node, node)
         };
-        (attached && !up_to_date) || (self.holds_everything(node) && !self.is_newer(other, node))
+        (attached && !up_to_date)
+            || (self.holds_everything(node)
+                && !self.is_newer(other, node)
+                && !self.has_begun_another(other, node))
+    }
+
+    /// Whether `one` goes on with a generation that `other` has never heard of. Its disk may not
+    /// have it yet, and never get it; nobody could tell who has not seen that disk.
+    fn has_begun_another(&self, one: usize, other: usize) -> bool {
+        let Some(status) = self.nodes[one].status(self.time(one)) else {
+            return false;
+        };
+        let known = &self.nodes[other].generations;
+        status.devices.iter().any(|device| {
+            let current = device.current_generation;
+            current.names_data() && !known.contains(&current.0)
+        })
     }
 
     /// Whether the generation durable on `one` is one that `other` has never heard of.
@@ -441,3 +473,6 @@ impl World {
         })
     }
 }
+
+/// How long a consent to a promotion lasts.
+const CONSENT_MS: u64 = 8_000;

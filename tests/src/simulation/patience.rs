@@ -2,8 +2,11 @@
 //! (L1).
 //!
 //! Each node has a time since when nothing excuses a wait: it moves while the node is frozen, while
-//! a clock stands still, and while a disk is slow or stuck, its own or that of the peer. A link
-//! that stalls is no excuse: that is what the deadlines are for.
+//! a clock stands still, and while a disk is slow or stuck: its own, or that of a peer it
+//! replicates to. A link that stalls is no excuse, nor is a peer that does not greet: that is what
+//! the deadlines are for.
+
+use rbd_protocol::control::ResourceStatus;
 
 use super::world::World;
 
@@ -23,9 +26,15 @@ impl World {
     /// Now and then: whether a request is open for too long.
     pub(super) fn check_patience(&mut self) {
         let now = self.now;
+        let hindered = [0, 1].map(|node: usize| self.nodes[node].hindered_until);
         for node in 0..2 {
-            let serves = self.nodes[node].is_primary() && !self.is_frozen(node);
-            if !serves {
+            let is_frozen = self.is_frozen(node);
+            let machine = &mut self.nodes[node];
+            machine.was_frozen = is_frozen;
+            let serves = machine.is_primary() && !is_frozen;
+            // The peer's disk holds up what goes to it, and nothing else.
+            let needs_peer = !machine.attached || machine.is_replicating();
+            if !serves || (needs_peer && now < hindered[1 - node]) {
                 self.excuse(node, now);
             }
         }
@@ -50,19 +59,38 @@ impl World {
         }
     }
 
-    fn is_frozen(&self, node: usize) -> bool {
+    pub(super) fn is_frozen(&self, node: usize) -> bool {
         let status = self.nodes[node].status(self.time(node));
-        status.is_some_and(|status| {
-            let why = status.suspended;
-            why.user || why.no_data || why.fencing
-        })
+        status.is_some_and(|status| is_frozen(&status))
     }
 
     /// Time enough for a silent peer to be given up and a handshake to run into its deadline.
+    /// Nothing is under way, and nothing fails in this run: whoever still waits is waiting for a
+    /// timer, which in such a run nobody should.
+    pub(super) fn check_waits(&mut self) {
+        let nothing_fails = self.options.rivals;
+        let is_busy = !self.calls.is_empty()
+            || self.links.values().any(|link| !link.is_quiet())
+            || self.nodes.iter().any(|node| !node.disk.is_idle());
+        if !nothing_fails || self.operations.is_empty() || is_busy || !self.are_connected() {
+            return;
+        }
+        if let Some((id, operation)) = self.operations.iter().next() {
+            let text = format!("L1: nothing is under way that {id} waits for: {operation:?}");
+            self.violation(text);
+        }
+    }
+
     fn patience_ns(&self) -> u64 {
         let silence = self.options.ping_ms.0 + self.options.ping_ms.1;
         u64::from(silence) * 1_000_000 + PATIENCE_NS
     }
+}
+
+/// Whether clients of the node would have to wait.
+pub(super) fn is_frozen(status: &ResourceStatus) -> bool {
+    let why = status.suspended;
+    why.user || why.no_data || why.fencing
 }
 
 /// Several times what was ever seen without a defect.

@@ -29,6 +29,8 @@ pub enum Profile {
     FencingLies,
     /// Operators who look at nothing, while links are cut and machines crash.
     Operator,
+    /// Crashes aimed at resyncs, handshakes and promotions, and disks that are set back.
+    Recovery,
     /// No faults, but operators who promote whatever they like while both nodes are connected.
     Rivals,
     /// Links that are cut, bits that flip on the disk of the Secondary, and verifies.
@@ -37,7 +39,7 @@ pub enum Profile {
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -47,6 +49,7 @@ impl Profile {
         Self::Fencing,
         Self::FencingLies,
         Self::Operator,
+        Self::Recovery,
         Self::Rivals,
         Self::Scrub,
     ];
@@ -76,6 +79,7 @@ impl Profile {
             Self::Fencing => "fencing",
             Self::FencingLies => "fencing-lies",
             Self::Operator => "operator",
+            Self::Recovery => "recovery",
             Self::Rivals => "rivals",
             Self::Scrub => "scrub",
         }
@@ -93,6 +97,8 @@ impl Profile {
             | (Self::Disk, Class::Disk | Class::Role) => 100,
             (Self::Operator, Class::Careless | Class::Role | Class::Command) => 100,
             (Self::Operator, Class::Power | Class::Network) => 60,
+            (Self::Recovery, Class::Power | Class::Role) => 100,
+            (Self::Recovery, Class::Network | Class::Command) => 30,
             (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
             (Self::Disk, Class::Command) => 60,
@@ -139,6 +145,12 @@ pub(super) struct Options {
     pub(super) ghosts: bool,
     /// How fast each node's clock runs, in thousandths.
     pub(super) clock_permille: [u64; 2],
+    /// Faults are aimed at resyncs, handshakes and promotions, and disks are set back.
+    pub(super) aimed: bool,
+    /// How often a client asks a node that is no Primary when there is none.
+    pub(super) stray_percent: u64,
+    /// How often a client asks for what lies about the end of a region or of a bitmap's page.
+    pub(super) edge_percent: u64,
     /// Operators who look at nothing.
     pub(super) careless: bool,
     /// Bits flip unseen, and copies are compared.
@@ -197,6 +209,9 @@ impl Options {
             bytes: has(Class::Network) && random.percent(25),
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
+            aimed: profile == Profile::Recovery,
+            stray_percent: 0,
+            edge_percent: 0,
             careless: has(Class::Careless),
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
@@ -238,14 +253,42 @@ impl Options {
         }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];
+            options.ping_ms = (30_000, 60_000); // no jump of a clock is to cost the link
         }
-        // About as many events whatever the pace.
-        let busy =
-            options.clients * options.duration_ms * 1_000 / (options.think_us + options.disk_us.1);
-        if busy > 5_000 {
-            options.duration_ms = (options.duration_ms * 5_000 / busy).max(1_000);
+        if matches!(profile, Profile::Calm | Profile::Rivals | Profile::Recovery) {
+            options.stray_percent = 20;
         }
+        if options.aimed {
+            options.draw_recovery(random);
+        }
+        options.limit_duration();
         options
+    }
+
+    /// About as many events whatever the pace.
+    fn limit_duration(&mut self) {
+        let busy = self.clients * self.duration_ms * 1_000 / (self.think_us + self.disk_us.1);
+        if busy > 5_000 {
+            self.duration_ms = (self.duration_ms * 5_000 / busy).max(1_000);
+        }
+    }
+}
+
+impl Options {
+    /// Long resyncs, some of them of everything, on disks with more than one page of bitmap.
+    fn draw_recovery(&mut self, random: &mut Random) {
+        self.skip_initial_sync = random.percent(40);
+        self.early = !self.skip_initial_sync && random.percent(75);
+        self.edge_percent = random.pick(&[0, 10, 40]).unwrap_or(0);
+        if random.percent(10) {
+            self.size_bytes = 140 << 20;
+        }
+        if random.percent(40) {
+            self.disk_us = (1_000, random.magnitude(50_000, 400_000));
+        }
+        if random.percent(60) {
+            self.faults.push((Fault::SetBack, 8));
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | write | it, or something newer (A1) | the same, or its generation is durably behind (A2, D5) |
 //! | flush, FUA | whatever a loss of power leaves of it (B1, B2) | the same |
+//! | read | | what it returned, or something newer, or its generation is durably behind (B8) |
 
 use super::world::World;
 use crate::check::Possible;
@@ -63,6 +64,30 @@ impl World {
                 ));
                 return;
             }
+        }
+    }
+
+    /// A read of these sectors has been answered. A peer that has less, and is not told apart,
+    /// could be the one whose data counts after a crash.
+    pub(super) fn check_shown(&mut self, node: usize, mut sectors: std::ops::Range<u64>) {
+        let peer = 1 - node;
+        let (own, other) = (&self.nodes[node], &self.nodes[peer]);
+        if !self.set_up || !own.attached || other.suspect || !other.consistent {
+            return;
+        }
+        let lacks = |sector: u64| self.holds(other, sector, false).err();
+        let Some(text) = sectors.find_map(lacks) else {
+            return;
+        };
+        let is_behind = match own.disk.marks_changed.then(|| own.open()) {
+            Some(Ok(image)) => !other.generations.contains(&image.superblock.generation.0),
+            Some(Err(_)) | None => self.is_newer(node, peer),
+        };
+        if !is_behind {
+            self.violation(format!(
+                "B8: node {node} has shown a client what node {peer}, which is not durably behind, \
+                 does not have: {text}"
+            ));
         }
     }
 

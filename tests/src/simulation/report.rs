@@ -36,6 +36,8 @@ pub struct Report {
     pub kills: u64,
     /// Machines that lost power.
     pub power_losses: u64,
+    /// Disks that were set back to what they held earlier.
+    pub set_back: u64,
     /// Fence handlers that did their work.
     pub fences: u64,
     /// Resyncs that came to their end.

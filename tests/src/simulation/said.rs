@@ -7,28 +7,159 @@
 //! | Packet | What must be durable at its sender |
 //! |---|---|
 //! | greeting | the generations it names (D5); that it is no Primary, if it says so (D7) |
-//! | end of a bitmap | the generation it names (D5) |
+//! | greeting | that its disk is whole, if it says so (E1) |
+//! | end of a bitmap | the generation it names (D5); that it counts from what a target has (D4) |
 //! | request for resync data | that the disk is Inconsistent (E1) |
 //! | end of a resync | the source's generation, and that the disk is UpToDate (E1, E4) |
 //! | consent to a promotion | nothing, but it must not be Primary itself (G1) |
+//!
+//! The generations stay as greeted until the peer's greeting has come (D1).
+//! A greeting also tells what its sender has lived through, by which a resync's direction is
+//! decided (B7): with whom it has been in sync, and whether it was interrupted as Primary. And when
+//! it is sent, nothing that came over an earlier link may still be on its way to the disk (A7).
 
+use rbd_protocol::control::ResourceStatus;
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::metadata::Superblock;
 use rbd_protocol::peer::{Hello, Packet};
-use rbd_protocol::state::Role;
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::world::World;
 
+/// What a node has said of itself, and what it has lived through since it took its disk.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// The name of its process, as its last greeting said.
+    incarnation: u64,
+    /// The generation its last greeting named.
+    greeted: u64,
+    /// The link its last greeting went over, as long as the peer's has not come.
+    unanswered: Option<u64>,
+    /// The link the peer's last greeting came over.
+    heard: Option<u64>,
+    /// It has been connected with nothing to copy, and no target since.
+    was_established: bool,
+    /// The process of the peer it was in sync with last.
+    in_sync_with: u64,
+    /// It has been in sync since it took its disk.
+    was_in_sync: bool,
+    /// What the event that is being handled has led to. It says what it has to say first.
+    new: Option<Standing>,
+}
+
+/// What a node's connection has become.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    Target,
+    Established { in_sync: bool },
+}
+
+impl Spoken {
+    /// The node has taken its disk: what it goes through from now on counts.
+    pub(super) fn takes_disk(&mut self) {
+        self.was_established = false;
+        self.in_sync_with = 0;
+        self.was_in_sync = false;
+    }
+
+    /// The peer's greeting has come over the link.
+    pub(super) fn hears_greeting(&mut self, link: u64) {
+        self.heard = Some(link);
+        self.unanswered = None;
+    }
+
+    /// The node has given the link up.
+    pub(super) fn loses_link(&mut self, link: u64) {
+        self.unanswered = self.unanswered.filter(|known| *known != link);
+    }
+}
+
 impl World {
+    /// Something has changed: perhaps the node is in sync now, or a target.
+    pub(super) fn note_standing(&mut self, node: usize, status: &ResourceStatus) {
+        let mut peers = status.connections.iter();
+        let Some(peer) = peers.next().and_then(|peer| peer.peer_devices.first()) else {
+            return;
+        };
+        let own = status.devices.first().map(|device| device.disk_state);
+        let in_sync =
+            own == Some(DiskState::UpToDate) && peer.peer_disk_state == DiskState::UpToDate;
+        self.nodes[node].spoken.new = match peer.replication_state {
+            ReplicationState::Established => Some(Standing::Established { in_sync }),
+            ReplicationState::WFBitMapT => Some(Standing::Target),
+            _ => None,
+        };
+    }
+
+    /// The node has said and done what an event has led to.
+    pub(super) fn has_spoken(&mut self, node: usize) {
+        let peer_incarnation = self.nodes[1 - node].spoken.incarnation;
+        let spoken = &mut self.nodes[node].spoken;
+        match spoken.new.take() {
+            Some(Standing::Established { in_sync }) => {
+                spoken.was_established = true;
+                if in_sync {
+                    spoken.in_sync_with = peer_incarnation;
+                    spoken.was_in_sync = true;
+                }
+            }
+            Some(Standing::Target) => {
+                spoken.was_established = false;
+                spoken.in_sync_with = 0;
+            }
+            None => {}
+        }
+    }
+
+    /// What is durable on the node's disk has changed.
+    pub(super) fn look_at_greeted(&mut self, node: usize) {
+        let machine = &self.nodes[node];
+        let spoken = &machine.spoken;
+        let same = machine.generations.first() == Some(&spoken.greeted);
+        if machine.attached && spoken.unanswered.is_some() && !same {
+            self.violation(format!(
+                "D1: node {node} begins a generation between its greeting and the peer's"
+            ));
+        }
+    }
+
+    /// The node sends its greeting over the link.
+    fn greets(&mut self, node: usize, link: u64, hello: &Hello) -> Result<(), String> {
+        let machine = &mut self.nodes[node];
+        let spoken = &mut machine.spoken;
+        spoken.incarnation = hello.incarnation;
+        spoken.unanswered = (spoken.heard != Some(link) && machine.attached).then_some(link);
+        for volume in &hello.volumes {
+            spoken.greeted = volume.current.0;
+            if volume.crashed_primary && spoken.was_in_sync {
+                return Err("B7: says that it was interrupted, and has been in sync since".into());
+            }
+        }
+        if hello.seen_incarnation != 0 && !spoken.was_established {
+            return Err("B7: says that it has seen its peer in sync, and has not".into());
+        }
+        if hello.seen_incarnation != spoken.in_sync_with && spoken.in_sync_with != 0 {
+            return Err("B7: does not say that it has seen its peer in sync".into());
+        }
+        if machine.attached && machine.from_peer.is_being_written() {
+            return Err("A7: greets while data of an earlier link is being written".into());
+        }
+        self.durable(node, |block| greets_truly(hello, block))
+    }
+
     /// The node sends this.
-    pub(super) fn look_at_word(&mut self, node: usize, packet: &Packet) {
+    pub(super) fn look_at_word(&mut self, node: usize, link: u64, packet: &Packet) {
         let result = match packet {
             Packet::PromoteReply { granted: true, .. } if self.nodes[node].is_primary() => {
                 Err("G1: consents to the promotion of its peer and is Primary itself".to_owned())
             }
-            Packet::Hello(hello) => self.durable(node, |block| greets_truly(hello, block)),
+            Packet::Hello(hello) => self.greets(node, link, hello),
             Packet::BitmapEnd { generation, .. } => {
+                let is_source = self.nodes[node].replication == ReplicationState::WFBitMapS;
+                let of_target = GenerationId(self.nodes[1 - node].spoken.greeted);
+                let of_target = Some(of_target).filter(|id| is_source && id.names_data());
                 self.durable(node, |block| names_its_own(*generation, block))
+                    .and_then(|()| self.durable(node, |block| counts_from(of_target, block)))
             }
             Packet::ResyncRequest { .. } => self.durable(node, |block| {
                 if block.flags.consistent {
@@ -72,6 +203,13 @@ fn greets_truly(hello: &Hello, block: &Superblock) -> Result<(), String> {
                 volume.current, volume.bitmap, block.generation
             ));
         }
+        let is_whole = volume.disk > DiskState::Inconsistent && volume.disk != DiskState::DUnknown;
+        if is_whole && !block.flags.consistent {
+            return Err(format!(
+                "E1: greets with a disk that is {} and is durably Inconsistent",
+                volume.disk
+            ));
+        }
         if !primary && block.flags.primary && !volume.crashed_primary {
             return Err("D7: greets as Secondary and is durably Primary".into());
         }
@@ -86,6 +224,18 @@ fn names_its_own(generation: GenerationId, block: &Superblock) -> Result<(), Str
     Err(format!(
         "D5: sends a bitmap of generation {generation:?}, durable is {:?}",
         block.generation
+    ))
+}
+
+fn counts_from(of_target: Option<GenerationId>, block: &Superblock) -> Result<(), String> {
+    let slot = block.peers.iter().find(|slot| slot.node_id.is_some());
+    let counts_from = slot.map_or(GenerationId::NONE, |slot| slot.bitmap_generation);
+    if of_target.is_none_or(|generation| generation == counts_from) {
+        return Ok(());
+    }
+    Err(format!(
+        "D4: is the source of a resync to generation {of_target:?}, and its bitmap counts from \
+         {counts_from:?}"
     ))
 }
 

@@ -142,7 +142,7 @@ pub(super) fn verify_command(repair: bool) -> Command {
         volume: VOLUME,
         peer: None,
         order: VerifyOrder::Start {
-            from: 0,
+            from: Some(0),
             until: None,
             repair,
         },

@@ -4,10 +4,14 @@
 //! it, or of what is mirrored meanwhile, reaches the disk: else a crash leaves a mixture of two
 //! generations that takes itself for a whole one (E1). Whether that ever shows depends on a crash
 //! at the right moment; that the order was wrong does not.
+//!
+//! What came over a link that is gone is forgotten, unless it had been given to the disk already
+//! (A7). And nothing of a client is given to the disk of a node whose clients wait (G4): a snapshot
+//! may be under way, or somebody else may be about to become Primary.
 
 use std::rc::Rc;
 
-use rbd_engine::DiskRequest;
+use rbd_engine::{DiskRequest, OperationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::ReplicationState;
 
@@ -19,13 +23,44 @@ use super::world::World;
 pub(super) struct FromPeer {
     resync: Vec<Payload>,
     mirrored: Vec<Payload>,
+    /// What came over a link that is gone.
+    stale: Vec<Payload>,
+    /// The writes of it that the disk has been given and has not finished.
+    being_written: Vec<OperationId>,
+}
+
+impl FromPeer {
+    /// The link is gone, and with it what it brought and has not been given to the disk.
+    pub(super) fn lose_link(&mut self) {
+        self.stale.append(&mut self.resync);
+        self.stale.append(&mut self.mirrored);
+    }
+
+    /// Whether something the peer has sent is on its way to the disk.
+    pub(super) fn is_being_written(&self) -> bool {
+        !self.being_written.is_empty()
+    }
+
+    /// The disk has finished an operation.
+    pub(super) fn ended(&mut self, id: OperationId) {
+        self.being_written.retain(|known| *known != id);
+    }
 }
 
 impl World {
-    /// A packet reaches a node's engine.
-    pub(super) fn note_data_from_peer(&mut self, to: usize, packet: &Packet, data: &Payload) {
+    /// A packet reaches a node's engine, over a link that is gone if it is `stale`.
+    pub(super) fn note_data_from_peer(
+        &mut self,
+        to: usize,
+        packet: &Packet,
+        data: &Payload,
+        stale: bool,
+    ) {
         let from_peer = &mut self.nodes[to].from_peer;
+        // The same data may be sent once more over the next link.
+        take(&mut from_peer.stale, data);
         let list = match packet {
+            Packet::ResyncData { .. } | Packet::Write { .. } if stale => &mut from_peer.stale,
             Packet::ResyncData { .. } => &mut from_peer.resync,
             Packet::Write { .. } => &mut from_peer.mirrored,
             _ => return,
@@ -41,16 +76,36 @@ impl World {
     pub(super) fn look_at_submission(
         &mut self,
         node: usize,
+        id: OperationId,
         request: DiskRequest,
         data: Option<&Payload>,
     ) {
-        let (DiskRequest::Write { .. }, Some(data)) = (request, data) else {
+        if !matches!(
+            request,
+            DiskRequest::Write { .. } | DiskRequest::Zero { .. }
+        ) {
             return;
-        };
+        }
         let machine = &mut self.nodes[node];
-        let what = if take(&mut machine.from_peer.resync, data) {
+        let from_peer = &mut machine.from_peer;
+        let mut came_by = |list: fn(&mut FromPeer) -> &mut Vec<Payload>| {
+            data.is_some_and(|data| take(list(from_peer), data))
+        };
+        let is_resync = came_by(|from_peer| &mut from_peer.resync);
+        let is_mirrored = !is_resync && came_by(|from_peer| &mut from_peer.mirrored);
+        if !is_resync && !is_mirrored {
+            if came_by(|from_peer| &mut from_peer.stale) {
+                self.violation(format!(
+                    "A7: node {node} begins to write what came over a link that is gone"
+                ));
+            }
+            self.look_at_client_write(node);
+            return;
+        }
+        from_peer.being_written.push(id);
+        let what = if is_resync {
             "resync data"
-        } else if take(&mut machine.from_peer.mirrored, data) && is_target(machine.replication) {
+        } else if is_target(machine.replication) {
             "a mirrored write"
         } else {
             return;
@@ -74,7 +129,19 @@ impl World {
     }
 }
 
-fn is_target(state: ReplicationState) -> bool {
+impl World {
+    /// A write that is not a peer's is given to a node's disk.
+    fn look_at_client_write(&mut self, node: usize) {
+        let machine = &self.nodes[node];
+        if machine.was_frozen && machine.is_primary() && self.is_frozen(node) {
+            self.violation(format!(
+                "G4: node {node} gives a client's write to its disk while clients are to wait"
+            ));
+        }
+    }
+}
+
+pub(super) fn is_target(state: ReplicationState) -> bool {
     matches!(
         state,
         ReplicationState::WFBitMapT | ReplicationState::SyncTarget | ReplicationState::PausedSyncT

@@ -1,10 +1,12 @@
 //! What is looked at while a run goes on, and in what order a run goes.
 
+use super::faults::Fault;
 use super::network::Link;
 use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::submission::is_target;
 use super::visited::Visited;
 use super::without::Without;
 use super::world::{Happening, World};
@@ -15,7 +17,7 @@ impl World {
     /// After every event: each block that may differ after a crash now is marked.
     pub(super) fn check_pair(&mut self) {
         let mut anything = false;
-        let mut gave_way = None;
+        let (mut gave_way, mut completed) = (None, None);
         for index in 0..2 {
             let node = &mut self.nodes[index];
             if std::mem::take(&mut node.disk.marks_changed) {
@@ -23,14 +25,23 @@ impl World {
                 match node.open() {
                     Ok(image) => {
                         let peer = Self::peer_id(index);
-                        self.pair
-                            .marks_changed(index, dirty_after_crash(&image, peer));
+                        let mut marks = dirty_after_crash(&image, peer);
                         let block = &image.superblock;
+                        // A disk that was set back is told apart by its generation.
+                        let set_back = node.set_back_to == Some(block.generation.0);
+                        node.set_back_to = node.set_back_to.filter(|_| set_back);
+                        if set_back {
+                            marks.fill(true);
+                        }
+                        self.pair.marks_changed(index, marks);
                         // A copy that becomes a target by the word of a peer that has just lost
                         // its power is a copy no more; the manual says so.
                         let became_target = node.consistent && !block.flags.consistent;
                         if became_target {
                             gave_way = Some(index);
+                        }
+                        if !node.consistent && block.flags.consistent {
+                            completed = Some((index, node.was_target || !node.holds_data()));
                         }
                         node.consistent = block.flags.consistent;
                         node.generations = std::iter::once(&block.generation)
@@ -46,6 +57,12 @@ impl World {
                     }
                 }
             }
+        }
+        if let Some((target, in_order)) = completed {
+            self.look_at_completed(target, in_order);
+        }
+        for index in 0..2 {
+            self.look_at_greeted(index);
         }
         if let Some(node) = gave_way
             && !self.nodes[1 - node].consistent
@@ -109,8 +126,14 @@ impl World {
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
+        self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {
+            if self.nodes[node].is_primary() && is_target(self.nodes[node].replication) {
+                self.violation(format!(
+                    "D7: node {node} is Primary and the target of a resync"
+                ));
+            }
             if in_sync {
                 self.nodes[node].wrote_alone = false;
                 self.nodes[node].gives_up = false;
@@ -191,6 +214,22 @@ impl World {
         self.set_up = true;
         self.check_at_leisure();
         Ok(())
+    }
+
+    /// One node has just been told that its data counts, and the other has not heard of it: people
+    /// come now.
+    fn come_early(&mut self) {
+        if self.has(Fault::Stall) && self.random.percent(50) {
+            self.stall_links(3_000_000);
+        }
+        self.run_errands_soon(30_000);
+        let wishes = [Wish::Disconnect, Wish::Stop, Wish::Detach];
+        if self.random.percent(30)
+            && let Some(wish) = self.random.pick(&wishes)
+        {
+            let node = usize::from(self.random.percent(50));
+            self.order_soon(node, wish, 30_000);
+        }
     }
 
     pub(super) fn are_connected(&self) -> bool {
@@ -366,7 +405,7 @@ fn run_once(
     random.next();
     let options = Options::draw(profile, &mut random);
     let mut world = World::new(seed, options, without.clone(), random, traced);
-    world.report.visited = visits.then(Visited::default);
+    world.report.visited = visits.then(|| Visited::new(profile.name(), seed));
     let text = format!("{:?}", world.options);
     world.note(|| text);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.whole_run()));
@@ -388,6 +427,9 @@ impl World {
         self.after_us(1, Happening::Watch);
         self.start_clients();
         self.faults_allowed = true;
+        if self.options.early && self.options.errands {
+            self.come_early();
+        }
         let pause = if self.options.early {
             self.random.magnitude(100, 100_000)
         } else {

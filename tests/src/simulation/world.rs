@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use rbd_engine::{Action, LinkLoss, OperationId};
 
+use super::aimed::Backup;
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::{Cluster, HandlerEnd};
@@ -64,6 +65,10 @@ pub(super) enum Happening {
     Start { node: usize },
     /// A process dies, or with `power` its machine.
     Crash { node: usize, power: bool },
+    /// A clock jumps ahead, by so many nanoseconds.
+    ClockJump { node: usize, ahead: u64 },
+    /// Every link is cut.
+    Cut,
     /// The network works again.
     Repair,
     /// A handler ends.
@@ -107,6 +112,8 @@ pub(super) struct World {
     pub(super) faults: u64,
     /// How often each client has asked for something.
     pub(super) steps: BTreeMap<u64, u64>,
+    /// A copy of each node's disk, if one has been made.
+    pub(super) backups: [Option<Backup>; 2],
     /// What is left out of this run.
     pub(super) without: Without,
     pub(super) report: Report,
@@ -154,6 +161,7 @@ impl World {
             last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
+            backups: [None, None],
             without,
             report: Report {
                 seed,
@@ -294,11 +302,17 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Watch => self.watch(),
             Happening::Start { node } => self.start_node(node),
+            Happening::Cut => {
+                if self.faults_allowed {
+                    self.cut_links(false);
+                }
+            }
             Happening::Repair => {
                 self.note(|| "network works".into());
                 self.network_works = true;
                 self.try_meet(0);
             }
+            Happening::ClockJump { node, ahead } => self.clock_jumps(node, ahead),
             Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {

@@ -7,7 +7,6 @@ const DISK: &[Section] = &[Section::Disk];
 const DISK_OR_SYNCER: &[Section] = &[Section::Disk, Section::Syncer];
 const PEER: &[Section] = &[Section::PeerDisk, Section::Disk, Section::Syncer];
 const FLUSHES: &str = "every disk is always flushed where the data's safety asks for it";
-const RESYNC_SPEED: &str = "resync finds its own speed";
 
 pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
@@ -183,42 +182,42 @@ pub(super) const PEER_OPTIONS: &[OptionSpec] = &[
         PEER,
         number(1, 8 << 20, Unit::KibiBytes),
         "250",
-        warned(RESYNC_SPEED),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "c-plan-ahead",
         PEER,
         number(0, 300, Unit::TenthsOfSeconds),
-        "20",
-        warned(RESYNC_SPEED),
+        "",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "c-delay-target",
         PEER,
         number(1, 100, Unit::TenthsOfSeconds),
-        "10",
-        warned(RESYNC_SPEED),
+        "",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "c-fill-target",
         PEER,
         number(0, 1 << 20, Unit::Sectors),
-        "100",
-        warned(RESYNC_SPEED),
+        "",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "c-max-rate",
         PEER,
         number(0, 4 << 20, Unit::KibiBytes),
-        "102400",
-        warned(RESYNC_SPEED),
+        "",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "c-min-rate",
         PEER,
         number(0, 4 << 20, Unit::KibiBytes),
-        "250",
-        warned(RESYNC_SPEED),
+        "",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "bitmap",

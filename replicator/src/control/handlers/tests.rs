@@ -185,6 +185,7 @@ fn config(command: &str) -> ResourceConfig {
         meta_disk: MetaDisk::Internal,
         size_limit_bytes: None,
         exports: Vec::new(),
+        resync: Vec::new(),
     };
     ResourceConfig {
         name: "r0".into(),

@@ -308,6 +308,7 @@ fn config(id: usize) -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: Vec::new(),
+            resync: Vec::new(),
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

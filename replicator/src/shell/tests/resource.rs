@@ -83,6 +83,7 @@ fn a_resource_without_any_disk_stops_when_asked() {
         meta_disk: MetaDisk::Internal,
         size_limit_bytes: None,
         exports: Vec::new(),
+        resync: Vec::new(),
     };
     for volumes in [Vec::new(), vec![volume]] {
         let (handle, mut notices) = start_with(volumes);

@@ -59,6 +59,14 @@ enum InFlight {
     },
 }
 
+/// Everything a disk held at some time, data and metadata.
+#[derive(Debug)]
+pub(super) struct Copy {
+    sectors: Vec<u64>,
+    metadata: BTreeMap<u64, Box<MetaBlock>>,
+    order: Order,
+}
+
 /// Which operations fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
@@ -126,6 +134,24 @@ impl Disk {
         self.marks_changed = true;
     }
 
+    /// A copy of all it holds.
+    pub(super) fn copy(&self) -> Copy {
+        Copy {
+            sectors: (0..self.sectors())
+                .map(|sector| self.content(sector))
+                .collect(),
+            metadata: self.metadata.clone(),
+            order: self.order.clone(),
+        }
+    }
+
+    /// It holds what it held when the copy was made. Nothing may be under way.
+    pub(super) fn restore(&mut self, copy: Copy) {
+        self.replace(|sector| copy.sectors.get(at(sector)).copied().unwrap_or(0));
+        self.metadata = copy.metadata;
+        self.order = copy.order;
+    }
+
     /// Puts a metadata block on the disk before anything else happens.
     pub(super) fn preset_metadata(&mut self, offset: u64, block: Box<[u8; 4096]>) {
         self.order.completed(offset, &block);
@@ -177,8 +203,8 @@ impl Disk {
     /// Takes a data operation.
     ///
     /// # Errors
-    /// When it is impossible, or when two writes of the same sector are in flight at once: their
-    /// order would be chance (A6).
+    /// When it is impossible, when two writes of the same sector are in flight at once, whose order
+    /// would be chance (A6), or a read begins while a write is: what it returns would be (B8, E2).
     pub(super) fn submit(
         &mut self,
         id: OperationId,
@@ -199,10 +225,17 @@ impl Disk {
         }
         let early = random.percent(50);
         let operation = match request {
-            DiskRequest::Read | DiskRequest::Digest => InFlight::Read {
-                range,
-                early: early.then(|| self.read(range)),
-            },
+            DiskRequest::Read | DiskRequest::Digest => {
+                if self.sectors.is_being_written(range) {
+                    return Err(format!(
+                        "B8: a read of {range:?} while a write of the same sectors is in flight"
+                    ));
+                }
+                InFlight::Read {
+                    range,
+                    early: early.then(|| self.read(range)),
+                }
+            }
             DiskRequest::Write { fua } => {
                 let data = data.ok_or("a write without data")?;
                 if u64::try_from(data.len()).ok() != Some(u64::from(range.length) / SECTOR) {

@@ -12,7 +12,7 @@ use rbd_protocol::metadata::Superblock;
 use super::MetaBlock;
 
 /// What is on the disk of each block that has been written, as far as the order matters.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     newest: BTreeMap<(u8, u8, u32), Written>,
     /// Copies of the superblock of which a crash has left a mixture of two writes.

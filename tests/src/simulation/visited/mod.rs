@@ -5,13 +5,16 @@
 //! those that can but hardly ever are; all others must be met when many seeds of all profiles are
 //! run.
 
+mod events;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::BTreeMap;
 
-use rbd_engine::{Command, Event, RequestKind};
+use events::{EVENTS, OLDER, name};
+use rbd_engine::Event;
 use rbd_protocol::control::ResourceStatus;
-use rbd_protocol::peer::{Kind, Packet};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 use verdict::{Verdict, verdict};
 
@@ -58,15 +61,35 @@ pub enum Between {
     Target,
 }
 
-/// How often what was met.
+/// How often what was met, in how many runs, and where first.
 #[derive(Clone, Debug, Default)]
 pub struct Visited {
-    pairs: BTreeMap<(Situation, &'static str), u64>,
+    pairs: BTreeMap<Pair, Met>,
+    /// The run that is looked at: profile and seed.
+    run: Run,
     /// The newest link each node has been told of.
     links: [u64; 2],
 }
 
+type Pair = (Situation, &'static str);
+
+type Run = (&'static str, u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    times: u64,
+    runs: u64,
+    first: Run,
+}
+
 impl Visited {
+    pub(super) fn new(profile: &'static str, seed: u64) -> Self {
+        Self {
+            run: (profile, seed),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn note<B>(&mut self, node: usize, situation: Situation, event: &Event<B>) {
         if let Event::LinkUp { link, .. } = event {
             self.links[node] = link.0;
@@ -75,19 +98,30 @@ impl Visited {
             Event::Packet { link, .. } if link.0 != self.links[node] => OLDER,
             other => name(situation, other),
         };
-        *self.pairs.entry((situation, name)).or_default() += 1;
+        let first = self.run;
+        let entry = self.pairs.entry((situation, name));
+        let (times, runs) = (0, 1);
+        let met = entry.or_insert(Met { times, runs, first });
+        met.times += 1;
     }
 
     /// Adds what was met elsewhere.
     pub fn add(&mut self, other: &Self) {
-        for (pair, count) in &other.pairs {
-            *self.pairs.entry(*pair).or_default() += count;
+        for (pair, met) in &other.pairs {
+            let entry = self.pairs.entry(*pair);
+            entry
+                .and_modify(|before| {
+                    before.times += met.times;
+                    before.runs += met.runs;
+                    before.first = before.first.min(met.first);
+                })
+                .or_insert(*met);
         }
     }
 
     /// Possible pairs that were met, and those that were not. Rare ones are left out.
     #[must_use]
-    pub fn missing(&self) -> (usize, Vec<(Situation, &'static str)>) {
+    pub fn missing(&self) -> (usize, Vec<Pair>) {
         let mut met = 0;
         let mut missing = Vec::new();
         let possible = |(situation, event): &(Situation, &'static str)| {
@@ -110,6 +144,9 @@ impl Visited {
         self.pairs
             .keys()
             .filter_map(|(situation, event)| match verdict(*situation, event) {
+                _ if !EVENTS.contains(event) => {
+                    Some((*situation, *event, "no event has that name"))
+                }
                 Verdict::Impossible(why) => Some((*situation, *event, why)),
                 Verdict::Possible | Verdict::Rare(_) => None,
             })
@@ -118,14 +155,55 @@ impl Visited {
 }
 
 impl Visited {
-    /// How many of the rare pairs were met, and how many there are.
-    fn rare(&self) -> (usize, usize) {
-        let is_rare = |(situation, event): &(Situation, &'static str)| {
-            matches!(verdict(*situation, event), Verdict::Rare(_))
-        };
-        let rare: Vec<_> = every_pair().filter(is_rare).collect();
-        let met = rare.iter().filter(|pair| self.pairs.contains_key(pair));
-        (met.count(), rare.len())
+    /// Every rare pair: why it is rare, and where it was met, if it was.
+    #[must_use]
+    pub fn rare(&self) -> Vec<Rare> {
+        let rare = every_pair().filter_map(|(situation, event)| {
+            let Verdict::Rare(why) = verdict(situation, event) else {
+                return None;
+            };
+            let met = self.pairs.get(&(situation, event));
+            Some(Rare {
+                situation,
+                event,
+                why,
+                met: met.copied(),
+            })
+        });
+        rare.collect()
+    }
+}
+
+/// A pair that can be but hardly ever is.
+#[derive(Clone, Copy, Debug)]
+pub struct Rare {
+    /// What the node is told about.
+    pub situation: Situation,
+    /// What it is told.
+    pub event: &'static str,
+    /// What has to coincide.
+    pub why: &'static str,
+    met: Option<Met>,
+}
+
+impl std::fmt::Display for Rare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} <- {}: {}; ", self.situation, self.event, self.why)?;
+        match self.met {
+            Some(met) => write!(f, "{met}"),
+            None => write!(f, "not met"),
+        }
+    }
+}
+
+impl std::fmt::Display for Met {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { times, runs, first } = self;
+        let (profile, seed) = first;
+        write!(
+            f,
+            "{times} times in {runs} seeds, first in {profile} {seed}"
+        )
     }
 }
 
@@ -136,16 +214,25 @@ impl std::fmt::Display for Visited {
             writeln!(f, "not met: {situation} <- {event}")?;
         }
         for (situation, event, why) in self.impossible() {
-            writeln!(f, "met although {why}: {situation} <- {event}")?;
+            write!(f, "met although {why}: {situation} <- {event}")?;
+            match self.pairs.get(&(situation, event)) {
+                Some(met) => writeln!(f, "; {met}")?,
+                None => writeln!(f)?,
+            }
         }
-        let (rare_met, rare) = self.rare();
+        let rare = self.rare();
+        for one in &rare {
+            writeln!(f, "rare: {one}")?;
+        }
+        let rare_met = rare.iter().filter(|one| one.met.is_some()).count();
         let all = every_pair().count();
         let possible = met + missing.len();
+        let impossible = all - possible - rare.len();
         write!(
             f,
-            "{met} of {possible} possible pairs met, and {rare_met} of {rare} rare ones; {} of \
-             {all} are impossible",
-            all - possible - rare
+            "{met} of {possible} possible pairs met, and {rare_met} of {} rare ones; {impossible} \
+             of {all} are impossible",
+            rare.len()
         )
     }
 }
@@ -191,99 +278,7 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
     }
 }
 
-/// The event's name.
-fn name<B>(situation: Situation, event: &Event<B>) -> &'static str {
-    match event {
-        Event::Packet { packet, .. } if is_late(situation, packet.kind()) => LATE,
-        Event::Request { kind, .. } => match kind {
-            RequestKind::Read => "request Read",
-            RequestKind::Write { .. } => "request Write",
-            RequestKind::Zero { .. } => "request Zero",
-            RequestKind::Flush => "request Flush",
-        },
-        Event::DiskDone { result: Ok(_), .. } => "DiskDone",
-        Event::DiskDone { result: Err(_), .. } => "DiskDone with an error",
-        Event::Digests { .. } => "Digests",
-        Event::MetaDone { result: Ok(()), .. } => "MetaDone",
-        Event::MetaDone { result: Err(_), .. } => "MetaDone with an error",
-        Event::LinkUp { .. } => "LinkUp",
-        Event::LinkDown { .. } => "LinkDown",
-        Event::Packet { packet, .. } => packet_name(packet),
-        Event::Timer => "Timer",
-        Event::HandlerDone { .. } => "HandlerDone",
-        Event::Openers { .. } => "Openers",
-        Event::Command { command, .. } => command_name(command),
-    }
-}
-
-fn is_late(situation: Situation, kind: Kind) -> bool {
-    match situation.between {
-        Between::Alone => true,
-        Between::Connecting => kind != Kind::Hello,
-        _ => false,
-    }
-}
-
-fn command_name(command: &Command) -> &'static str {
-    match command {
-        Command::Attach { .. } => "command Attach",
-        Command::Configure(_) => "command Configure",
-        Command::Connect { .. } => "command Connect",
-        Command::Detach { .. } => "command Detach",
-        Command::Disconnect { .. } => "command Disconnect",
-        Command::Promote { .. } => "command Promote",
-        Command::Demote { .. } => "command Demote",
-        Command::NewGeneration { .. } => "command NewGeneration",
-        Command::Resolve { .. } => "command Resolve",
-        Command::Outdate => "command Outdate",
-        Command::Verify { .. } => "command Verify",
-        Command::Invalidate { .. } => "command Invalidate",
-        Command::SuspendIo => "command SuspendIo",
-        Command::ResumeIo => "command ResumeIo",
-        Command::Stop => "command Stop",
-    }
-}
-
-fn packet_name(packet: &Packet) -> &'static str {
-    match packet.kind() {
-        Kind::Hello => "packet Hello",
-        Kind::State => "packet State",
-        Kind::PromoteRequest => "packet PromoteRequest",
-        Kind::PromoteReply => "packet PromoteReply",
-        Kind::NewGeneration => "packet NewGeneration",
-        Kind::NewGenerationAck => "packet NewGenerationAck",
-        Kind::Goodbye => "packet Goodbye",
-        Kind::VerifyRequest => "packet VerifyRequest",
-        Kind::VerifyRelease => "packet VerifyRelease",
-        Kind::VerifyReply => "packet VerifyReply",
-        Kind::InvalidateRequest => "packet InvalidateRequest",
-        Kind::InvalidateReply => "packet InvalidateReply",
-        Kind::Write => "packet Write",
-        Kind::Discard | Kind::WriteZeroes => "packet Zero",
-        Kind::Flush => "packet Flush",
-        Kind::WriteAck => "packet WriteAck",
-        Kind::NegativeAck => "packet NegativeAck",
-        Kind::FlushAck => "packet FlushAck",
-        Kind::Bitmap => "packet Bitmap",
-        Kind::BitmapEnd => "packet BitmapEnd",
-        Kind::ResyncRequest => "packet ResyncRequest",
-        Kind::ResyncData => "packet ResyncData",
-        Kind::ResyncAck => "packet ResyncAck",
-        Kind::ResyncNegativeAck => "packet ResyncNegativeAck",
-        Kind::ResyncDone => "packet ResyncDone",
-        Kind::RemoteRead => "packet RemoteRead",
-        Kind::RemoteWrite => "packet RemoteWrite",
-        Kind::RemoteDiscard | Kind::RemoteWriteZeroes => "packet RemoteZero",
-        Kind::RemoteFlush => "packet RemoteFlush",
-        Kind::RemoteDone => "packet RemoteDone",
-        Kind::RemoteData => "packet RemoteData",
-        Kind::RemoteFailed => "packet RemoteFailed",
-        Kind::Ping => "packet Ping",
-        Kind::PingAck => "packet PingAck",
-    }
-}
-
-fn every_pair() -> impl Iterator<Item = (Situation, &'static str)> {
+fn every_pair() -> impl Iterator<Item = Pair> {
     let situations = [false, true].into_iter().flat_map(|primary| {
         [Disk::None, Disk::Partial, Disk::Good]
             .into_iter()
@@ -308,133 +303,3 @@ const BETWEEN: [Between; 8] = [
     Between::Source,
     Between::Target,
 ];
-
-const EVENTS: &[&str] = &[
-    "request Read",
-    "request Write",
-    "request Zero",
-    "request Flush",
-    "DiskDone",
-    "DiskDone with an error",
-    "Digests",
-    "MetaDone",
-    "MetaDone with an error",
-    "LinkUp",
-    "LinkDown",
-    "Timer",
-    "HandlerDone",
-    "Openers",
-    "command Attach",
-    "command Configure",
-    "command Connect",
-    "command Disconnect",
-    "command Promote",
-    "command Demote",
-    "command NewGeneration",
-    "command Resolve",
-    "command Outdate",
-    "command Verify",
-    "command Invalidate",
-    "command SuspendIo",
-    "command ResumeIo",
-    "command Stop",
-    "packet Hello",
-    "packet State",
-    "packet PromoteRequest",
-    "packet PromoteReply",
-    "packet NewGeneration",
-    "packet NewGenerationAck",
-    "packet Goodbye",
-    "packet VerifyRequest",
-    "packet VerifyRelease",
-    "packet VerifyReply",
-    "packet InvalidateRequest",
-    "packet InvalidateReply",
-    "packet Write",
-    "packet Zero",
-    "packet Flush",
-    "packet WriteAck",
-    "packet NegativeAck",
-    "packet FlushAck",
-    "packet Bitmap",
-    "packet BitmapEnd",
-    "packet ResyncRequest",
-    "packet ResyncData",
-    "packet ResyncAck",
-    "packet ResyncNegativeAck",
-    "packet ResyncDone",
-    "packet Ping",
-    "packet PingAck",
-    LATE,
-    OLDER,
-];
-
-/// Whatever but a greeting arrives over a link that is being made or closed.
-const LATE: &str = "packet of a link being made or closed";
-
-/// Whatever arrives over a link that another one has taken the place of (A7).
-const OLDER: &str = "packet of an older link";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TARGET: Situation = Situation {
-        primary: false,
-        disk: Disk::Partial,
-        between: Between::Target,
-    };
-
-    fn flush() -> Event<()> {
-        Event::Request {
-            id: rbd_engine::RequestId(1),
-            volume: rbd_protocol::ids::VolumeNumber(0),
-            range: rbd_protocol::ids::ByteRange::new(0, 0),
-            kind: RequestKind::Flush,
-            data: None,
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_is_told_when_it_is_met() {
-        let mut visited = Visited::default();
-        visited.note::<()>(0, TARGET, &Event::Timer);
-        assert_eq!(visited.impossible(), []);
-        visited.note(0, TARGET, &flush());
-        let why = "only a Primary has clients (X3)";
-        assert_eq!(visited.impossible(), [(TARGET, "request Flush", why)]);
-    }
-
-    #[test]
-    fn what_was_met_is_no_longer_missing() {
-        let mut visited = Visited::default();
-        let (met, missing) = visited.missing();
-        assert_eq!(met, 0);
-        assert!(missing.contains(&(TARGET, "Timer")));
-        visited.note::<()>(0, TARGET, &Event::Timer);
-        let (met, rest) = visited.missing();
-        assert_eq!((met, rest.len()), (1, missing.len() - 1));
-    }
-
-    #[test]
-    fn a_packet_of_an_older_link_is_not_taken_for_one_of_the_newest() {
-        let peer = rbd_protocol::ids::NodeId(1);
-        let link = rbd_engine::LinkId;
-        let packet = |number| Event::<()>::Packet {
-            peer,
-            link: link(number),
-            packet: Packet::Goodbye,
-            data: None,
-        };
-        let mut visited = Visited::default();
-        let up = Event::<()>::LinkUp {
-            peer,
-            link: link(2),
-        };
-        visited.note(0, TARGET, &up);
-        visited.note(0, TARGET, &packet(1));
-        visited.note(0, TARGET, &packet(2));
-        let met: Vec<&str> = visited.pairs.keys().map(|(_, event)| *event).collect();
-        assert_eq!(met, ["LinkUp", "packet Goodbye", OLDER]);
-    }
-}

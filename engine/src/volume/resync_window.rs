@@ -1,0 +1,389 @@
+//! How much of a resync may be under way at once, so that it takes what the link and the disks
+//! have to spare and nothing that a client is waiting for.
+//!
+//! The target steers. It sees how long each of its requests takes until the data is on its disk,
+//! and it sees most of what clients do. A request made while no other is under way shows what the
+//! way costs by itself; whatever requests take longer than that is a queue which the resync itself
+//! has made, and in which clients' writes wait as well. So the window is set, round after round,
+//! to what makes requests take just so much longer: some milliseconds while no client is there,
+//! which fills any link; a quarter longer, and little in absolute terms, while one is. There is
+//! no speed to be configured and none to be guessed. At least one block is always under way, so a
+//! resync goes on whatever the clients do.
+//!
+//! What is asked for, and where, is the business of `resync_target`.
+
+use rbd_protocol::control::ResyncOptions;
+use rbd_protocol::ids::BLOCK_SIZE;
+
+use crate::contract::Time;
+
+/// The window of one resync, at its target.
+#[derive(Clone, Debug)]
+pub(crate) struct ResyncWindow {
+    /// How much may be under way.
+    bytes: u64,
+    /// When a client was last seen at work.
+    clients_seen: Option<Time>,
+    mood: Mood,
+    /// How long a lone block takes while nobody, and while somebody, else is about.
+    idle_base: Base,
+    busy_base: Base,
+    /// The window when clients were last about.
+    busy_bytes: u64,
+    round: Round,
+    /// How long requests took in the last round.
+    usual: u64,
+    /// When a request was last made to learn how long it takes by itself.
+    probed: Option<Time>,
+    /// With a limited rate, when the next request may be made.
+    not_before: Time,
+}
+
+/// What the queue may be, and for whose sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// Nobody is waiting behind the resync.
+    Idle,
+    /// Clients are at work.
+    Busy,
+}
+
+/// How long a block takes that is asked for alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    nanoseconds: u64,
+    /// How many have been, at most [`FIRST_PROBES`].
+    probes: u8,
+}
+
+/// What has been seen since the window was last set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    number: u32,
+    /// Time and number of the requests made and finished in it, and their bytes.
+    time: u64,
+    count: u64,
+    bytes: u64,
+    /// More would have been asked for, had the window been larger.
+    was_full: bool,
+}
+
+/// What is remembered of a request until its data is on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    at: Time,
+    round: u32,
+    is_probe: bool,
+}
+
+impl ResyncWindow {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: FIRST_WINDOW,
+            clients_seen: None,
+            mood: Mood::Idle,
+            idle_base: Base::default(),
+            busy_base: Base::default(),
+            busy_bytes: 0,
+            round: Round::default(),
+            usual: 0,
+            probed: None,
+            not_before: Time(0),
+        }
+    }
+
+    /// How much the next request may ask for, with so many requests and bytes under way: nothing,
+    /// or some whole blocks.
+    pub(crate) fn room(
+        &mut self,
+        (requests, bytes): (usize, u64),
+        options: &ResyncOptions,
+        now: Time,
+    ) -> Option<u32> {
+        self.notice_peace(now);
+        if requests > 0 && self.is_probe_due(now) {
+            return None;
+        }
+        if requests >= REQUEST_LIMIT || now < self.not_before {
+            return None;
+        }
+        let window = self.window(options);
+        let mut length = match self.mood {
+            _ if self.is_probe_due(now) => 0,
+            Mood::Idle => (window / 4).max(IDLE_REQUEST),
+            Mood::Busy => window / 4,
+        };
+        length = length.min(LARGEST_REQUEST);
+        if let Some(rate) = rate_limit(options) {
+            length = length.min(in_time(rate, RATE_STEP));
+        }
+        let block = u64::from(BLOCK_SIZE);
+        let length = length.max(block) / block * block;
+        // A smaller request would fit sooner, and soon all would be small.
+        if requests > 0 && bytes + length > window {
+            self.round.was_full = true;
+            return None;
+        }
+        u32::try_from(length).ok()
+    }
+
+    /// A request of so many bytes is being made.
+    pub(crate) fn ask(
+        &mut self,
+        length: u64,
+        is_alone: bool,
+        options: &ResyncOptions,
+        now: Time,
+    ) -> Asked {
+        let is_probe = is_alone && self.is_probe_due(now);
+        if is_probe {
+            self.probed = Some(now);
+        }
+        if let Some(rate) = rate_limit(options) {
+            let earliest = Time(now.0.saturating_sub(RATE_STEP));
+            let due = self.not_before.max(earliest).0;
+            self.not_before = Time(due.saturating_add(time_for(length, rate)));
+        }
+        Asked {
+            at: now,
+            round: self.round.number,
+            is_probe,
+        }
+    }
+
+    /// What was asked for is on the disk.
+    pub(crate) fn answered(
+        &mut self,
+        asked: Asked,
+        length: u64,
+        options: &ResyncOptions,
+        now: Time,
+    ) {
+        let took = now.0.saturating_sub(asked.at.0).max(1);
+        if asked.is_probe {
+            match self.mood {
+                Mood::Idle => self.idle_base.learn(took),
+                Mood::Busy => self.busy_base.learn(took),
+            }
+        }
+        if asked.round != self.round.number {
+            return;
+        }
+        self.round.time = self.round.time.saturating_add(took);
+        self.round.count += 1;
+        self.round.bytes += length;
+        if self.round.bytes >= self.bytes / 2 {
+            self.end_round(options);
+        }
+    }
+
+    /// A client of either node is at work on something the resync stands in the way of.
+    pub(crate) fn clients_at_work(&mut self, options: &ResyncOptions, now: Time) {
+        if options.min_rate == Some(0) {
+            return;
+        }
+        self.clients_seen = Some(now);
+        if self.mood == Mood::Busy {
+            return;
+        }
+        self.mood = Mood::Busy;
+        // What is left when requests take a quarter longer than a lone one.
+        let guess = scaled(
+            self.bytes,
+            self.idle_base.nanoseconds / 4,
+            self.usual.max(1),
+        );
+        let known = if self.busy_bytes > 0 {
+            self.busy_bytes
+        } else {
+            guess
+        };
+        self.bytes = known.min(self.bytes).max(SMALLEST_WINDOW);
+        self.next_round();
+        // What a request costs now is not known.
+        self.busy_base.probes = 0;
+    }
+
+    /// The options have changed: what the old ones held back may go.
+    pub(crate) fn options_changed(&mut self, now: Time) {
+        self.not_before = self.not_before.min(now);
+    }
+
+    /// When [`room`](Self::room) is to be asked again although nothing has come back.
+    pub(crate) fn due(&self, now: Time) -> Option<Time> {
+        (now < self.not_before).then_some(self.not_before)
+    }
+
+    fn notice_peace(&mut self, now: Time) {
+        let is_peace = self
+            .clients_seen
+            .is_none_or(|seen| now.ms_since(seen) >= PEACE_MS);
+        if self.mood == Mood::Busy && is_peace {
+            self.busy_bytes = self.bytes;
+            self.mood = Mood::Idle;
+            self.next_round();
+        }
+    }
+
+    /// Now and then the window is let run empty, so that a request is alone once more.
+    fn is_probe_due(&self, now: Time) -> bool {
+        let (pause, rounds) = match self.mood {
+            Mood::Idle => IDLE_PROBE,
+            Mood::Busy if self.busy_base.probes < FIRST_PROBES => return true,
+            Mood::Busy => BUSY_PROBE,
+        };
+        let pause = pause.max(self.usual.saturating_mul(rounds));
+        self.probed
+            .is_none_or(|probed| now.0.saturating_sub(probed.0) >= pause)
+    }
+
+    /// The window as the options leave it.
+    fn window(&self, options: &ResyncOptions) -> u64 {
+        let wanted = options
+            .fill_bytes
+            .map_or(self.bytes, |fill| match self.mood {
+                Mood::Idle => fill,
+                Mood::Busy => fill.min(self.bytes),
+            });
+        let least = match self.mood {
+            Mood::Idle => 0,
+            Mood::Busy => {
+                // With a queue that only grows, so would this; but where requests take now longer
+                // and now shorter by chance, the least of them says too little.
+                let base = self.busy_base.nanoseconds.saturating_mul(2);
+                let time = base.saturating_add(BY_CHANCE).min(self.usual);
+                in_time(options.min_rate.unwrap_or(LEAST_RATE), time)
+            }
+        };
+        wanted.max(least).clamp(SMALLEST_WINDOW, LARGEST_WINDOW)
+    }
+
+    /// Sets the window so that requests take what they may: with a queue they take as long as the
+    /// window is large, without one a larger window costs nothing.
+    fn end_round(&mut self, options: &ResyncOptions) {
+        let usual = self.round.time / self.round.count.max(1);
+        self.usual = usual;
+        let limit = self.limit(options);
+        let before = self.bytes;
+        let fitting = scaled(before, limit, usual.max(1)).clamp(before / 4, before * 2);
+        if fitting < before || self.round.was_full {
+            self.bytes = fitting.clamp(SMALLEST_WINDOW, LARGEST_WINDOW);
+        }
+        self.next_round();
+    }
+
+    /// How long a request may take, in nanoseconds.
+    fn limit(&self, options: &ResyncOptions) -> u64 {
+        match self.mood {
+            Mood::Idle => {
+                let queue = options.delay_ms.map_or(IDLE_QUEUE, |delay| {
+                    u64::from(delay).saturating_mul(1_000_000)
+                });
+                self.idle_base.nanoseconds.saturating_add(queue)
+            }
+            Mood::Busy => {
+                let base = self.busy_base.nanoseconds;
+                base.saturating_add((base / 8).min(BUSY_QUEUE))
+            }
+        }
+    }
+
+    fn next_round(&mut self) {
+        self.round = Round {
+            number: self.round.number.wrapping_add(1),
+            ..Round::default()
+        };
+    }
+}
+
+impl Base {
+    fn learn(&mut self, took: u64) {
+        let known = self.nanoseconds;
+        // The first may still have met what was under way before.
+        self.nanoseconds = match self.probes {
+            0 => took,
+            probes if probes < FIRST_PROBES => known.min(took),
+            // Near the average of what comes now sooner and now later by chance: next to the least
+            // every request would seem to wait.
+            _ if took < known => known / 4 * 3 + took / 4,
+            _ => known / 8 * 7 + took / 8,
+        };
+        self.probes = (self.probes + 1).min(FIRST_PROBES);
+    }
+}
+
+/// The speed that is never exceeded, in bytes a second.
+fn rate_limit(options: &ResyncOptions) -> Option<u64> {
+    let limits = [options.fixed_rate, options.max_rate];
+    limits.into_iter().flatten().filter(|rate| *rate > 0).min()
+}
+
+/// How much such a rate makes in so many nanoseconds.
+fn in_time(rate: u64, nanoseconds: u64) -> u64 {
+    scaled(rate, nanoseconds, 1_000_000_000)
+}
+
+/// How long so many bytes take at such a rate.
+fn time_for(bytes: u64, rate: u64) -> u64 {
+    scaled(bytes, 1_000_000_000, rate.max(1))
+}
+
+/// `value * by / of` without overflow.
+fn scaled(value: u64, by: u64, of: u64) -> u64 {
+    let exact = u128::from(value) * u128::from(by) / u128::from(of.max(1));
+    u64::try_from(exact).unwrap_or(u64::MAX)
+}
+
+/// Where a resync begins: little, because nothing is known of the link yet. It doubles with every
+/// round that shows no queue.
+const FIRST_WINDOW: u64 = 128 << 10;
+
+/// One block is always under way.
+const SMALLEST_WINDOW: u64 = BLOCK_SIZE as u64;
+
+/// Enough for 10 Gbit/s with 20 ms from request to disk. Both nodes hold it in memory.
+const LARGEST_WINDOW: u64 = 32 << 20;
+
+/// What clients leave to a resync when everything takes long without a queue, in bytes a second.
+const LEAST_RATE: u64 = 4 << 20;
+
+/// So much longer than a lone block, in nanoseconds, a request may take without there being a
+/// queue of which the resync's least rate would be a part.
+const BY_CHANCE: u64 = 8_000_000;
+
+/// Requests under way at once: many tiny ones cost time rather than bandwidth.
+const REQUEST_LIMIT: usize = 512;
+
+/// A request is a quarter of the window. Each costs something, so it is no smaller than this while
+/// nobody has to wait for it.
+const IDLE_REQUEST: u64 = 16 << 10;
+
+/// No request is larger: both nodes hold it in one piece.
+const LARGEST_REQUEST: u64 = 256 << 10;
+
+/// How long the queue may be, in nanoseconds, while nobody waits in it: the first write of a client
+/// does.
+const IDLE_QUEUE: u64 = 20_000_000;
+
+/// How long it may be at most while clients are at work, however slow the way is by itself.
+const BUSY_QUEUE: u64 = 2_000_000;
+
+/// So long after the last sign of a client the resync is alone again.
+const PEACE_MS: u64 = 1_000;
+
+/// So many lone blocks, one after the other, show what the way costs when clients appear.
+const FIRST_PROBES: u8 = 4;
+
+/// How often a lone block shows what the way costs, in nanoseconds and in times a usual request
+/// takes: letting the window run empty costs about one of these.
+const IDLE_PROBE: (u64, u64) = (2_000_000_000, 64);
+const BUSY_PROBE: (u64, u64) = (100_000_000, 20);
+
+/// How far a limited rate may be ahead of itself, in nanoseconds, and how much of it one request
+/// takes: timers are no finer than some milliseconds.
+const RATE_STEP: u64 = 20_000_000;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
