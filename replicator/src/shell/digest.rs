@@ -11,9 +11,11 @@ pub(super) fn digests(data: &[u8]) -> Vec<Digest> {
 }
 
 fn digest(block: &[u8]) -> Digest {
-    let mut half = Digest::default();
     let whole = Sha256::digest(block);
-    half.copy_from_slice(&whole[..half.len()]);
+    let mut half = Digest::default();
+    for (byte, of_whole) in half.iter_mut().zip(whole) {
+        *byte = of_whole;
+    }
     half
 }
 

@@ -346,7 +346,7 @@ impl Job {
             },
             Work::Digest => Event::Digests {
                 id,
-                result: result.map(|data| data.map_or_else(Vec::new, |data| digests(&data))),
+                result: result.map(|data| data.map_or_else(Vec::new, |data| digests(data.bytes()))),
             },
             Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
                 Event::DiskDone { id, result }

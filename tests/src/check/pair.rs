@@ -89,7 +89,7 @@ impl PairCheck {
     }
 
     /// The block is about to differ because a disk changes by itself. Until both copies are equal
-    /// again nobody has to have it marked.
+    /// again, durably, nobody has to have it marked.
     pub fn rots(&mut self, block: u64) {
         self.rotten.insert(block);
     }

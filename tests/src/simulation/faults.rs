@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    fn order_if_up(&mut self, node: usize, wish: Wish) {
+    pub(super) fn order_if_up(&mut self, node: usize, wish: Wish) {
         if self.nodes[node].engine.is_some() {
             self.order(node, wish);
         }
@@ -445,6 +445,7 @@ impl World {
         let clients = self.clients_at(node);
         self.forget_work_of(node);
         self.nodes[node].forget_process();
+        self.scrub.forget(node);
         self.revive_clients(clients);
     }
 

@@ -33,7 +33,8 @@ pub enum Profile {
     Recovery,
     /// No faults, but operators who promote whatever they like while both nodes are connected.
     Rivals,
-    /// Links that are cut, bits that flip on the disk of the Secondary, and verifies.
+    /// Verifies, and bits that flip on the disk of the Secondary while links are cut; or verifies
+    /// while anything else goes wrong, which must find nothing.
     Scrub,
 }
 
@@ -90,7 +91,7 @@ impl Profile {
         match (self, class) {
             (Self::Scrub, Class::Scrub) => 100,
             (Self::Scrub, Class::Network) => 50,
-            (Self::Scrub, _) | (_, Class::Scrub) => 0,
+            (_, Class::Scrub) | (Self::Scrub, _) => 0,
             (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
@@ -171,11 +172,9 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         let sizes = [64 << 12, 512 << 12, 4096 << 12, 20 << 20];
-        let mut on = |class| random.percent(profile.chance(class));
-        // Other profiles draw the same as before there was this class.
-        let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
-        let classes = Class::ALL.into_iter().filter(known);
-        let classes: Vec<Class> = classes.filter(|class| on(*class)).collect();
+        // Either bits flip and links are cut, or anything else goes wrong.
+        let mixed = profile == Profile::Scrub && random.percent(40);
+        let classes = draw_classes(profile, mixed, random);
         let mut faults = Vec::new();
         for (fault, class) in Fault::ALL {
             if classes.contains(&class) && random.percent(60) {
@@ -235,21 +234,11 @@ impl Options {
             options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
         }
         if profile == Profile::Sparse {
-            options.watch_ms = 20_000;
-            options.ping_ms = (30_000, 700);
-            options.think_us = random.magnitude(5_000_000, 60_000_000);
-            options.fault_every_ms = random.magnitude(20_000, 600_000);
-            options.duration_ms = random.magnitude(3_600_000, 40_000_000);
+            options.draw_sparse(random);
             return options;
         }
         if profile == Profile::Scrub {
-            let unseen = [(Fault::Rot, 8), (Fault::Verify, 4)];
-            options
-                .faults
-                .retain(|(fault, _)| !matches!(fault, Fault::Rot | Fault::Verify));
-            options.faults.extend(unseen);
-            options.scrubs = true;
-            options.early = false;
+            options.scrub(mixed);
         }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];
@@ -275,6 +264,27 @@ impl Options {
 }
 
 impl Options {
+    /// Days in which little happens.
+    fn draw_sparse(&mut self, random: &mut Random) {
+        self.watch_ms = 20_000;
+        self.ping_ms = (30_000, 700);
+        self.think_us = random.magnitude(5_000_000, 60_000_000);
+        self.fault_every_ms = random.magnitude(20_000, 600_000);
+        self.duration_ms = random.magnitude(3_600_000, 40_000_000);
+    }
+
+    /// Verifies, and bits that flip unless other things go wrong as well.
+    fn scrub(&mut self, mixed: bool) {
+        self.scrubs = true;
+        let scrubs = |fault| matches!(fault, Fault::Rot | Fault::Verify);
+        self.faults.retain(|(fault, _)| !scrubs(*fault));
+        self.faults.push((Fault::Verify, 4));
+        if !mixed {
+            self.faults.push((Fault::Rot, 8));
+            self.early = false;
+        }
+    }
+
     /// Long resyncs, some of them of everything, on disks with more than one page of bitmap.
     fn draw_recovery(&mut self, random: &mut Random) {
         self.skip_initial_sync = random.percent(40);
@@ -290,6 +300,21 @@ impl Options {
             self.faults.push((Fault::SetBack, 8));
         }
     }
+}
+
+/// The kinds of faults there are. Other profiles draw the same as before there was [`Class::Scrub`].
+fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
+    let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
+    let of = |class| match class {
+        Class::Careless | Class::Scrub => profile,
+        _ if mixed => Profile::Swarm,
+        _ => profile,
+    };
+    Class::ALL
+        .into_iter()
+        .filter(known)
+        .filter(|class| random.percent(of(*class).chance(*class)))
+        .collect()
 }
 
 fn draw_policies(random: &mut Random) -> SplitPolicies {

@@ -75,7 +75,11 @@ impl World {
         if !self.set_up || !own.attached || other.suspect || !other.consistent {
             return;
         }
-        let lacks = |sector: u64| self.holds(other, sector, false).err();
+        let is_rotten = |sector: u64| self.pair.rotten().contains(&(sector / 8));
+        let lacks = |sector: u64| {
+            let missing = self.holds(other, sector, false).err();
+            missing.filter(|_| !is_rotten(sector))
+        };
         let Some(text) = sectors.find_map(lacks) else {
             return;
         };

@@ -42,6 +42,10 @@ pub struct Report {
     pub fences: u64,
     /// Resyncs that came to their end.
     pub resyncs: u64,
+    /// Verifies that came to their end.
+    pub verifies: u64,
+    /// Blocks they found to differ.
+    pub found_rotten: u64,
     /// Promotions of the node that was not the last Primary.
     pub failovers: u64,
     /// Promotions that succeeded.
@@ -97,6 +101,8 @@ impl Report {
             "promotions": self.promotions,
             "failovers": self.failovers,
             "resyncs": self.resyncs,
+            "verifies": self.verifies,
+            "found_rotten": self.found_rotten,
             "links": self.links,
             "packets": self.packets,
             "damaged_packets": self.damaged_packets,
@@ -132,6 +138,8 @@ impl Report {
         self.fences += other.fences;
         self.promotions += other.promotions;
         self.resyncs += other.resyncs;
+        self.verifies += other.verifies;
+        self.found_rotten += other.found_rotten;
         self.failovers += other.failovers;
         self.comparisons += other.comparisons;
         self.handshakes += other.handshakes;
@@ -151,7 +159,7 @@ impl std::fmt::Display for Report {
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
-             {} power losses, {} comparisons, {} resyncs, {} fail-overs, {} handshakes judged, \
+             {} power losses, {} comparisons, {} resyncs, {} verifies (which found {} blocks), {} fail-overs, {} handshakes judged, \
              at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
@@ -168,6 +176,8 @@ impl std::fmt::Display for Report {
             self.power_losses,
             self.comparisons,
             self.resyncs,
+            self.verifies,
+            self.found_rotten,
             self.failovers,
             self.handshakes,
             self.most_differing,

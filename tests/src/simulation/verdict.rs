@@ -81,8 +81,10 @@ impl World {
         if !changed.is_empty() {
             anything = true;
             let [one, other] = &self.nodes;
-            let blocks = changed.drain(..);
+            let blocks = changed.iter().copied();
             self.pair.blocks_changed(blocks, [&one.disk, &other.disk]);
+            self.note_healed(&changed);
+            changed.clear();
         }
         self.changed = changed;
         if anything {

@@ -128,7 +128,7 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
             Rare("it belongs to a verify that has just been interrupted")
         }
         "command Verify" if disk != Disk::Good || between != Between::Established => {
-            Rare("where copies are compared, links are cut and nothing else goes wrong")
+            Rare("copies are compared in one profile only, and hardly ever then")
         }
         OLDER if between == Between::Alone => {
             Rare("it comes soon after its link, and the next one has come and gone")
