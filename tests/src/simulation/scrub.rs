@@ -129,7 +129,9 @@ impl World {
         let blocks = verify.start_bytes / BLOCK..verify.stop_bytes.div_ceil(BLOCK);
         let rotten = self.pair.rotten().iter().copied();
         self.scrub.running[node] = Some(Running {
-            rotten: rotten.filter(|block| blocks.contains(block)).collect(),
+            rotten: rotten
+                .filter(|block| blocks.contains(block) && self.reads_differently(*block))
+                .collect(),
             blocks,
             reported: BTreeSet::new(),
         });
