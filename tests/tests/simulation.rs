@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 52] = [
+const FAILED_ONCE: [(Profile, u64); 57] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -63,6 +63,11 @@ const FAILED_ONCE: [(Profile, u64); 52] = [
     (Profile::Fencing, 50_290),
     (Profile::Power, 300_854),
     (Profile::Sparse, 300_602),
+    (Profile::Recovery, 90_921),
+    (Profile::Recovery, 90_371),
+    (Profile::Recovery, 91_673),
+    (Profile::Operator, 80_593),
+    (Profile::Operator, 81_520),
 ];
 
 fn seeds() -> u64 {
@@ -146,7 +151,10 @@ fn nothing_is_lost_when_everything_happens_at_once() {
 
 #[test]
 fn nothing_is_lost_when_crashes_hit_resyncs_and_handshakes() {
-    run_seeds(Profile::Recovery, 90_000);
+    let total = run_seeds(Profile::Recovery, 90_000);
+    if seeds() >= SEEDS {
+        assert_ne!(total.set_back, 0, "no disk was set back");
+    }
 }
 
 #[test]
@@ -162,6 +170,15 @@ fn nothing_is_lost_in_a_long_time_with_few_faults() {
 #[test]
 fn nothing_is_lost_when_a_cluster_with_fencing_promotes_whom_it_likes() {
     run_seeds(Profile::Fencing, 50_000);
+}
+
+#[test]
+fn a_verify_finds_what_differs_and_nothing_else() {
+    let total = run_seeds(Profile::Scrub, 100_000);
+    if seeds() >= SEEDS {
+        assert!(total.verifies >= seeds(), "{} ended", total.verifies);
+        assert!(total.found_rotten > 0, "none of them found anything");
+    }
 }
 
 #[test]

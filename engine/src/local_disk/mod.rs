@@ -223,11 +223,12 @@ impl LocalDisk {
     /// The state the disk is in when no peer has been seen.
     pub(crate) fn state_alone(&self) -> DiskState {
         let flags = self.superblock.flags;
+        // A peer that was brought up to date from here may have gone on alone since (G2).
         let knows_itself_newest = self
             .superblock
             .peers
             .iter()
-            .any(|peer| !peer.bitmap_generation.is_none());
+            .any(|peer| !peer.bitmap_generation.is_none() && !peer.flags.may_have_current);
         let has_peers = self
             .superblock
             .peers

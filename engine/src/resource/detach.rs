@@ -52,6 +52,7 @@ impl<B: Clone> Resource<B> {
         if force {
             let text = "disk detached by force";
             self.cx.report(Level::Warn, None, Some(number), text);
+            volume.say_last_words(&mut self.cx);
             volume.let_go("detached by command, by force", &mut self.cx);
             self.cx.reply(call, Ok(None));
             return Ok(());

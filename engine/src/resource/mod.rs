@@ -173,7 +173,9 @@ impl<B: Clone> Resource<B> {
                 data,
             } => {
                 self.cx.client_requests += 1;
-                self.clients_at_work();
+                if self.role == Role::Primary {
+                    self.clients_at_work();
+                }
                 let Some(volume) = self.volumes.get_mut(&volume) else {
                     self.cx.complete(id, Err(RequestError::Invalid));
                     actions.append(&mut self.cx.out);

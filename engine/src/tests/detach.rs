@@ -133,3 +133,20 @@ fn a_volume_without_a_disk_is_detached_already() {
         assert_eq!(bench.reply(call), Some(true));
     }
 }
+
+#[test]
+fn a_disk_that_is_let_go_by_force_under_a_primary_is_told_that_it_is_behind() {
+    for connected in [true, false] {
+        let mut bench = Bench::primary();
+        if !connected {
+            bench.link_down(LinkLoss::Closed);
+        }
+        bench.command(Command::Detach {
+            volume: VOLUME,
+            force: true,
+        });
+        bench.write_metadata();
+        let outdated = bench.superblock.expect("written").flags.outdated;
+        assert_eq!(outdated, connected, "the only copy is not given up (D9)");
+    }
+}

@@ -1,9 +1,11 @@
 //! Promotion, step by step.
-use super::{Bench, LINK, PEER, VOLUME};
+use super::resync::target;
+use super::{Bench, LINK, PEER, VOLUME, config, image};
 use crate::{Command, DiskRequest, Event, LinkLoss};
+use rbd_protocol::control::RefusalCode;
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::Role;
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -158,4 +160,61 @@ fn a_promotion_stays_recorded_when_a_resync_ends_meanwhile() {
         (Role::Primary, Some(true))
     );
     assert!(bench.superblock.expect("written").flags.primary);
+}
+
+/// A node that comes up alone and was the source of a resync. The target has not said that it has
+/// everything; `behind` tells whether it cannot have had.
+fn interrupted_source(behind: bool) -> Bench {
+    let mut image = image();
+    image.superblock.peers[0].bitmap_generation = GenerationId(0x900);
+    image.superblock.peers[0].flags.may_have_current = !behind;
+    let mut bench = Bench::alone(config(), image);
+    bench.write_metadata();
+    bench
+}
+
+#[test]
+fn a_source_whose_target_may_have_gone_on_alone_does_not_take_itself_for_the_newest() {
+    let mut bench = interrupted_source(false);
+    assert_eq!(bench.disk_state(), DiskState::Consistent);
+    let call = bench.command(Command::Promote { force: false });
+    assert_eq!(bench.refusal(call).code, RefusalCode::StateNoUpToDateData);
+    assert_eq!(bench.engine.role(), Role::Secondary);
+}
+
+#[test]
+fn a_node_that_knows_its_peer_to_be_behind_is_promoted_alone() {
+    let mut bench = interrupted_source(true);
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    let call = bench.command(Command::Promote { force: false });
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+}
+
+#[test]
+fn a_forced_promotion_waits_for_a_resyncs_end_that_is_being_recorded() {
+    let mut bench = target();
+    let generation = GenerationId(0x2000);
+    bench.packet(Packet::BitmapEnd {
+        volume: VOLUME,
+        generation,
+    });
+    assert!(bench.disk(DiskRequest::Flush, Ok(())));
+    bench.peer_acks();
+    assert!(bench.is_writing_metadata(), "the end is being recorded");
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    let call = bench.command(Command::Promote { force: true });
+    bench.consent();
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+    assert_eq!(
+        bench.generation(),
+        generation,
+        "the data is the source's: no other history begins"
+    );
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    assert_eq!(
+        bench.connection().connection_state,
+        ConnectionState::Connected
+    );
 }

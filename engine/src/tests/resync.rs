@@ -9,7 +9,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{Bench, GENERATION, PEER, VOLUME, config, image};
-use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss};
+use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss, RequestError, RequestKind};
 
 const NEWER: GenerationId = GenerationId(0x2000);
 
@@ -207,6 +207,24 @@ fn a_clients_write_shrinks_what_is_under_way() {
     answer(&mut bench, first);
     assert_eq!(asked_for(&mut bench), [], "the window is let run empty");
     answer(&mut bench, &[*last]);
+}
+
+#[test]
+fn a_request_that_is_refused_shrinks_nothing() {
+    let mut bench = target();
+    let separate: Vec<usize> = (0..64).map(|block| block * 2).collect();
+    bench.packet(blocks(&separate));
+    bench.packet(end(NEWER));
+    let asked = asked_for(&mut bench);
+    assert!(asked.len() < separate.len(), "the window is full");
+    let request = bench.request(RequestKind::Read, ByteRange::new(0, 4096));
+    assert_eq!(
+        bench.answer(request),
+        Some(Err(RequestError::NotPrimary)),
+        "there are no clients here"
+    );
+    answer(&mut bench, &asked[..1]);
+    assert_ne!(asked_for(&mut bench), [], "nothing waits for a lone block");
 }
 
 #[test]

@@ -232,10 +232,10 @@ impl<B: Clone> Volume<B> {
         self.fail_disk(why, cx);
     }
 
-    /// A Primary goes on through its peer: the disk that has failed is behind from here on. It is
-    /// told so as far as it still takes a metadata write, so that another process cannot take it
-    /// for the newest.
-    fn say_last_words(&mut self, cx: &mut Context<B>) {
+    /// A Primary goes on through its peer: the disk that has failed, or is taken away by force, is
+    /// behind from here on. It is told so as far as it still takes a metadata write, so that
+    /// another process cannot take it for the newest.
+    pub(crate) fn say_last_words(&mut self, cx: &mut Context<B>) {
         let has_everything = |peer: &PeerDevice| {
             peer.link.is_some()
                 && peer.replication == ReplicationState::Established

@@ -7,13 +7,18 @@
 //! has made, and in which clients' writes wait as well. So the window is set, round after round,
 //! to what makes requests take just so much longer: some milliseconds while no client is there,
 //! which fills any link; a quarter longer, and little in absolute terms, while one is. There is
-//! no speed to be configured and none to be guessed. At least one block is always under way, so a
-//! resync goes on whatever the clients do.
+//! no speed to be configured and none to be guessed.
+//!
+//! Where requests take long for other reasons than a queue that would make next to nothing of a
+//! resync. So it is also tried out whether more under way brings more (`trial`): always while no
+//! client is there, up to some bytes a second while one is. At least one block is always under way.
 //!
 //! What is asked for, and where, is the business of `resync_target`.
 
 use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::BLOCK_SIZE;
+
+use trial::Trial;
 
 use crate::contract::Time;
 
@@ -28,6 +33,9 @@ pub(crate) struct ResyncWindow {
     /// How long a lone block takes while nobody, and while somebody, else is about.
     idle_base: Base,
     busy_base: Base,
+    /// What is under way at least in either mood.
+    idle_trial: Trial,
+    busy_trial: Trial,
     /// The window when clients were last about.
     busy_bytes: u64,
     round: Round,
@@ -84,6 +92,8 @@ impl ResyncWindow {
             mood: Mood::Idle,
             idle_base: Base::default(),
             busy_base: Base::default(),
+            idle_trial: Trial::from(0),
+            busy_trial: Trial::from(FIRST_BUSY_WINDOW),
             busy_bytes: 0,
             round: Round::default(),
             usual: 0,
@@ -122,6 +132,7 @@ impl ResyncWindow {
         // A smaller request would fit sooner, and soon all would be small.
         if requests > 0 && bytes + length > window {
             self.round.was_full = true;
+            self.trial().note_full();
             return None;
         }
         u32::try_from(length).ok()
@@ -161,11 +172,14 @@ impl ResyncWindow {
     ) {
         let took = now.0.saturating_sub(asked.at.0).max(1);
         if asked.is_probe {
-            match self.mood {
-                Mood::Idle => self.idle_base.learn(took),
-                Mood::Busy => self.busy_base.learn(took),
-            }
+            self.base().learn(took);
         }
+        let enough = self.enough(options);
+        let window = match self.mood {
+            Mood::Idle => self.bytes.max(self.busy_trial.bytes()).max(IDLE_REQUEST),
+            Mood::Busy => self.bytes,
+        };
+        self.trial().answered((length, took), enough, window, now);
         if asked.round != self.round.number {
             return;
         }
@@ -186,7 +200,7 @@ impl ResyncWindow {
         if self.mood == Mood::Busy {
             return;
         }
-        self.mood = Mood::Busy;
+        self.change_mood(Mood::Busy);
         // What is left when requests take a quarter longer than a lone one.
         let guess = scaled(
             self.bytes,
@@ -214,13 +228,43 @@ impl ResyncWindow {
         (now < self.not_before).then_some(self.not_before)
     }
 
+    /// With so many bytes a second, more than what a short queue needs is not tried.
+    fn enough(&self, options: &ResyncOptions) -> u64 {
+        let is_limited = self.mood == Mood::Busy || options.delay_ms.is_some();
+        let least = options.min_rate.filter(|rate| *rate > 0);
+        if is_limited {
+            least.unwrap_or(LEAST_RATE)
+        } else {
+            u64::MAX
+        }
+    }
+
+    fn base(&mut self) -> &mut Base {
+        match self.mood {
+            Mood::Idle => &mut self.idle_base,
+            Mood::Busy => &mut self.busy_base,
+        }
+    }
+
+    fn trial(&mut self) -> &mut Trial {
+        match self.mood {
+            Mood::Idle => &mut self.idle_trial,
+            Mood::Busy => &mut self.busy_trial,
+        }
+    }
+
+    fn change_mood(&mut self, mood: Mood) {
+        self.trial().pause();
+        self.mood = mood;
+    }
+
     fn notice_peace(&mut self, now: Time) {
         let is_peace = self
             .clients_seen
             .is_none_or(|seen| now.ms_since(seen) >= PEACE_MS);
-        if self.mood == Mood::Busy && is_peace {
+        if self.mood == Mood::Busy && is_peace && self.busy_trial.is_between_steps() {
             self.busy_bytes = self.bytes;
-            self.mood = Mood::Idle;
+            self.change_mood(Mood::Idle);
             self.next_round();
         }
     }
@@ -229,8 +273,11 @@ impl ResyncWindow {
     fn is_probe_due(&self, now: Time) -> bool {
         let (pause, rounds) = match self.mood {
             Mood::Idle => IDLE_PROBE,
-            Mood::Busy if self.busy_base.probes < FIRST_PROBES => return true,
-            Mood::Busy => BUSY_PROBE,
+            Mood::Busy => match self.busy_base.probes {
+                0 => return true,
+                1..FIRST_PROBES => FIRST_PROBE,
+                _ => BUSY_PROBE,
+            },
         };
         let pause = pause.max(self.usual.saturating_mul(rounds));
         self.probed
@@ -239,23 +286,24 @@ impl ResyncWindow {
 
     /// The window as the options leave it.
     fn window(&self, options: &ResyncOptions) -> u64 {
-        let wanted = options
-            .fill_bytes
-            .map_or(self.bytes, |fill| match self.mood {
-                Mood::Idle => fill,
-                Mood::Busy => fill.min(self.bytes),
-            });
-        let least = match self.mood {
-            Mood::Idle => 0,
-            Mood::Busy => {
-                // With a queue that only grows, so would this; but where requests take now longer
-                // and now shorter by chance, the least of them says too little.
-                let base = self.busy_base.nanoseconds.saturating_mul(2);
-                let time = base.saturating_add(BY_CHANCE).min(self.usual);
-                in_time(options.min_rate.unwrap_or(LEAST_RATE), time)
+        let least = self.busy_trial.bytes();
+        let demanded = options.min_rate.map_or(0, |rate| self.demanded(rate));
+        let wanted = match (self.mood, options.fill_bytes) {
+            (Mood::Idle, Some(fill)) => fill,
+            (Mood::Idle, None) => self.bytes.max(self.idle_trial.bytes()).max(least),
+            (Mood::Busy, fill) => {
+                let wanted = self.bytes.max(least).min(fill.unwrap_or(u64::MAX));
+                wanted.max(demanded)
             }
         };
-        wanted.max(least).clamp(SMALLEST_WINDOW, LARGEST_WINDOW)
+        wanted.clamp(SMALLEST_WINDOW, LARGEST_WINDOW)
+    }
+
+    /// What makes such a rate of requests that take what they do. Whoever has written it wants it
+    /// at the cost of clients, but not a queue that grows because the way has no such rate.
+    fn demanded(&self, rate: u64) -> u64 {
+        let base = self.busy_base.nanoseconds.saturating_mul(2);
+        in_time(rate, base.saturating_add(DEMANDED_QUEUE).min(self.usual))
     }
 
     /// Sets the window so that requests take what they may: with a queue they take as long as the
@@ -263,6 +311,9 @@ impl ResyncWindow {
     fn end_round(&mut self, options: &ResyncOptions) {
         let usual = self.round.time / self.round.count.max(1);
         self.usual = usual;
+        if self.round.count >= u64::from(FIRST_PROBES) * 2 {
+            self.base().limit(usual);
+        }
         let limit = self.limit(options);
         let before = self.bytes;
         let fitting = scaled(before, limit, usual.max(1)).clamp(before / 4, before * 2);
@@ -310,6 +361,11 @@ impl Base {
         };
         self.probes = (self.probes + 1).min(FIRST_PROBES);
     }
+
+    /// Many that were not alone took no longer than this: by itself none does.
+    fn limit(&mut self, usual: u64) {
+        self.nanoseconds = self.nanoseconds.min(usual);
+    }
 }
 
 /// The speed that is never exceeded, in bytes a second.
@@ -338,18 +394,20 @@ fn scaled(value: u64, by: u64, of: u64) -> u64 {
 /// round that shows no queue.
 const FIRST_WINDOW: u64 = 128 << 10;
 
+/// The same while clients are at work: no more than a slow link can bear until it is known better.
+const FIRST_BUSY_WINDOW: u64 = 32 << 10;
+
 /// One block is always under way.
 const SMALLEST_WINDOW: u64 = BLOCK_SIZE as u64;
 
 /// Enough for 10 Gbit/s with 20 ms from request to disk. Both nodes hold it in memory.
 const LARGEST_WINDOW: u64 = 32 << 20;
 
-/// What clients leave to a resync when everything takes long without a queue, in bytes a second.
+/// What clients leave to a resync as far as it is to be had, in bytes a second.
 const LEAST_RATE: u64 = 4 << 20;
 
-/// So much longer than a lone block, in nanoseconds, a request may take without there being a
-/// queue of which the resync's least rate would be a part.
-const BY_CHANCE: u64 = 8_000_000;
+/// How long the queue may be, in nanoseconds, for the sake of a least rate that was written.
+const DEMANDED_QUEUE: u64 = 8_000_000;
 
 /// Requests under way at once: many tiny ones cost time rather than bandwidth.
 const REQUEST_LIMIT: usize = 512;
@@ -371,8 +429,9 @@ const BUSY_QUEUE: u64 = 2_000_000;
 /// So long after the last sign of a client the resync is alone again.
 const PEACE_MS: u64 = 1_000;
 
-/// So many lone blocks, one after the other, show what the way costs when clients appear.
+/// So many lone blocks show what the way costs when clients appear, and soon.
 const FIRST_PROBES: u8 = 4;
+const FIRST_PROBE: (u64, u64) = (0, 4);
 
 /// How often a lone block shows what the way costs, in nanoseconds and in times a usual request
 /// takes: letting the window run empty costs about one of these.
@@ -382,6 +441,8 @@ const BUSY_PROBE: (u64, u64) = (100_000_000, 20);
 /// How far a limited rate may be ahead of itself, in nanoseconds, and how much of it one request
 /// takes: timers are no finer than some milliseconds.
 const RATE_STEP: u64 = 20_000_000;
+
+mod trial;
 
 #[cfg(test)]
 mod model;

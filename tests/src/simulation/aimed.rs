@@ -63,8 +63,8 @@ impl World {
                 let delay = self.random.magnitude(10, 30_000);
                 self.crash_later(node, delay, 60);
             }
-            1 | 2 if self.may_promote(node) && !self.nodes[1 - node].is_primary() => {
-                self.order_soon(node, Wish::Promote, 20_000);
+            1 | 2 if self.may_promote_alone(node) => {
+                self.order_soon(node, Wish::PromoteWithCare, 20_000);
             }
             _ => {}
         }
@@ -95,7 +95,9 @@ impl World {
 
     /// The node is about to come up: now and then somebody makes a copy of its disk before.
     pub(super) fn back_up(&mut self, node: usize) {
-        if !self.is_aiming() || !self.random.percent(30) {
+        // A copy that has been made is mostly left to grow old.
+        let percent = if self.backups[node].is_none() { 30 } else { 3 };
+        if !self.is_aiming() || !self.random.percent(percent) {
             return;
         }
         let machine = &self.nodes[node];
@@ -109,16 +111,24 @@ impl World {
         }
     }
 
-    /// The node's machine loses its power and comes up with the disk it had when the copy was made.
+    /// The node's machine loses its power and comes up with the disk it had when the copy was made,
+    /// if that is safe now; else the copy is kept.
     pub(super) fn set_back(&mut self, node: usize) {
+        let other = 1 - node;
+        // Whether the other one has lost its power since is no matter: its disk, not its cache, has
+        // everything, and newer data is known by its generation.
+        let has_everything = self.nodes[other].is_a_copy(self.time(other))
+            && !self.is_newer(node, other)
+            && self.holds_everything(other);
+        let is_safe = !self.nodes[node].is_primary() && has_everything;
+        let generation = self.backups[node].as_ref().map(|backup| backup.generation);
+        let may_be_used = |generation| is_safe && self.is_told_apart(generation, other);
+        if !generation.is_some_and(may_be_used) {
+            return;
+        }
         let Some(backup) = self.backups[node].take() else {
             return;
         };
-        let other = 1 - node;
-        let is_safe = !self.nodes[node].is_primary() && self.survives_with_everything(other);
-        if !is_safe || !self.is_told_apart(backup.generation, other) {
-            return;
-        }
         self.note(|| format!("node {node}: its disk is set back"));
         if self.nodes[node].engine.is_some() {
             self.lose_power(node);

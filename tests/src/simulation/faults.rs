@@ -419,6 +419,7 @@ impl World {
             self.end_process(node);
         }
         self.nodes[node].disk.power_loss(&mut self.random);
+        self.forget_what_was_lost(node);
         self.nodes[node].boot += 1;
         let other = 1 - node;
         self.nodes[node].suspect = true;

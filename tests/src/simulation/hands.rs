@@ -7,6 +7,7 @@ use rbd_engine::{
 };
 use rbd_protocol::control::Refusal;
 
+use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
 use super::client::Operation;
@@ -39,6 +40,13 @@ impl World {
             visited.note(node, situation, &event);
         }
         engine.handle(now, event, &mut actions);
+        for action in &actions {
+            if let Action::Send { packet, .. } = action
+                && let Packet::Hello(hello) = packet
+            {
+                self.nodes[node].spoken.is_to_greet(hello);
+            }
+        }
         // Whatever changes a state is reported.
         if actions
             .iter()

@@ -48,7 +48,9 @@ impl World {
         {
             self.forget_who_wrote_alone();
         }
-        if before != ReplicationState::Off || !self.set_up {
+        // What else happens while nothing is decided decides nothing, and nor does a refusal.
+        let is_decided = before == ReplicationState::Off && state != before;
+        if !is_decided || !self.set_up {
             return;
         }
         let Some(link) = self.links.values_mut().next_back() else {
@@ -75,6 +77,20 @@ impl World {
     fn forget_who_wrote_alone(&mut self) {
         for node in &mut self.nodes {
             node.wrote_alone = false;
+        }
+    }
+
+    /// The node has lost its power, and with that what it had completed and not made durable. What
+    /// it completes without the peer is durable under a generation of its own first (A2), unless
+    /// the peer had acknowledged it and lost its power too: without such a generation the node has
+    /// no history of its own.
+    pub(super) fn forget_what_was_lost(&mut self, node: usize) {
+        let Ok(image) = self.nodes[node].open() else {
+            return;
+        };
+        let known = &self.nodes[1 - node].generations;
+        if known.contains(&image.superblock.generation.0) {
+            self.nodes[node].wrote_alone = false;
         }
     }
 
@@ -112,7 +128,7 @@ impl World {
             _ => None,
         };
         let given_up = target.is_some_and(|target| self.nodes[target].gives_up);
-        if both_wrote && !given_up && state != ReplicationState::Off && !self.policy_says(target) {
+        if both_wrote && !given_up && !self.policy_says(target) {
             self.violation("D2: both nodes have written alone, and their data is joined");
         }
         if let Some(target) = target {
@@ -127,7 +143,11 @@ impl World {
     fn policy_says(&self, target: Option<usize>) -> bool {
         let Some(target) = target else { return false };
         let split = self.options.split;
-        let primaries = self.nodes.iter().filter(|node| node.is_primary()).count();
+        let greeted = self
+            .nodes
+            .iter()
+            .map(|node| node.spoken.greeted_as_primary());
+        let primaries = greeted.filter(|is_primary| *is_primary).count();
         match (primaries, split.without_primary, split.with_one_primary) {
             (0, WithoutPrimary::Disconnect, _) | (1, _, WithOnePrimary::Disconnect) => false,
             (0, WithoutPrimary::DiscardLocal, _) => target == 0,

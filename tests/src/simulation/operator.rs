@@ -20,6 +20,8 @@ pub(super) enum Wish {
     Connect,
     Disconnect,
     Promote,
+    /// To promote the node if that is still safe when the order comes to be given.
+    PromoteWithCare,
     ForcePromote,
     Demote,
     Stop,
@@ -118,6 +120,12 @@ impl World {
                 Some(command) => command,
                 None => return,
             },
+            Wish::PromoteWithCare => {
+                if self.may_promote_alone(node) {
+                    self.order(node, Wish::Promote);
+                }
+                return;
+            }
             Wish::Exit => {
                 self.exit(node);
                 return;
@@ -191,6 +199,7 @@ impl World {
             (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
+                self.check_roles();
                 self.watch_promoted(node);
                 self.aim_at_promoted(node);
                 let last = self.last_primary.replace(node);
@@ -239,12 +248,7 @@ impl World {
         self.after_us(pause * 1_000, Happening::Watch);
         self.check_at_leisure();
         self.check_patience();
-        let waiting = |node: usize, world: &Self| {
-            world.calls.values().any(|(of, wish)| {
-                *of == node && matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote)
-            })
-        };
-        if !self.set_up || waiting(0, self) || waiting(1, self) {
+        if !self.set_up || self.changes_role(0) || self.changes_role(1) {
             return;
         }
         for node in 0..2 {
@@ -335,14 +339,15 @@ impl World {
     }
 
     /// Ends a split brain, and whatever else careless commands have led to: the first node's data
-    /// counts.
+    /// counts. While that is being copied there is nothing to mend: who connects anew then, again
+    /// and again, lets no resync come to its end, for one of everything begins from the start.
     fn mend_fork(&mut self) {
         let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
         if primaries[1] {
             self.order(1, Wish::Demote);
         } else if !primaries[0] {
             self.order(0, Wish::ForcePromote);
-        } else if !self.is_in_sync() && self.random.percent(3) {
+        } else if !self.is_in_sync() && !self.is_being_copied() && self.random.percent(3) {
             self.is_forked = true;
             if self.are_unrelated() {
                 self.replace_disk(1);
@@ -360,6 +365,13 @@ impl World {
                 },
             );
         }
+    }
+
+    /// Whether the second node is being given the data of the first.
+    fn is_being_copied(&self) -> bool {
+        let [one, other] = &self.nodes;
+        one.replication == ReplicationState::SyncSource
+            && other.replication == ReplicationState::SyncTarget
     }
 
     /// Whether the nodes have no generation in common: more have begun on both since they had one
@@ -437,6 +449,21 @@ impl World {
             let current = device.current_generation;
             current.names_data() && !known.contains(&current.0)
         })
+    }
+
+    /// The same where neither a link nor fencing may be there to keep the other node from being
+    /// promoted too: it is no Primary, and nobody has told it to become one.
+    pub(super) fn may_promote_alone(&self, node: usize) -> bool {
+        let other = 1 - node;
+        self.may_promote(node) && !self.nodes[other].is_primary() && !self.changes_role(other)
+    }
+
+    /// Whether the node has been told to change its role and has not answered yet.
+    fn changes_role(&self, node: usize) -> bool {
+        let is_role =
+            |wish: &Wish| matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote);
+        let mut calls = self.calls.values();
+        calls.any(|(of, wish)| *of == node && is_role(wish))
     }
 
     /// Whether the generation durable on `one` is one that `other` has never heard of.

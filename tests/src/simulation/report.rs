@@ -110,6 +110,7 @@ impl Report {
             "disk_errors": self.disk_errors,
             "kills": self.kills,
             "power_losses": self.power_losses,
+            "set_back": self.set_back,
             "comparisons": self.comparisons,
             "handshakes_judged": self.handshakes,
             "most_differing": self.most_differing,
@@ -135,6 +136,7 @@ impl Report {
         self.given_up += other.given_up;
         self.kills += other.kills;
         self.power_losses += other.power_losses;
+        self.set_back += other.set_back;
         self.fences += other.fences;
         self.promotions += other.promotions;
         self.resyncs += other.resyncs;
@@ -159,7 +161,8 @@ impl std::fmt::Display for Report {
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
-             {} power losses, {} comparisons, {} resyncs, {} verifies (which found {} blocks), {} fail-overs, {} handshakes judged, \
+             {} power losses, {} disks set back, {} comparisons, {} resyncs, {} verifies, {} blocks \
+             found, {} fail-overs, {} handshakes judged, \
              at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
@@ -174,6 +177,7 @@ impl std::fmt::Display for Report {
             self.disk_errors,
             self.kills,
             self.power_losses,
+            self.set_back,
             self.comparisons,
             self.resyncs,
             self.verifies,

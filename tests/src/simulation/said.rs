@@ -33,6 +33,8 @@ pub(super) struct Spoken {
     incarnation: u64,
     /// The generation its last greeting named.
     greeted: u64,
+    /// Its last greeting said that it is Primary.
+    greeted_as_primary: bool,
     /// The link its last greeting went over, as long as the peer's has not come.
     unanswered: Option<u64>,
     /// The link the peer's last greeting came over.
@@ -66,6 +68,17 @@ impl Spoken {
     pub(super) fn hears_greeting(&mut self, link: u64) {
         self.heard = Some(link);
         self.unanswered = None;
+    }
+
+    /// The node is about to send a greeting.
+    pub(super) fn is_to_greet(&mut self, hello: &Hello) {
+        self.greeted_as_primary = hello.role == Role::Primary;
+    }
+
+    /// By what it has said, which both nodes decide from: it may have been promoted or demoted
+    /// since.
+    pub(super) fn greeted_as_primary(&self) -> bool {
+        self.greeted_as_primary
     }
 
     /// The node has given the link up.

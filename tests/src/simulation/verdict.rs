@@ -119,8 +119,8 @@ impl World {
         text
     }
 
-    /// Now and then: roles, and whether what claims to be identical is.
-    pub(super) fn check_at_leisure(&mut self) {
+    /// One Primary at most answers clients (G1): looked at now and then, and after a promotion.
+    pub(super) fn check_roles(&mut self) {
         let fencing = self.options.fencing.is_some();
         let answers =
             |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
@@ -128,6 +128,11 @@ impl World {
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
+    }
+
+    /// Now and then: roles, and whether what claims to be identical is.
+    pub(super) fn check_at_leisure(&mut self) {
+        self.check_roles();
         self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {

@@ -25,6 +25,10 @@ pub(super) struct Way {
     pub(super) disk_time: u64,
     /// At most so many nanoseconds more, at random, for whatever arrives.
     pub(super) jitter: u64,
+    /// Whatever is sent, and whatever the target's disk does, takes up to so many nanoseconds more,
+    /// of every order of magnitude as often: what is sent arrives in order all the same, the disk
+    /// ends what it likes first.
+    pub(super) uneven: (u64, u64),
     /// Clients write 4 KiB so often a second, at random times.
     pub(super) writes: u64,
 }
@@ -36,6 +40,7 @@ pub(super) const GIGABIT: Way = Way {
     disk_rate: 1_000_000_000,
     disk_time: 50_000,
     jitter: 0,
+    uneven: (0, 0),
     writes: 0,
 };
 
@@ -54,9 +59,13 @@ pub(super) struct Run {
     /// How long the clients' writes took.
     pub(super) latencies: Vec<u64>,
     pub(super) now: u64,
+    /// So much ahead of that is the target's clock.
+    pub(super) ahead: u64,
     under_way: BTreeMap<u64, (u64, Asked)>,
     events: BTreeMap<(u64, u64), What>,
     link_free: u64,
+    /// When what was sent last arrives.
+    arrival: u64,
     disk_free: u64,
     names: u64,
     chance: u64,
@@ -87,9 +96,11 @@ impl Run {
             requests: 0,
             latencies: Vec::new(),
             now: 1_000_000_000_000,
+            ahead: 0,
             under_way: BTreeMap::new(),
             events: BTreeMap::new(),
             link_free: 0,
+            arrival: 0,
             disk_free: 0,
             names: 0,
             chance: 42,
@@ -123,15 +134,25 @@ impl Run {
         self.bytes * 1_000_000 / milliseconds / self.way.link_rate
     }
 
-    /// Only one in a hundred of the clients' writes took longer.
+    /// Only one in a hundred of the clients' writes took longer; 0 if there were none.
     pub(super) fn slow_write(&self) -> u64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        sorted[sorted.len() * 99 / 100]
+        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or(0)
     }
 
     pub(super) fn bytes_under_way(&self) -> u64 {
         self.under_way.values().map(|(length, _)| length).sum()
+    }
+
+    /// Nothing passes the link for so long.
+    pub(super) fn stall_ms(&mut self, milliseconds: u64) -> &mut Self {
+        self.link_free = self.link_free.max(self.now) + milliseconds * 1_000_000;
+        self
+    }
+
+    fn clock(&self) -> Time {
+        Time(self.now + self.ahead)
     }
 
     fn happen(&mut self, what: What) {
@@ -150,19 +171,20 @@ impl Run {
             What::Arrived { started, request } => {
                 let length = request.map_or(4096, |request| self.under_way[&request].0);
                 if request.is_none() {
-                    let now = Time(self.now);
+                    let now = self.clock();
                     self.window.clients_at_work(&self.options, now);
                 }
                 let begin = self.disk_free.max(self.now);
                 self.disk_free = begin + length * 1_000_000_000 / way.disk_rate;
-                let done = self.disk_free + way.disk_time - self.now;
+                let late = self.magnitude(way.uneven.1);
+                let done = self.disk_free + way.disk_time + late - self.now;
                 self.after(done, What::Done { started, request });
             }
             What::Done { started, request } => match request {
                 None => self.latencies.push(self.now + way.delay - started),
                 Some(request) => {
                     let (length, asked) = self.under_way.remove(&request).expect("asked for");
-                    let now = Time(self.now);
+                    let now = self.clock();
                     self.window.answered(asked, length, &self.options, now);
                     self.bytes += length;
                     self.requests += 1;
@@ -176,12 +198,16 @@ impl Run {
         let begin = self.link_free.max(self.now);
         self.link_free = begin + length * 1_000_000_000 / self.way.link_rate;
         let late = self.random(self.way.jitter);
-        let arrives = self.link_free + self.way.delay + late - self.now;
-        self.after(arrives, What::Arrived { started, request });
+        let mut arrives = self.link_free + self.way.delay + late;
+        if self.way.uneven.0 > 0 {
+            arrives = (arrives + self.magnitude(self.way.uneven.0)).max(self.arrival);
+            self.arrival = arrives;
+        }
+        self.after(arrives - self.now, What::Arrived { started, request });
     }
 
     fn ask(&mut self) {
-        let now = Time(self.now);
+        let now = self.clock();
         loop {
             let under_way = (self.under_way.len(), self.bytes_under_way());
             let Some(length) = self.window.room(under_way, &self.options, now) else {
@@ -195,7 +221,7 @@ impl Run {
             self.after(self.way.delay, What::Send { request, length });
         }
         if let Some(due) = self.window.due(now) {
-            self.after(due.0 - self.now, What::Wake);
+            self.after(due.0 - now.0, What::Wake);
         }
     }
 
@@ -203,6 +229,14 @@ impl Run {
         self.names += 1;
         let time = self.now + nanoseconds;
         self.events.insert((time, self.names), what);
+    }
+
+    /// A number up to about `most` whose order of magnitude is evenly distributed.
+    fn magnitude(&mut self, most: u64) -> u64 {
+        let orders = u64::from(most.checked_ilog2().unwrap_or(0)).min(9);
+        let order = self.random(orders + 1);
+        let most = most >> order;
+        most / 2 + self.random(most / 2)
     }
 
     /// A number below `end`, 0 if that is.

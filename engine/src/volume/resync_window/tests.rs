@@ -2,8 +2,8 @@
 
 use rbd_protocol::control::ResyncOptions;
 
-use super::LARGEST_WINDOW;
 use super::model::{GIGABIT, Run, Way};
+use super::{LARGEST_WINDOW, LEAST_RATE};
 
 /// Thousandths.
 const MOST: u64 = 900;
@@ -132,6 +132,20 @@ fn a_link_that_becomes_slow_is_not_flooded() {
 }
 
 #[test]
+fn an_uneven_link_that_becomes_slow_is_not_flooded_for_long() {
+    for uneven in UNEVEN {
+        let mut run = Run::new(Way { uneven, ..GIGABIT });
+        let before = run.pass_ms(10_000).bytes_under_way();
+        run.way.link_rate /= 100;
+        let after = run.pass_ms(20_000).bytes_under_way();
+        assert!(
+            after <= before / 4,
+            "{after} instead of {before} with {uneven:?}"
+        );
+    }
+}
+
+#[test]
 fn what_both_nodes_hold_in_memory_is_limited() {
     // A link on which nothing ever queues: only the limit ends the growth.
     let way = Way {
@@ -188,4 +202,139 @@ fn a_configured_fill_is_what_is_under_way() {
     let under_way = run.bytes_under_way();
     assert!(under_way <= (1 << 20) + (256 << 10), "{under_way}");
     assert!(under_way >= 1 << 19, "{under_way}");
+}
+
+/// Nanoseconds by which link and disk are late by chance.
+const UNEVEN: [(u64, u64); 5] = [
+    (0, 0),
+    (1_000_000, 0),
+    (20_000_000, 20_000_000),
+    (50_000_000, 50_000_000),
+    (50_000_000, 400_000_000),
+];
+
+/// What a resync reaches if it may have the least rate, with what trying out costs.
+const LEAST: u64 = LEAST_RATE / 4 * 3;
+
+#[test]
+fn an_idle_way_on_which_things_are_late_by_chance_is_filled() {
+    let most = (100_000_000, 100_000_000);
+    for uneven in UNEVEN.into_iter().chain([most]) {
+        let mut run = Run::new(Way { uneven, ..GIGABIT });
+        let share = run.pass_ms(5_000).pass_ms(10_000).share(10_000);
+        assert!(share >= 500, "{share} with {uneven:?}");
+    }
+}
+
+#[test]
+fn the_least_rate_is_reached_however_long_requests_take() {
+    for uneven in UNEVEN {
+        for delay in [50_000, 2_000_000, 50_000_000] {
+            for writes in [1, 10, 100] {
+                let way = Way {
+                    delay,
+                    uneven,
+                    writes,
+                    ..GIGABIT
+                };
+                let mut run = Run::new(way);
+                let rate = run.pass_ms(20_000).pass_ms(20_000).bytes / 20;
+                assert!(rate >= LEAST, "{rate} over {way:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_that_come_and_go_leave_it_the_least_rate() {
+    for uneven in UNEVEN {
+        for pause in [1_100, 1_500, 2_500, 6_000] {
+            let mut run = Run::new(Way {
+                delay: 2_000_000,
+                uneven,
+                ..GIGABIT
+            });
+            let mut bytes = 0;
+            for _ in 0..20 {
+                run.way.writes = 1_000;
+                bytes += run.pass_ms(10).bytes;
+                run.way.writes = 0;
+                bytes += run.pass_ms(pause).bytes;
+            }
+            let rate = bytes * 50 / pause;
+            assert!(rate >= LEAST, "{rate} with {uneven:?}, {pause} ms");
+        }
+    }
+}
+
+#[test]
+fn clients_of_a_slow_link_do_not_wait_for_the_least_rate() {
+    for link_rate in [300_000, 1_250_000, 3_000_000] {
+        for percent in [10, 40] {
+            let way = Way {
+                link_rate,
+                writes: link_rate * percent / 100 / 4096,
+                ..GIGABIT
+            };
+            let mut alone = Run::new(way);
+            alone.is_resyncing = false;
+            let usual = alone.pass_ms(20_000).slow_write();
+            let mut run = Run::new(way);
+            let slow = run.pass_ms(3_000).pass_ms(20_000).slow_write();
+            let blocks = 10 * 4096 * 1_000_000_000 / link_rate;
+            let most = 2 * usual + blocks;
+            assert!(slow <= most, "{slow} after {usual} on {way:?}");
+        }
+    }
+}
+
+/// Both get what they had before: a resync its speed, and clients of whatever number their time.
+fn all_is_as_before(mut happen: impl FnMut(&mut Run)) {
+    for writes in [0, 10, 1_000] {
+        let mut run = Run::new(Way { writes, ..GIGABIT });
+        let usual = run.pass_ms(3_000).pass_ms(5_000).bytes;
+        let slow = run.slow_write();
+        happen(&mut run);
+        let rate = run.pass_ms(5_000).pass_ms(5_000).bytes;
+        assert!(rate >= usual / 2, "{rate} instead of {usual}");
+        let found = run.slow_write();
+        assert!(found <= 2 * slow, "{found} instead of {slow}");
+    }
+}
+
+#[test]
+fn a_link_that_stalls_leaves_nothing_behind() {
+    all_is_as_before(|run| {
+        run.stall_ms(60_000).pass_ms(60_000);
+    });
+}
+
+#[test]
+fn a_disk_that_was_slow_leaves_nothing_behind() {
+    all_is_as_before(|run| {
+        run.way.disk_time *= 20_000;
+        run.pass_ms(60_000);
+        run.way.disk_time /= 20_000;
+    });
+}
+
+#[test]
+fn a_clock_that_jumps_leaves_nothing_behind() {
+    all_is_as_before(|run| {
+        for pause in 0..1_000 {
+            run.ahead += 60_000_000_000;
+            run.pass_ms(pause % 40);
+        }
+    });
+}
+
+#[test]
+fn a_way_that_becomes_long_is_filled_before_that_is_known() {
+    for writes in [0, 10, 1_000] {
+        let mut run = Run::new(Way { writes, ..GIGABIT });
+        run.pass_ms(5_000);
+        run.way.delay *= 1_000;
+        let rate = run.pass_ms(5_000).pass_ms(5_000).bytes / 5;
+        assert!(rate >= LEAST, "{rate} with {writes} writes a second");
+    }
 }
