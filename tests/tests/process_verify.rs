@@ -93,7 +93,10 @@ fn a_verify_is_shown_outlives_its_links_and_goes_on_where_it_was_ended() {
     pair.beta
         .wait_for("VerifyT", |status| status.replication() == "VerifyT");
     let said = pair.alpha.ok("status");
-    assert!(said.contains("replication:VerifyS done:"), "{said}");
+    assert!(
+        said.contains("replication:VerifyS peer-disk:UpToDate done:"),
+        "{said}"
+    );
     let said = pair.alpha.refused("verify", 11);
     assert!(said.contains("is being verified already"), "{said}");
 
@@ -142,7 +145,7 @@ fn a_verify_is_refused_where_it_makes_no_sense() {
     pair.alpha
         .reconfigure("protocol C;", "protocol C;\n    verify-alg sha256;");
     pair.alpha.ok("adjust");
-    let said = pair.alpha.refused("verify --start 1G", 11);
+    let said = pair.alpha.refused("verify --start 1G", 10);
     assert!(said.contains("nothing between start and stop"), "{said}");
     pair.beta.ok("down");
     let said = pair.alpha.refused("verify", 11);

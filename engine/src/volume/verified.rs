@@ -1,5 +1,5 @@
-//! The part of a peer that is asked for digests by one that leads a verify, and what waits meanwhile
-//! on either of them.
+//! The part of a peer that is asked for digests by one that leads a verify, and what waits on
+//! either of them.
 //!
 //! New writes of this node's clients to what the leader asks for are held back from here on until
 //! the leader has read as well; those under way end first, which means that the leader has them.

@@ -255,13 +255,12 @@ impl<B: Clone> Volume<B> {
             return false;
         }
         *leg = Leg::Done;
-        let (range, fua) = (write.range, write.fua);
-        self.unsettled |= self.is_verifying();
         if let Some(peer) = self.peers.get_mut(&node)
-            && !fua
+            && !write.fua
         {
-            peer.note_unstable(range, Origin::Write);
+            peer.note_unstable(write.range, Origin::Write);
         }
+        self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
         true
     }

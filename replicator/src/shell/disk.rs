@@ -172,11 +172,8 @@ impl Disks {
                     buffer,
                     done,
                 };
-                let work = match request {
-                    DiskRequest::Digest => Work::Digest,
-                    _ => Work::Read,
-                };
-                (work, operation)
+                let is_read = request == DiskRequest::Read;
+                (if is_read { Work::Read } else { Work::Digest }, operation)
             }
             DiskRequest::Write { fua: durable } => {
                 let Some(buffer) = data.filter(|data| data.len() == length) else {
@@ -484,16 +481,12 @@ fn is_fuse(file: &OwnedFd) -> bool {
 }
 
 fn failed(id: OperationId, request: DiskRequest, error: DiskError) -> Event<Buffer> {
-    match request {
-        DiskRequest::Digest => Event::Digests {
-            id,
-            result: Err(error),
-        },
-        _ => Event::DiskDone {
-            id,
-            result: Err(error),
-        },
+    if request == DiskRequest::Digest {
+        let result = Err(error);
+        return Event::Digests { id, result };
     }
+    let result = Err(error);
+    Event::DiskDone { id, result }
 }
 
 fn disk_error(error: Errno) -> DiskError {

@@ -302,7 +302,7 @@ impl Options {
     }
 }
 
-/// The kinds of faults there are. Other profiles draw the same as before there was [`Class::Scrub`].
+/// The kinds of faults there are. Other profiles draw as before there was [`Class::Scrub`].
 fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
     let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
     let of = |class| match class {

@@ -161,8 +161,8 @@ impl std::fmt::Display for Report {
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
-             {} power losses, {} disks set back, {} comparisons, {} resyncs, {} verifies, {} blocks \
-             found, {} fail-overs, {} handshakes judged, \
+             {} power losses, {} disks set back, {} comparisons, {} resyncs, {} verifies, \
+             {} blocks found, {} fail-overs, {} handshakes judged, \
              at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,

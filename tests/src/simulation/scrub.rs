@@ -80,11 +80,10 @@ impl World {
     /// These blocks have changed. Those that have rotted may be equal again: because they have been
     /// written, or copied.
     pub(super) fn note_healed(&mut self, changed: &[u64]) {
-        if self.pair.rotten().is_empty() {
-            return;
-        }
         for block in changed {
-            if self.reads_differently(*block) {
+            let running = || self.scrub.running.iter().flatten();
+            let is_sought = running().any(|running| running.rotten.contains(block));
+            if !is_sought || self.reads_differently(*block) {
                 continue;
             }
             for running in self.scrub.running.iter_mut().flatten() {
