@@ -113,7 +113,7 @@ fn a_verify_is_shown_outlives_its_links_and_goes_on_where_it_was_ended() {
     pair.alpha
         .wait_for("VerifyS", |status| status.replication() == "VerifyS");
 
-    let said = pair.alpha.ok("verify --abort");
+    let said = pair.alpha.verb("verify --abort").text();
     assert!(said.contains("the next one goes on there"), "{said}");
     pair.alpha.wait_for("its end", |status| status.is_in_sync());
     assert!(!pair.alpha.log().contains("verify done"));

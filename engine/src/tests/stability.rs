@@ -168,32 +168,36 @@ fn what_the_peer_may_lose_is_marked_when_the_link_is_lost_and_what_it_flushed_is
     assert_eq!(bench.out_of_sync_bytes(), 4096);
 }
 
-#[test]
-fn no_more_than_a_thousand_writes_are_acknowledged_and_not_durable_on_the_peer() {
-    let mut bench = Bench::primary();
-    written(&mut bench, 0);
+/// Writes until writes wait, with a peer that acknowledges them and never a flush. The number of
+/// those that are not durable on it, and the first that waits.
+fn write_until_full(bench: &mut Bench) -> (usize, RequestId) {
+    written(bench, 0);
     bench.asked.clear();
-    let (mut acknowledged, mut issued) = (1, Vec::new());
+    let mut acknowledged = 1;
     loop {
-        issued.push(bench.write(4096));
+        let last = bench.write(4096);
         while bench.disk(WRITE, Ok(())) {}
         let before = acknowledged;
-        // The peer acknowledges writes, and never a flush.
         let flushes = bench
             .asked
             .iter()
             .filter(|action| is_flush(action))
             .cloned();
         let flushes: Vec<_> = flushes.collect();
-        acknowledged += ack_writes(&mut bench);
+        acknowledged += ack_writes(bench);
         bench.asked.extend(flushes);
         if acknowledged == before {
-            break;
+            return (acknowledged, last);
         }
         assert!(acknowledged <= 1_000, "{acknowledged} writes may be lost");
     }
+}
+
+#[test]
+fn no_more_than_a_thousand_writes_are_acknowledged_and_not_durable_on_the_peer() {
+    let mut bench = Bench::primary();
+    let (acknowledged, waiting) = write_until_full(&mut bench);
     assert!(acknowledged > 900, "only {acknowledged} until writes wait");
-    let waiting = *issued.last().expect("some were issued");
     assert_eq!(bench.answer(waiting), None);
     let id = flush_sent(&mut bench);
     bench.disk(FLUSH, Ok(()));
@@ -201,6 +205,15 @@ fn no_more_than_a_thousand_writes_are_acknowledged_and_not_durable_on_the_peer()
     assert!(bench.disk(WRITE, Ok(())), "a barrier makes room");
     ack_writes(&mut bench);
     assert_eq!(bench.answer(waiting), Some(Ok(())));
+}
+
+#[test]
+fn no_barrier_is_made_on_a_disk_that_has_failed_however_much_is_not_durable() {
+    let mut bench = Bench::primary();
+    write_until_full(&mut bench);
+    assert!(bench.disk(FLUSH, Err(DiskError::Io)));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.on_disk(FLUSH), 0, "it has been let go of");
 }
 
 fn is_flush(action: &crate::Action<u32>) -> bool {

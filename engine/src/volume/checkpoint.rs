@@ -80,6 +80,7 @@ impl<B: Clone> Volume<B> {
     /// Starts a barrier early when too much is unstable.
     pub(crate) fn bound_unstable(&mut self, cx: &mut Context<B>) {
         if self.checkpoint == Checkpoint::Idle
+            && self.local.is_some()
             && self
                 .peers
                 .values()

@@ -151,12 +151,7 @@ impl Disks {
             return Some(failed(id, request, DiskError::Gone));
         };
         if request != DiskRequest::Flush && !disk.takes(range) {
-            warn!(
-                path = disk.path,
-                ?request,
-                ?range,
-                "request does not fit the disk's alignment"
-            );
+            warn!(path = disk.path, ?request, ?range, "request is not aligned");
             return Some(failed(id, request, DiskError::Io));
         }
         let file = Rc::clone(&disk.data);
@@ -165,12 +160,11 @@ impl Disks {
         let (work, operation) = match request {
             DiskRequest::Read | DiskRequest::Digest => {
                 let buffer = self.pool.take(length);
-                let done = 0;
                 let operation = Operation::Read {
                     file,
                     offset,
                     buffer,
-                    done,
+                    done: 0,
                 };
                 let is_read = request == DiskRequest::Read;
                 (if is_read { Work::Read } else { Work::Digest }, operation)
@@ -180,13 +174,12 @@ impl Disks {
                     warn!(path = disk.path, ?range, "write without data of its length");
                     return Some(failed(id, request, DiskError::Io));
                 };
-                let (done, end) = (0, length);
                 let operation = Operation::Write {
                     file,
                     offset,
                     buffer,
-                    done,
-                    end,
+                    done: 0,
+                    end: length,
                     durable,
                 };
                 (Work::Write, operation)
@@ -341,10 +334,10 @@ impl Job {
                 id,
                 result: result.map(drop),
             },
-            Work::Digest => Event::Digests {
-                id,
-                result: result.map(|data| data.map_or_else(Vec::new, |data| digests(data.bytes()))),
-            },
+            Work::Digest => {
+                let result = result.map(|data| data.map_or(vec![], |data| digests(data.bytes())));
+                Event::Digests { id, result }
+            }
             Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
                 Event::DiskDone { id, result }
             }
@@ -485,8 +478,10 @@ fn failed(id: OperationId, request: DiskRequest, error: DiskError) -> Event<Buff
         let result = Err(error);
         return Event::Digests { id, result };
     }
-    let result = Err(error);
-    Event::DiskDone { id, result }
+    Event::DiskDone {
+        id,
+        result: Err(error),
+    }
 }
 
 fn disk_error(error: Errno) -> DiskError {

@@ -79,6 +79,9 @@ fn of_just_created(event: &str) -> Verdict {
             "only for a checkpoint, of which there is none in so short a time unless a clock jumps",
         ),
         "packet Ping" | "packet PingAck" | "packet Goodbye" => BEING_DECLARED,
+        "packet InvalidateRequest" | "packet InvalidateReply" | "HandlerDone" => {
+            Rare("only of a Secondary that declares its data behind in order to leave")
+        }
         _ if event.starts_with("packet Remote") => ASKS_NOBODY,
         OLDER => BEING_DECLARED,
         LATE => NOT_LATE,
@@ -86,7 +89,6 @@ fn of_just_created(event: &str) -> Verdict {
             Impossible("the link is made anew when one of the two is declared good")
         }
         _ if event.starts_with("request") => NO_CLIENTS,
-        "HandlerDone" => Rare("of the past of a Secondary that declares its data behind to leave"),
         _ => BEING_DECLARED,
     }
 }
