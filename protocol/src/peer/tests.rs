@@ -365,6 +365,9 @@ fn a_truncated_body_is_refused() {
             if matches!(packet, Packet::State { .. }) && length % 3 == 1 {
                 continue; // a shorter list of disks is a list of disks
             }
+            if matches!(packet, Packet::VerifyReply { .. }) && length % 16 == 0 {
+                continue; // so it is with digests; the engine knows how many there must be
+            }
             assert!(Packet::decode(&header, &body[..length]).is_err());
         }
     }
