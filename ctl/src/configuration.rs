@@ -169,6 +169,7 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             receive_buffer_bytes: limited(net.receive_buffer_bytes),
             split: net.split,
             resync_conflict: net.resync_conflict,
+            verify: net.verify,
         },
     }
 }

@@ -3,7 +3,7 @@
 //! The first word tells who does it (`rbdd`, or `local` for work on a disk), the second is the
 //! command, the third its target; words of the form `key:value` follow. Secrets never appear.
 
-use rbd_protocol::control::{NbdExport, Request, ResourceConfig, VolumeConfig};
+use rbd_protocol::control::{NbdExport, Request, ResourceConfig, VerifyOrder, VolumeConfig};
 
 use crate::site::{meta_disk_words, peer_words};
 
@@ -78,6 +78,16 @@ pub(crate) fn request_line(request: &Request) -> String {
             let (reset, force) = (yes_no(!*marked_only), yes_no(*force));
             format!("rbdd invalidate{verb} {target} reset-bitmap:{reset} force:{force}")
         }
+        Request::Verify {
+            resource,
+            volume,
+            peer,
+            order,
+        } => {
+            let target = connection_words(resource, peer.as_deref());
+            let target = volume_target(&target, *volume);
+            verify_line(&target, *order)
+        }
         Request::Outdate { resource } => format!("rbdd outdate {resource}"),
         Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),
         Request::ResumeIo { resource } => format!("rbdd resume-io {resource}"),
@@ -92,6 +102,22 @@ pub(crate) fn request_line(request: &Request) -> String {
             "rbdd new-current-uuid {resource}/{volume} clear-bitmap:{}",
             yes_no(*clear_bitmap)
         ),
+    }
+}
+
+fn verify_line(target: &str, order: VerifyOrder) -> String {
+    match order {
+        VerifyOrder::Stop => format!("rbdd verify {target} abort:yes"),
+        VerifyOrder::Start {
+            from,
+            until,
+            repair,
+        } => {
+            let stop = until.map_or_else(|| "end".to_owned(), |until| until.to_string());
+            let start = from.map_or_else(|| "last".to_owned(), |from| from.to_string());
+            let repair = yes_no(repair);
+            format!("rbdd verify {target} start:{start} stop:{stop} repair:{repair}")
+        }
     }
 }
 

@@ -43,6 +43,15 @@ pub(crate) enum Operation {
         id: u64,
         range: ByteRange,
     },
+    /// Digests for a verify.
+    Digest {
+        volume: VolumeNumber,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        /// It is the peer that leads the verify, and the name is the peer's.
+        for_peer: bool,
+    },
     /// The superblock, in this version, of this attachment.
     Superblock {
         volume: VolumeNumber,
@@ -280,6 +289,7 @@ impl Operation {
             | Self::Barrier { volume, .. }
             | Self::PeerFlush { volume, .. }
             | Self::ResyncRead { volume, .. }
+            | Self::Digest { volume, .. }
             | Self::Superblock { volume, .. }
             | Self::Intent { volume, .. }
             | Self::BitmapPage { volume, .. } => *volume,
@@ -296,6 +306,7 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::FlushAck { .. }
         | Packet::RemoteDone { .. }
         | Packet::RemoteFailed { .. }
+        | Packet::VerifyReply { .. }
         | Packet::ResyncAck { .. }
         | Packet::ResyncNegativeAck { .. }
         | Packet::ResyncDone { .. }
@@ -308,6 +319,8 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::NewGeneration { .. }
         | Packet::NewGenerationAck { .. }
         | Packet::Goodbye
+        | Packet::VerifyRequest { .. }
+        | Packet::VerifyRelease { .. }
         | Packet::Leave
         | Packet::LeaveReply { .. }
         | Packet::Outdated

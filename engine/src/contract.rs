@@ -17,33 +17,13 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, WriteCache};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder, WriteCache};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::Image;
-use rbd_protocol::peer::{Channel, Packet};
+use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
-
-/// Monotonic time in nanoseconds, from an origin of the caller's choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Time(pub u64);
-
-impl Time {
-    /// This time plus so many milliseconds.
-    #[must_use]
-    pub fn plus_ms(self, milliseconds: u64) -> Self {
-        Self(
-            self.0
-                .saturating_add(milliseconds.saturating_mul(1_000_000)),
-        )
-    }
-
-    /// Whole milliseconds from `earlier` to this time, 0 if it is not earlier.
-    #[must_use]
-    pub fn ms_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0) / 1_000_000
-    }
-}
+pub use crate::time::Time;
 
 /// Names a client's request until it is completed. Chosen by the hands, unique while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +84,9 @@ pub enum DiskRequest {
     },
     /// Make durable everything completed before this was started.
     Flush,
+    /// Read the range and make a digest of each of its blocks, in order; the last may be shorter.
+    /// Answered by [`Event::Digests`].
+    Digest,
 }
 
 /// How a disk operation failed.
@@ -184,6 +167,13 @@ pub enum Event<B> {
         id: OperationId,
         /// How.
         result: Result<Option<B>, DiskError>,
+    },
+    /// [`Action::Disk`] has finished that asked for digests.
+    Digests {
+        /// Which one.
+        id: OperationId,
+        /// One for each block.
+        result: Result<Vec<Digest>, DiskError>,
     },
     /// [`Action::Meta`] has finished; if `Ok`, the block is durable.
     MetaDone {
@@ -323,6 +313,15 @@ pub enum Command {
         marked_only: bool,
         /// Give up the own data even if no peer is known to have it.
         force: bool,
+    },
+    /// Compare both copies while clients go on. Done when it has begun, or ended by command.
+    Verify {
+        /// The volume.
+        volume: VolumeNumber,
+        /// Against this peer; the one there is when none is named.
+        peer: Option<NodeId>,
+        /// What is to be done.
+        order: VerifyOrder,
     },
     /// Let requests wait.
     SuspendIo,

@@ -35,6 +35,7 @@ mod random;
 mod resource;
 #[cfg(test)]
 mod tests;
+mod time;
 mod volume;
 
 pub use contract::{

@@ -8,7 +8,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Asked, ResyncWindow};
+use crate::volume::{Asked, Held, ResyncWindow, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -48,6 +48,14 @@ pub(crate) struct PeerDevice {
     pub(crate) behind_since_version: u64,
     pub(crate) source: Source,
     pub(crate) target: Option<Target>,
+    /// The verify this node leads against it.
+    pub(crate) verify: Option<Verify>,
+    /// What it has asked for in a verify it leads.
+    pub(crate) held: BTreeMap<u64, Held>,
+    /// When it last did.
+    pub(crate) verify_asked: Option<Time>,
+    /// Where the last verify this node led was ended, and the next one goes on.
+    pub(crate) verify_next: u64,
     pub(crate) resync_options: ResyncOptions,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
@@ -149,6 +157,10 @@ impl PeerDevice {
             behind_since_version: 0,
             source: Source::default(),
             target: None,
+            verify: None,
+            held: BTreeMap::new(),
+            verify_asked: None,
+            verify_next: 0,
             resync_options: ResyncOptions::default(),
             resync_total_bytes: 0,
             resync_started: Time(0),

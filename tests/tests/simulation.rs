@@ -174,6 +174,15 @@ fn nothing_is_lost_when_a_cluster_with_fencing_promotes_whom_it_likes() {
 }
 
 #[test]
+fn a_verify_finds_what_differs_and_nothing_else() {
+    let total = run_seeds(Profile::Scrub, 100_000);
+    if seeds() >= SEEDS {
+        assert!(total.verifies >= seeds(), "{} ended", total.verifies);
+        assert!(total.found_rotten > 0, "none of them found anything");
+    }
+}
+
+#[test]
 fn operators_who_look_at_nothing_lose_no_more_than_they_ask_to() {
     run_seeds(Profile::Operator, 80_000);
 }

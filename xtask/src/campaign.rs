@@ -169,8 +169,8 @@ fn commit() -> Result<String, String> {
 const LEDGER: &str = "docs/reliability/ledger.md";
 
 /// Every profile, the ones with more faults more often.
-const PROFILES: [&str; 9] = [
-    "swarm", "power", "network", "disk", "swarm", "rivals", "power", "calm", "swarm",
+const PROFILES: [&str; 10] = [
+    "swarm", "power", "network", "disk", "swarm", "rivals", "power", "calm", "swarm", "scrub",
 ];
 
 /// How many seeds are run before the time is looked at.

@@ -1,9 +1,11 @@
 //! The commands that change a running resource: each becomes one request per target.
 
-use rbd_protocol::control::{Request, ResourceStatus};
+use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
-use crate::arguments::{Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role};
+use crate::arguments::{
+    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role, Verify,
+};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::site::LocalResource;
@@ -133,6 +135,28 @@ pub(super) fn invalidate_remote(session: &mut Session, options: &InvalidateRemot
             remote: true,
             marked_only: !options.reset.reset_bitmap,
             force: false,
+        })
+    });
+}
+
+/// `verify`
+pub(super) fn verify(session: &mut Session, options: &Verify) {
+    let words = &options.targets.targets;
+    let order = if options.abort {
+        VerifyOrder::Stop
+    } else {
+        VerifyOrder::Start {
+            from: options.start,
+            until: options.stop,
+            repair: options.repair,
+        }
+    };
+    each(session, words, "verify", Scope::PeerDevice, |target, _| {
+        Ok(Request::Verify {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            peer: target.peer.clone(),
+            order,
         })
     });
 }

@@ -188,7 +188,10 @@ fn missing(status: &ResourceStatus, device: &PeerDeviceStatus, goal: Goal) -> Op
     if goal == Goal::Connected {
         return None;
     }
-    if replication != ReplicationState::Established {
+    if !matches!(
+        replication,
+        ReplicationState::Established | ReplicationState::VerifyS | ReplicationState::VerifyT
+    ) {
         let done = device.resync.map_or_else(String::new, |resync| {
             format!(", {} % done", percent(resync.percent_done()))
         });

@@ -116,6 +116,8 @@ pub struct NetOptions {
     pub split: SplitPolicies,
     /// What happens when a Primary would have to be overwritten.
     pub resync_conflict: ResyncConflict,
+    /// Whether copies may be compared online.
+    pub verify: bool,
     /// Everything set for the connection, by name, as written; the secret is left out.
     pub written: BTreeMap<String, String>,
 }
@@ -420,6 +422,7 @@ fn net_options(net: &Effective<'_>) -> NetOptions {
             .text(Section::Net, "rr-conflict")
             .and_then(|word| ResyncConflict::from_word(&word))
             .unwrap_or_default(),
+        verify: net.text(Section::Net, "verify-alg").is_some(),
         written,
     }
 }

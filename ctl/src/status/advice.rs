@@ -316,10 +316,8 @@ fn peer_trouble(
 ) -> Option<Trouble> {
     let state = peer_device.replication_state;
     let reason = match state {
-        ReplicationState::SyncSource
-        | ReplicationState::SyncTarget
-        | ReplicationState::VerifyS
-        | ReplicationState::VerifyT => progress(peer_device),
+        ReplicationState::SyncSource | ReplicationState::SyncTarget => progress(peer_device),
+        ReplicationState::VerifyS | ReplicationState::VerifyT => verifying(peer_device),
         ReplicationState::PausedSyncS | ReplicationState::PausedSyncT => {
             format!("{}, paused", progress(peer_device))
         }
@@ -379,6 +377,17 @@ fn peer_disk_trouble(
         facts: String::new(),
         next: format!("rbdadm status {name} on {peer}"),
     })
+}
+
+fn verifying(peer_device: &PeerDeviceStatus) -> String {
+    match &peer_device.verify {
+        Some(verify) => format!(
+            "{} % compared, {} blocks differ so far",
+            percent(verify.percent_done()),
+            verify.differing_blocks
+        ),
+        None => "the peer compares the copies".to_owned(),
+    }
 }
 
 fn progress(peer_device: &PeerDeviceStatus) -> String {

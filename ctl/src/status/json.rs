@@ -6,7 +6,7 @@
 
 use rbd_protocol::control::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, ResourceStatus,
-    ResyncProgress, WriteCache,
+    ResyncProgress, VerifyProgress, WriteCache,
 };
 use rbd_protocol::state::ReplicationState;
 use serde::Serialize;
@@ -150,6 +150,18 @@ struct PeerDevice {
     bitmap_uuid: String,
     #[serde(flatten)]
     sync: Option<SyncDetails>,
+    #[serde(flatten)]
+    verify: Option<VerifyDetails>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct VerifyDetails {
+    ov_start_sector: u64,
+    ov_stop_sector: u64,
+    ov_position_sector: u64,
+    percent_verify_done: f64,
+    verify_out_of_sync_blocks: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -340,13 +352,24 @@ fn peer_device(resource: &ResourceStatus, status: &PeerDeviceStatus) -> PeerDevi
         pending: status.pending,
         unacked: status.unacknowledged,
         has_sync_details: status.resync.is_some(),
-        has_online_verify_details: false,
+        has_online_verify_details: status.verify.is_some(),
         percent_in_sync: percent_in_sync(size_bytes, status.out_of_sync_bytes),
         received_bytes: status.received_bytes,
         sent_bytes: status.sent_bytes,
         out_of_sync_bytes: status.out_of_sync_bytes,
         bitmap_uuid: status.bitmap_generation.to_string(),
         sync: status.resync.as_ref().map(sync_details),
+        verify: status.verify.as_ref().map(verify_details),
+    }
+}
+
+fn verify_details(verify: &VerifyProgress) -> VerifyDetails {
+    VerifyDetails {
+        ov_start_sector: verify.start_bytes / SECTOR,
+        ov_stop_sector: verify.stop_bytes / SECTOR,
+        ov_position_sector: verify.position_bytes / SECTOR,
+        percent_verify_done: two_decimals(verify.percent_done()),
+        verify_out_of_sync_blocks: verify.differing_blocks,
     }
 }
 

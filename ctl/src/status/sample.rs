@@ -45,6 +45,7 @@ pub(crate) fn peer_device(
         unacknowledged: 40,
         bitmap_generation: GenerationId::NONE,
         resync: None,
+        verify: None,
     }
 }
 

@@ -201,6 +201,9 @@ fn render_peer_device(
     if let Some(resync) = &peer_device.resync {
         lines.word(&format!("done:{}", percent(resync.percent_done())));
     }
+    if let Some(verify) = &peer_device.verify {
+        lines.word(&format!("done:{}", percent(verify.percent_done())));
+    }
     if layout.verbose {
         let paused = match replication {
             ReplicationState::PausedSyncS | ReplicationState::PausedSyncT => "user",

@@ -76,6 +76,11 @@ impl<B: Clone> Resource<B> {
                 self.start_invalidation(call, volume, peer, remote, how)
                     .map(|()| None)
             }
+            Command::Verify {
+                volume,
+                peer,
+                order,
+            } => self.verify(volume, peer, order).map(Some),
             Command::Outdate => self.start_outdate(call).map(|()| None),
             Command::SuspendIo => {
                 self.suspend_io();
@@ -222,11 +227,8 @@ impl<B: Clone> Resource<B> {
             };
             if connection.is_ending {
                 let reason = "it is being disconnected";
-                return Err(Refusal::new(
-                    RefusalCode::StateTransient,
-                    reason,
-                    "try again",
-                ));
+                let code = RefusalCode::StateTransient;
+                return Err(Refusal::new(code, reason, "try again"));
             }
             if connection.state == ConnectionState::Connected {
                 continue;
@@ -350,11 +352,8 @@ impl<B: Clone> Resource<B> {
         };
         let Some(local) = &volume.local else {
             let reason = alloc::format!("{name}/{number} has no disk");
-            return refuse(
-                RefusalCode::StateDiskless,
-                reason,
-                alloc::format!("rbdadm up {name}"),
-            );
+            let help = alloc::format!("rbdadm up {name}");
+            return refuse(RefusalCode::StateDiskless, reason, help);
         };
         if !clear_bitmap {
             if volume.disk != DiskState::UpToDate {

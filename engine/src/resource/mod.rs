@@ -14,6 +14,7 @@
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
+//! | [`verification`] | commands that begin and end a verify |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -33,6 +34,7 @@ mod promotion;
 mod resolve;
 mod status;
 mod suspension;
+mod verification;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -195,6 +197,7 @@ impl<B: Clone> Resource<B> {
                 }
             }
             Event::DiskDone { id, result } => self.disk_done(id, result),
+            Event::Digests { id, result } => self.digests_made(id, result),
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
@@ -302,6 +305,7 @@ impl<B: Clone> Resource<B> {
                 volume.resync_read_done(peer, link, id, range, result, cx);
             }
             Operation::Superblock { .. }
+            | Operation::Digest { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -328,6 +332,7 @@ impl<B: Clone> Resource<B> {
             | Operation::PeerWrite { .. }
             | Operation::Barrier { .. }
             | Operation::PeerFlush { .. }
+            | Operation::Digest { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {
@@ -442,6 +447,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
                 | Packet::FlushAck { .. }
         ),
         Event::MetaDone { .. }
+        | Event::Digests { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Timer

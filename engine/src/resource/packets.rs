@@ -165,6 +165,14 @@ impl<B: Clone> Resource<B> {
             Packet::ResyncAck { range, .. } => volume.resync_acked(node, range),
             // The source's disk has failed; it makes the link anew so that both decide again.
             Packet::ResyncNegativeAck { .. } => Ok(()),
+            Packet::VerifyRequest { id, range, .. } => {
+                volume.accept_verify_request(node, id, range, cx)
+            }
+            Packet::VerifyReply { id, digests, .. } => volume.verify_replied(node, id, digests, cx),
+            Packet::VerifyRelease { id, .. } => {
+                volume.verify_released(node, id);
+                Ok(())
+            }
             Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
             other => errand(volume, (node, link), &other, data, cx),
         }
@@ -277,6 +285,7 @@ fn is_about_data(packet: &Packet) -> bool {
             | Packet::ResyncAck { .. }
             | Packet::ResyncNegativeAck { .. }
             | Packet::ResyncDone { .. }
+            | Packet::VerifyRequest { .. }
     )
 }
 
@@ -313,7 +322,10 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::RemoteFlush { volume, .. }
         | Packet::RemoteDone { volume, .. }
         | Packet::RemoteData { volume, .. }
-        | Packet::RemoteFailed { volume, .. } => Some(*volume),
+        | Packet::RemoteFailed { volume, .. }
+        | Packet::VerifyRequest { volume, .. }
+        | Packet::VerifyRelease { volume, .. }
+        | Packet::VerifyReply { volume, .. } => Some(*volume),
         Packet::Hello(_)
         | Packet::State { .. }
         | Packet::PromoteRequest { .. }

@@ -22,6 +22,7 @@ mod split_brain;
 mod stability;
 mod suspension;
 mod tentative;
+mod verify;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

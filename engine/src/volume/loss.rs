@@ -17,6 +17,7 @@ impl<B: Clone> Volume<B> {
         self.lose_server(node, peer_disk, cx);
         self.lose_mender(node);
         self.forget_errands(node);
+        self.interrupt_verify(node);
         let pending: alloc::vec::Vec<u64> = self
             .writes
             .iter()

@@ -11,7 +11,7 @@
 
 use alloc::collections::BTreeMap;
 
-use rbd_protocol::ids::NodeId;
+use rbd_protocol::ids::{BLOCK_SIZE as BLOCK, ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
@@ -87,11 +87,8 @@ impl<B: Clone> Volume<B> {
         peer.is_some_and(|peer| peer.replication == ReplicationState::Established)
     }
 
-    /// Whether a place this read is of is being mended.
-    pub(super) fn is_being_mended(&self, id: u64) -> bool {
-        let Some(range) = self.reads.get(&id).map(|read| read.range) else {
-            return false;
-        };
+    /// Whether some of this is being mended.
+    pub(super) fn is_being_mended(&self, range: ByteRange) -> bool {
         let reads = self
             .mending
             .reads
@@ -120,11 +117,13 @@ impl<B: Clone> Volume<B> {
 
     /// Asks the peer for what could not be read. False if that is no way.
     fn begin_to_mend(&mut self, id: u64, cx: &mut Context<B>) -> bool {
-        if self.is_being_mended(id) {
+        let Some(read) = self.reads.get(&id) else {
+            return false;
+        };
+        if self.is_being_mended(read.range) {
             return true; // then it is read again
         }
-        let is_client = |read: &super::Read| matches!(read.requester, Requester::Client(_));
-        if !self.reads.get(&id).is_some_and(is_client) {
+        if !matches!(read.requester, Requester::Client(_)) {
             return false;
         }
         let Some((node, link)) = self.mender(id) else {
@@ -244,9 +243,6 @@ impl<B: Clone> Volume<B> {
         }
     }
 }
-
-/// What one bit of a bitmap stands for.
-const BLOCK: u32 = rbd_protocol::ids::BLOCK_SIZE;
 
 /// So many read errors are mended; for each hour that passes half as many are held against a disk.
 const MOST_ERRORS: u32 = 20;

@@ -11,6 +11,8 @@
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`resync_window`] | how much of it at once, so that clients do not suffer |
+//! | [`verify`] | comparing both copies while clients go on |
+//! | [`verified`] | what is read for a peer that does, and which writes wait |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`freeze`] | what waits while clients must not be answered |
@@ -32,6 +34,8 @@ mod resync;
 mod resync_target;
 mod resync_window;
 mod state;
+mod verified;
+mod verify;
 mod write;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -51,6 +55,8 @@ pub(crate) use remote::Errand;
 pub(crate) use requester::Requester;
 pub(crate) use resync_window::{Asked, ResyncWindow};
 pub(crate) use state::Counters;
+pub(crate) use verified::Held;
+pub(crate) use verify::{Verify, Wish as VerifyWish};
 pub(crate) use write::Write;
 
 use crate::context::Context;
@@ -178,6 +184,7 @@ impl<B: Clone> Volume<B> {
             self.start_peer_writes(cx);
             self.start_resync_reads(cx);
             self.finish_writes(cx);
+            self.advance_verify(cx);
             self.advance_resync_targets(cx);
             self.advance_checkpoint(cx);
             self.start_metadata(cx);

@@ -83,7 +83,7 @@ impl<B: Clone> Volume<B> {
             .range(..id)
             .any(|(_, write)| write.range.overlaps(range));
         if in_the_way
-            || self.is_being_mended(id)
+            || self.is_being_mended(range)
             || self
                 .peer_writes
                 .values()

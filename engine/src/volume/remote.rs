@@ -244,6 +244,7 @@ impl<B: Clone> Volume<B> {
         let serving =
             |peer: &PeerDevice| peer.link.is_some() && peer.peer_disk == DiskState::UpToDate;
         self.exposed = local.current();
+        self.abandon_verify(cx);
         if self.peers.values().any(serving) {
             self.await_server(cx.now);
         }

@@ -115,11 +115,15 @@ impl<B: Clone> Volume<B> {
         }
     }
 
-    /// A client of either node is at work: resyncs of this volume make room.
+    /// A client of either node is at work: resyncs and verifies of this volume make room.
     pub(crate) fn clients_at_work(&mut self, cx: &Context<B>) {
         for peer in self.peers.values_mut() {
+            let options = &peer.resync_options;
             if let Some(target) = &mut peer.target {
-                target.window.clients_at_work(&peer.resync_options, cx.now);
+                target.window.clients_at_work(options, cx.now);
+            }
+            if let Some(verify) = &mut peer.verify {
+                verify.window().clients_at_work(options, cx.now);
             }
         }
     }
@@ -132,19 +136,27 @@ impl<B: Clone> Volume<B> {
             if let Some(target) = &mut peer.target {
                 target.window.options_changed(now);
             }
+            if let Some(verify) = &mut peer.verify {
+                verify.window().options_changed(now);
+            }
         }
     }
 
-    /// When a resync of limited rate may ask for more.
+    /// When a resync or a verify of limited rate may ask for more.
     pub(crate) fn next_resync(&self, now: Time) -> Option<Time> {
         let running = self.peers.values().filter(|peer| is_target(peer));
         let windows = running.filter_map(|peer| Some(&peer.target.as_ref()?.window));
-        windows.filter_map(|window| window.due(now)).min()
+        let resyncs = windows.filter_map(|window| window.due(now));
+        let verifies = self.peers.values().filter_map(|peer| peer.verify.as_ref());
+        resyncs
+            .chain(verifies.filter_map(|verify| verify.due(now)))
+            .min()
     }
 
-    /// The timer has fired: a resync of limited rate may be allowed to ask for more.
+    /// The timer has fired: a resync or a verify of limited rate may be allowed to ask for more.
     pub(crate) fn wake_resync(&mut self) {
-        self.unsettled |= self.peers.values().any(is_target);
+        let is_running = |peer: &PeerDevice| is_target(peer) || peer.verify.is_some();
+        self.unsettled |= self.peers.values().any(is_running);
     }
 
     fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {

@@ -6,6 +6,7 @@ use rbd_protocol::control::{DeviceStatus, PeerDeviceStatus, ResyncProgress};
 use rbd_protocol::ids::{GenerationId, NodeId};
 
 use super::Volume;
+use super::verified::shown_replication;
 use crate::contract::Time;
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
@@ -65,7 +66,7 @@ impl<B: Clone> Volume<B> {
             .count();
         Some(PeerDeviceStatus {
             volume: self.number,
-            replication_state: peer.replication,
+            replication_state: shown_replication(peer, now),
             peer_disk_state: peer.peer_disk,
             received_bytes: peer.received_bytes,
             sent_bytes: peer.sent_bytes,
@@ -77,6 +78,7 @@ impl<B: Clone> Volume<B> {
                 .as_ref()
                 .map_or(GenerationId::NONE, |local| local.bitmap_generation(node)),
             resync: progress(peer, now),
+            verify: peer.verify.as_ref().map(|verify| verify.progress(now)),
         })
     }
 

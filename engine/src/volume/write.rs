@@ -146,7 +146,8 @@ impl<B: Clone> Volume<B> {
             .reads
             .range(..id)
             .any(|(_, read)| read.range.overlaps(range));
-        if earlier_overlaps || earlier_read || self.resync_read_overlaps(range) {
+        let is_held = self.resync_read_overlaps(range) || self.is_being_verified(range);
+        if earlier_overlaps || earlier_read || is_held {
             return false;
         }
         if !self.has_own_data() {
@@ -238,6 +239,7 @@ impl<B: Clone> Volume<B> {
             .peers
             .values()
             .any(|peer| !peer.source.reads.is_empty());
+        self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
     }
 
@@ -258,6 +260,7 @@ impl<B: Clone> Volume<B> {
         {
             peer.note_unstable(write.range, Origin::Write);
         }
+        self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
         true
     }
@@ -347,7 +350,8 @@ impl<B: Clone> Volume<B> {
         let reads = reads
             .filter(|read| read.remote == Some(node))
             .map(|read| read.since);
-        writes.chain(barriers).chain(reads).min()
+        let compared = self.verify_unanswered(node);
+        writes.chain(barriers).chain(reads).chain(compared).min()
     }
 
     fn has_waiting(&self) -> bool {

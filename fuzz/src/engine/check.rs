@@ -110,7 +110,7 @@ impl Machine {
             "{operation:?} on a disk that was let go"
         );
         let is_write = match operation.request {
-            DiskRequest::Flush => return,
+            DiskRequest::Flush | DiskRequest::Digest => return,
             DiskRequest::Read => {
                 assert!(
                     range.length <= BULK_LIMIT,

@@ -318,6 +318,12 @@ impl Machine {
             self.checks.done(&operation, data);
         }
         let id = operation.id;
+        if operation.request == DiskRequest::Digest {
+            let blocks = operation.range.length.div_ceil(4096);
+            let digests = (0..blocks).map(|_| [0; 16]).collect();
+            let result = result.map(|_| digests);
+            return self.tell(Event::Digests { id, result });
+        }
         self.tell(Event::DiskDone { id, result });
     }
 

@@ -41,6 +41,7 @@ pub fn arbitrary(machine: &mut Machine, input: &mut Input<'_>) -> Option<(Packet
             }
             body
         }
+        Kind::VerifyReply => vec![0; 16 * usize::from(input.u8() % 17)],
         _ => Vec::new(),
     };
     let header = Header {
@@ -113,6 +114,7 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         Packet::Write { id, range, .. }
         | Packet::Zero { id, range, .. }
         | Packet::ResyncRequest { id, range, .. }
+        | Packet::VerifyRequest { id, range, .. }
         | Packet::ResyncData { id, range, .. }
         | Packet::RemoteRead { id, range, .. }
         | Packet::RemoteWrite { id, range, .. }
@@ -236,4 +238,7 @@ const KINDS: &[Kind] = &[
     Kind::RemoteFailed,
     Kind::InvalidateRequest,
     Kind::InvalidateReply,
+    Kind::VerifyRequest,
+    Kind::VerifyRelease,
+    Kind::VerifyReply,
 ];

@@ -70,6 +70,24 @@ pub struct NetOptions {
     pub split: SplitPolicies,
     /// What happens when a Primary would have to be overwritten.
     pub resync_conflict: ResyncConflict,
+    /// Copies may be compared online (`verify-alg`).
+    pub verify: bool,
+}
+
+/// What a verify is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum VerifyOrder {
+    /// Begin.
+    Start {
+        /// Where, in bytes; where the last one was ended when not given.
+        from: Option<u64>,
+        /// Before which byte to end; to the end of the volume when not given.
+        until: Option<u64>,
+        /// Copy what differs at the end.
+        repair: bool,
+    },
+    /// End where it is.
+    Stop,
 }
 
 /// What a node does about a peer out of reach before it uses the data without it.
@@ -167,6 +185,7 @@ impl Default for NetOptions {
             receive_buffer_bytes: 0,
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::default(),
+            verify: false,
         }
     }
 }

@@ -21,12 +21,12 @@ use crate::ids::VolumeNumber;
 pub use changes::{Backing, Changes, Standing};
 pub use config::{
     Fencing, MetaDisk, NbdExport, NetOptions, PeerConfig, ResourceConfig, ResourceOptions,
-    ResyncOptions, VolumeConfig,
+    ResyncOptions, VerifyOrder, VolumeConfig,
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress, Shown, Suspended, WriteCache,
+    ResourceStatus, ResyncProgress, Shown, Suspended, VerifyProgress, WriteCache,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -136,6 +136,17 @@ pub enum Request {
         marked_only: bool,
         /// Even if no peer is known to have the data.
         force: bool,
+    },
+    /// Compare both copies of a volume while clients go on.
+    Verify {
+        /// Name of the resource.
+        resource: String,
+        /// The volume, or all.
+        volume: Option<u16>,
+        /// Name of the peer, or whichever there is.
+        peer: Option<String>,
+        /// What is to be done.
+        order: VerifyOrder,
     },
     /// Let requests wait until `ResumeIo`. Idempotent.
     SuspendIo {

@@ -34,6 +34,8 @@ pub enum RefusalCode {
     StateDiskless,
     /// (-12) Clients are connected.
     StateHeldOpen,
+    /// (-14) No algorithm is configured.
+    StateNoVerifyAlgorithm,
     /// (-15) Needs a connection.
     StateNeedsConnection,
     /// (-16) The disk is not whole, which is less than behind.
@@ -120,6 +122,7 @@ impl RefusalCode {
                 "Device is diskless, the requested operation requires a disk",
             ),
             Self::StateHeldOpen => (-12, "Device is held open by someone"),
+            Self::StateNoVerifyAlgorithm => (-14, "Need a verify algorithm to start online verify"),
             Self::StateNeedsConnection => (-15, "State change requires a connection"),
             Self::StateLowerThanOutdated => (-16, "Disk state is lower than outdated"),
             Self::StateTransient => (-18, "In transient state, retry after next state change"),

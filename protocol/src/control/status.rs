@@ -251,6 +251,8 @@ pub struct PeerDeviceStatus {
     pub bitmap_generation: GenerationId,
     /// The resync that is running.
     pub resync: Option<ResyncProgress>,
+    /// How far a verify led by this node is.
+    pub verify: Option<VerifyProgress>,
 }
 
 /// How far a resync is.
@@ -274,5 +276,39 @@ impl ResyncProgress {
         }
         let done = self.total_bytes.saturating_sub(self.remaining_bytes);
         100.0 * done as f64 / self.total_bytes as f64
+    }
+}
+
+/// How far a verify is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct VerifyProgress {
+    /// Where it began, in bytes.
+    pub start_bytes: u64,
+    /// Where it ends.
+    pub stop_bytes: u64,
+    /// Everything before this has been compared.
+    pub position_bytes: u64,
+    /// Blocks found to differ so far.
+    pub differing_blocks: u64,
+    /// Since when.
+    pub elapsed_ms: u64,
+}
+
+impl VerifyProgress {
+    /// How much of the range has been compared.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::as_conversions,
+        reason = "a percentage for people"
+    )]
+    pub fn percent_done(&self) -> f64 {
+        let whole = self.stop_bytes.saturating_sub(self.start_bytes);
+        let done = self.position_bytes.saturating_sub(self.start_bytes);
+        if whole == 0 {
+            100.0
+        } else {
+            100.0 * done as f64 / whole as f64
+        }
     }
 }

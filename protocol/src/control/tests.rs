@@ -24,6 +24,7 @@ fn config() -> ResourceConfig {
             node_id: NodeId(1),
             address: "10.0.0.2:7789".into(),
             net: NetOptions {
+                verify: true,
                 fencing: Fencing::ResourceAndStonith,
                 shared_secret: Some("secret".into()),
                 ..NetOptions::default()
@@ -118,6 +119,13 @@ fn status() -> ResourceStatus {
                 pending: 4,
                 unacknowledged: 5,
                 bitmap_generation: GenerationId(6),
+                verify: Some(VerifyProgress {
+                    start_bytes: 0,
+                    stop_bytes: 1 << 30,
+                    position_bytes: 1 << 20,
+                    differing_blocks: 3,
+                    elapsed_ms: 500,
+                }),
                 resync: Some(progress(200, 50)),
             }],
             refused: Some(refused_peer()),

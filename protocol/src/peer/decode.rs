@@ -26,7 +26,12 @@ impl Packet {
         let range = ByteRange::new(header.offset, header.range_length);
         let fua = flags & FLAG_FUA != 0;
         let malformed = |what| WireError::Malformed { kind, what };
-        if !body.is_empty() && !matches!(kind, Kind::Hello | Kind::State | Kind::Bitmap) {
+        if !body.is_empty()
+            && !matches!(
+                kind,
+                Kind::Hello | Kind::State | Kind::Bitmap | Kind::VerifyReply
+            )
+        {
             return Err(malformed("unexpected payload"));
         }
         Ok(match kind {
@@ -137,6 +142,19 @@ impl Packet {
                 let code = FailureCode::from_number(flags)
                     .ok_or_else(|| malformed("unknown failure code"))?;
                 Self::RemoteFailed { id, volume, code }
+            }
+            Kind::VerifyRequest => Self::VerifyRequest { id, volume, range },
+            Kind::VerifyRelease => Self::VerifyRelease { id, volume },
+            Kind::VerifyReply => {
+                let (digests, []) = body.as_chunks() else {
+                    return Err(malformed("body of a strange length"));
+                };
+                let digests = digests.to_vec();
+                Self::VerifyReply {
+                    id,
+                    volume,
+                    digests,
+                }
             }
             Kind::Ping => Self::Ping { id },
             Kind::PingAck => Self::PingAck { id },

@@ -124,7 +124,9 @@ impl Packet {
             Self::Flush { id, volume }
             | Self::WriteAck { id, volume }
             | Self::FlushAck { id, volume }
-            | Self::RemoteFlush { id, volume } => {
+            | Self::RemoteFlush { id, volume }
+            | Self::VerifyRelease { id, volume }
+            | Self::VerifyReply { id, volume, .. } => {
                 header.id = *id;
                 header.volume = volume.0;
             }
@@ -151,6 +153,7 @@ impl Packet {
             | Self::ResyncAck { id, volume, range }
             | Self::ResyncNegativeAck { id, volume, range }
             | Self::RemoteRead { id, volume, range }
+            | Self::VerifyRequest { id, volume, range }
             | Self::RemoteData { id, volume, range } => {
                 header.set_range(*id, *volume, *range);
             }
@@ -170,6 +173,10 @@ impl Packet {
             for (volume, disk) in disks {
                 out.u16(volume.0);
                 out.u8(disk.number());
+            }
+        } else if let Self::VerifyReply { digests, .. } = self {
+            for digest in digests {
+                out.u128(u128::from_be_bytes(*digest));
             }
         } else if let Self::Bitmap { words, .. } = self {
             for word in words.iter() {

@@ -102,6 +102,12 @@ pub enum Kind {
     RemoteData = 97,
     /// It could not be done.
     RemoteFailed = 98,
+    /// Make digests of this range, and let no client write it until it is let go.
+    VerifyRequest = 112,
+    /// The range is let go.
+    VerifyRelease = 113,
+    /// The digests asked for.
+    VerifyReply = 120,
 }
 
 impl Kind {
@@ -145,6 +151,9 @@ impl Kind {
             96 => Self::RemoteDone,
             97 => Self::RemoteData,
             98 => Self::RemoteFailed,
+            112 => Self::VerifyRequest,
+            113 => Self::VerifyRelease,
+            120 => Self::VerifyReply,
             _ => return None,
         })
     }

@@ -278,6 +278,32 @@ pub enum Packet {
         /// Why.
         code: FailureCode,
     },
+    /// The node that leads a verify asks for the digests of a range. Until it is let go, the
+    /// receiver's clients do not write it.
+    VerifyRequest {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// That range is let go.
+    VerifyRelease {
+        /// The request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// One digest for each block of the range, in order.
+    VerifyReply {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// The digests.
+        digests: Vec<Digest>,
+    },
     /// Are you alive?
     Ping {
         /// Names the question.
@@ -289,6 +315,9 @@ pub enum Packet {
         id: u64,
     },
 }
+
+/// What stands for the content of a block: half of its SHA-256.
+pub type Digest = [u8; 16];
 
 pub(super) const FLAG_FUA: u16 = 1;
 
@@ -331,6 +360,9 @@ impl Packet {
             Self::RemoteDone { .. } => Kind::RemoteDone,
             Self::RemoteData { .. } => Kind::RemoteData,
             Self::RemoteFailed { .. } => Kind::RemoteFailed,
+            Self::VerifyRequest { .. } => Kind::VerifyRequest,
+            Self::VerifyRelease { .. } => Kind::VerifyRelease,
+            Self::VerifyReply { .. } => Kind::VerifyReply,
             Self::Ping { .. } => Kind::Ping,
             Self::PingAck { .. } => Kind::PingAck,
         }

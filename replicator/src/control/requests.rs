@@ -104,6 +104,19 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             };
             each_volume(daemon, &resource, (volume, peer), command).await
         }
+        Request::Verify {
+            resource,
+            volume,
+            peer,
+            order,
+        } => {
+            let command = |volume, peer| Command::Verify {
+                volume,
+                peer,
+                order,
+            };
+            each_volume(daemon, &resource, (volume, peer), command).await
+        }
         Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
         Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
         Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
@@ -141,6 +154,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::ResumeIo { resource }
         | Request::Detach { resource, .. }
         | Request::Invalidate { resource, .. }
+        | Request::Verify { resource, .. }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }
@@ -201,10 +215,15 @@ async fn each_volume(
         .map(|volume| volume.number)
         .filter(|number| volume.is_none_or(|wanted| wanted == number.0))
         .collect();
+    let mut notes = Vec::new();
     for volume in numbers {
-        service.command(command(volume, peer)).await?;
+        notes.extend(service.command(command(volume, peer)).await?);
     }
-    Ok(Reply::Done)
+    if notes.is_empty() {
+        Ok(Reply::Done)
+    } else {
+        Ok(Reply::DoneWithNotes(notes))
+    }
 }
 
 fn noted(answer: Answer) -> Result<Reply, Refusal> {

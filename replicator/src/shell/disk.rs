@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use tracing::warn;
 
 use super::buffer::{Buffer, Pool};
+use super::digest::digests;
 use super::operation::{Operation, as_u64};
 use super::ring::{Completion, Ring};
 use super::slab::Slab;
@@ -69,6 +70,7 @@ struct Job {
 #[derive(Debug)]
 enum Work {
     Read,
+    Digest,
     Write,
     Meta,
     Flush,
@@ -146,44 +148,38 @@ impl Disks {
         data: Option<Buffer>,
     ) -> Option<Event<Buffer>> {
         let Some(disk) = self.disk(volume) else {
-            return Some(failed(id, DiskError::Gone));
+            return Some(failed(id, request, DiskError::Gone));
         };
         if request != DiskRequest::Flush && !disk.takes(range) {
-            warn!(
-                path = disk.path,
-                ?request,
-                ?range,
-                "request does not fit the disk's alignment"
-            );
-            return Some(failed(id, DiskError::Io));
+            warn!(path = disk.path, ?request, ?range, "request is not aligned");
+            return Some(failed(id, request, DiskError::Io));
         }
         let file = Rc::clone(&disk.data);
         let offset = range.offset;
         let length = usize::try_from(range.length).expect("usize has at least 32 bits");
         let (work, operation) = match request {
-            DiskRequest::Read => {
+            DiskRequest::Read | DiskRequest::Digest => {
                 let buffer = self.pool.take(length);
-                let done = 0;
                 let operation = Operation::Read {
                     file,
                     offset,
                     buffer,
-                    done,
+                    done: 0,
                 };
-                (Work::Read, operation)
+                let is_read = request == DiskRequest::Read;
+                (if is_read { Work::Read } else { Work::Digest }, operation)
             }
             DiskRequest::Write { fua: durable } => {
                 let Some(buffer) = data.filter(|data| data.len() == length) else {
                     warn!(path = disk.path, ?range, "write without data of its length");
-                    return Some(failed(id, DiskError::Io));
+                    return Some(failed(id, request, DiskError::Io));
                 };
-                let (done, end) = (0, length);
                 let operation = Operation::Write {
                     file,
                     offset,
                     buffer,
-                    done,
-                    end,
+                    done: 0,
+                    end: length,
                     durable,
                 };
                 (Work::Write, operation)
@@ -322,8 +318,12 @@ impl Job {
                     None => Step::Over(Ok(None)),
                 }
             }
-            (Work::Read, Operation::Read { buffer, .. }) => Step::Over(Ok(Some(buffer))),
-            (Work::Read | Work::Write | Work::Meta | Work::Flush, _) => Step::Over(Ok(None)),
+            (Work::Read | Work::Digest, Operation::Read { buffer, .. }) => {
+                Step::Over(Ok(Some(buffer)))
+            }
+            (Work::Read | Work::Digest | Work::Write | Work::Meta | Work::Flush, _) => {
+                Step::Over(Ok(None))
+            }
         }
     }
 
@@ -334,6 +334,10 @@ impl Job {
                 id,
                 result: result.map(drop),
             },
+            Work::Digest => {
+                let result = result.map(|data| data.map_or(vec![], |data| digests(data.bytes())));
+                Event::Digests { id, result }
+            }
             Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
                 Event::DiskDone { id, result }
             }
@@ -469,7 +473,11 @@ fn is_fuse(file: &OwnedFd) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE_MAGIC))
 }
 
-fn failed(id: OperationId, error: DiskError) -> Event<Buffer> {
+fn failed(id: OperationId, request: DiskRequest, error: DiskError) -> Event<Buffer> {
+    if request == DiskRequest::Digest {
+        let result = Err(error);
+        return Event::Digests { id, result };
+    }
     Event::DiskDone {
         id,
         result: Err(error),

@@ -19,6 +19,7 @@
 mod batch;
 mod buffer;
 mod client;
+mod digest;
 mod disk;
 mod inbox;
 mod interpreter;

@@ -105,6 +105,10 @@ impl What {
                 id: id.0,
                 done: result.is_ok(),
             },
+            Event::Digests { id, result } => Self::DiskDone {
+                id: id.0,
+                done: result.is_ok(),
+            },
             Event::MetaDone { id, result } => Self::MetaDone {
                 id: id.0,
                 done: result.is_ok(),
@@ -153,6 +157,7 @@ fn name(command: &Command) -> &'static str {
         Command::Demote { .. } => "demote",
         Command::NewGeneration { .. } => "new generation",
         Command::Outdate => "outdate",
+        Command::Verify { .. } => "verify",
         Command::Invalidate { .. } => "invalidate",
         Command::SuspendIo => "suspend I/O",
         Command::ResumeIo => "resume I/O",

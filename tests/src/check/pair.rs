@@ -4,6 +4,8 @@
 //! sync by what is durable on one of the two disks: its dirty bitmap or its write-intent log (A2,
 //! B9, B10, C1).
 
+use std::collections::BTreeSet;
+
 use rbd_protocol::ids::BLOCK_SIZE;
 
 /// What a disk may hold after a crash at this instant.
@@ -28,6 +30,8 @@ pub struct PairCheck {
     differing: Vec<bool>,
     differing_count: usize,
     dirty: [Vec<bool>; 2],
+    /// Differing because a disk has changed by itself, which no mark can tell.
+    rotten: BTreeSet<u64>,
     unmarked_count: usize,
 }
 
@@ -40,6 +44,7 @@ impl PairCheck {
             differing: clean.clone(),
             differing_count: 0,
             dirty: [clean.clone(), clean],
+            rotten: BTreeSet::new(),
             unmarked_count: 0,
         }
     }
@@ -78,8 +83,21 @@ impl PairCheck {
             } else {
                 self.differing_count -= 1;
                 self.unmarked_count -= unmarked;
+                self.rotten.remove(&block);
             }
         }
+    }
+
+    /// The block is about to differ because a disk changes by itself. Until both copies are equal
+    /// again, durably, nobody has to have it marked.
+    pub fn rots(&mut self, block: u64) {
+        self.rotten.insert(block);
+    }
+
+    /// The blocks that differ because a disk has changed by itself.
+    #[must_use]
+    pub fn rotten(&self) -> &BTreeSet<u64> {
+        &self.rotten
     }
 
     /// How many blocks may differ after a crash now.
@@ -128,9 +146,15 @@ impl PairCheck {
     }
 
     fn is_marked(&self, block: usize) -> bool {
-        self.dirty
+        let is_rotten = || {
+            let block = u64::try_from(block);
+            block.is_ok_and(|block| self.rotten.contains(&block))
+        };
+        let is_dirty = self
+            .dirty
             .iter()
-            .any(|marks| marks.get(block).copied().unwrap_or(false))
+            .any(|marks| marks.get(block).copied().unwrap_or(false));
+        is_dirty || (!self.rotten.is_empty() && is_rotten())
     }
 }
 

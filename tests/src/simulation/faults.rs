@@ -19,10 +19,11 @@ pub(super) enum Class {
     Command,
     Role,
     Careless,
+    Scrub,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Network,
         Self::Power,
         Self::Disk,
@@ -30,6 +31,7 @@ impl Class {
         Self::Command,
         Self::Role,
         Self::Careless,
+        Self::Scrub,
     ];
 }
 
@@ -93,10 +95,14 @@ pub(super) enum Fault {
     NewGeneration,
     /// An operator connects a node and gives up its data.
     DiscardData,
+    /// A bit on the disk of a Secondary flips.
+    Rot,
+    /// An operator compares both copies.
+    Verify,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 27] = [
+    pub(super) const ALL: [(Self, Class); 29] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -124,6 +130,8 @@ impl Fault {
         (Self::PromoteByForce, Class::Careless),
         (Self::NewGeneration, Class::Careless),
         (Self::DiscardData, Class::Careless),
+        (Self::Rot, Class::Scrub),
+        (Self::Verify, Class::Scrub),
     ];
 }
 
@@ -231,6 +239,8 @@ impl World {
                 self.excuse_both(until);
                 self.nodes[node].clock.stop(self.now, until);
             }
+            Fault::Rot => self.rot(),
+            Fault::Verify => self.order_verify(node),
             Fault::Disconnect
             | Fault::Detach
             | Fault::Stop
@@ -275,7 +285,7 @@ impl World {
         }
     }
 
-    fn order_if_up(&mut self, node: usize, wish: Wish) {
+    pub(super) fn order_if_up(&mut self, node: usize, wish: Wish) {
         if self.nodes[node].engine.is_some() {
             self.order(node, wish);
         }
@@ -436,6 +446,7 @@ impl World {
         let clients = self.clients_at(node);
         self.forget_work_of(node);
         self.nodes[node].forget_process();
+        self.scrub.forget(node);
         self.revive_clients(clients);
     }
 

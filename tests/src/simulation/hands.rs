@@ -16,6 +16,7 @@ use super::disk::Payload;
 use super::network::Link;
 use super::node::{VOLUME, node_id};
 use super::operator::Wish;
+use super::scrub::digests;
 use super::visited::situation;
 use super::world::{Happening, World};
 
@@ -149,7 +150,7 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Report(_) => {}
+            Action::Report(change) => self.look_at_verify(node, &change.text),
         }
     }
 
@@ -189,6 +190,7 @@ impl World {
             return;
         }
         let read = disk.range_of_read(id);
+        let digested = disk.ends_in_digests(id);
         let result = disk.complete(id, self.now, &mut self.random);
         self.nodes[node].from_peer.ended(id);
         let error = result.as_ref().err().copied();
@@ -202,6 +204,9 @@ impl World {
         let event = if meta {
             let result = result.map(drop);
             Event::MetaDone { id, result }
+        } else if digested {
+            let result = result.map(|data| data.map_or_else(Vec::new, |data| digests(&data)));
+            Event::Digests { id, result }
         } else {
             Event::DiskDone { id, result }
         };

@@ -239,6 +239,7 @@ impl World {
         self.pair
             .differing_blocks()
             .filter(|block| (block * 8..block * 8 + 8).any(differs))
+            .filter(|block| !self.pair.rotten().contains(block))
             .collect()
     }
 }

@@ -25,6 +25,7 @@ mod promise;
 mod random;
 mod report;
 mod said;
+mod scrub;
 mod shrink;
 mod submission;
 mod verdict;

@@ -261,8 +261,17 @@ impl Node {
         })
     }
 
+    /// What the engine says of itself. Two copies that are being compared are in sync.
     pub(super) fn status(&self, now: rbd_engine::Time) -> Option<ResourceStatus> {
-        Some(self.engine.as_ref()?.status(now))
+        let mut status = self.engine.as_ref()?.status(now);
+        let peers = status.connections.iter_mut();
+        for device in peers.flat_map(|peer| &mut peer.peer_devices) {
+            let state = &mut device.replication_state;
+            if matches!(state, ReplicationState::VerifyS | ReplicationState::VerifyT) {
+                *state = ReplicationState::Established;
+            }
+        }
+        Some(status)
     }
 }
 
@@ -320,6 +329,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                     options.split.seen_from_peer()
                 },
                 resync_conflict: options.resync_conflict,
+                verify: true,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

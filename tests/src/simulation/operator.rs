@@ -8,6 +8,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
 use super::node::VOLUME;
+use super::scrub::{Part, end_command, verify_command};
 use super::world::{Happening, World};
 
 /// What a command is for.
@@ -31,6 +32,13 @@ pub(super) enum Wish {
     ConnectDiscarding,
     Openers(u32),
     Errand(Errand),
+    /// Both copies are compared, and made equal or not.
+    Verify {
+        part: Part,
+        repair: bool,
+    },
+    /// The comparison that is running is ended.
+    EndVerify,
 }
 
 impl World {
@@ -106,6 +114,8 @@ impl World {
                 self.openers(node, 0);
                 Command::Stop
             }
+            Wish::Verify { part, repair } => verify_command(part, repair),
+            Wish::EndVerify => end_command(),
             Wish::Errand(errand) => match self.errand_command(node, errand) {
                 Some(command) => command,
                 None => return,
@@ -198,6 +208,8 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
+            (Wish::Verify { .. }, Ok(_)) => self.verify_began(node),
+            (Wish::EndVerify, Ok(_)) => self.scrub.forget(node),
             (Wish::Stop, Ok(_)) => {
                 self.watch_stopped(node);
                 let wish = Wish::Exit;

@@ -33,11 +33,14 @@ pub enum Profile {
     Recovery,
     /// No faults, but operators who promote whatever they like while both nodes are connected.
     Rivals,
+    /// Verifies, and bits that flip on the disk of the Secondary while links are cut; or verifies
+    /// while anything else goes wrong, which must find nothing.
+    Scrub,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -49,6 +52,7 @@ impl Profile {
         Self::Operator,
         Self::Recovery,
         Self::Rivals,
+        Self::Scrub,
     ];
 
     /// Those in which nothing may be found.
@@ -78,12 +82,16 @@ impl Profile {
             Self::Operator => "operator",
             Self::Recovery => "recovery",
             Self::Rivals => "rivals",
+            Self::Scrub => "scrub",
         }
     }
 
     /// How many in a hundred of its seeds have faults of this class.
     fn chance(self, class: Class) -> u64 {
         match (self, class) {
+            (Self::Scrub, Class::Scrub) => 100,
+            (Self::Scrub, Class::Network) => 50,
+            (_, Class::Scrub) | (Self::Scrub, _) => 0,
             (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
@@ -146,6 +154,8 @@ pub(super) struct Options {
     pub(super) edge_percent: u64,
     /// Operators who look at nothing.
     pub(super) careless: bool,
+    /// Bits flip unseen, and copies are compared.
+    pub(super) scrubs: bool,
     /// Two operators promote both nodes at about the same time.
     pub(super) rivals: bool,
     /// Administrators come with errands when something has gone wrong.
@@ -162,8 +172,9 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         let sizes = [64 << 12, 512 << 12, 4096 << 12, 20 << 20];
-        let mut on = |class| random.percent(profile.chance(class));
-        let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| on(*class)).collect();
+        // Either bits flip and links are cut, or anything else goes wrong.
+        let mixed = profile == Profile::Scrub && random.percent(40);
+        let classes = draw_classes(profile, mixed, random);
         let mut faults = Vec::new();
         for (fault, class) in Fault::ALL {
             if classes.contains(&class) && random.percent(60) {
@@ -201,6 +212,7 @@ impl Options {
             stray_percent: 0,
             edge_percent: 0,
             careless: has(Class::Careless),
+            scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
             fault_every_ms: random.magnitude(5, 3_000),
@@ -222,12 +234,11 @@ impl Options {
             options.clock_permille = [random.between(900, 1_100), random.between(900, 1_100)];
         }
         if profile == Profile::Sparse {
-            options.watch_ms = 20_000;
-            options.ping_ms = (30_000, 700);
-            options.think_us = random.magnitude(5_000_000, 60_000_000);
-            options.fault_every_ms = random.magnitude(20_000, 600_000);
-            options.duration_ms = random.magnitude(3_600_000, 40_000_000);
+            options.draw_sparse(random);
             return options;
+        }
+        if profile == Profile::Scrub {
+            options.scrub(mixed);
         }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];
@@ -253,6 +264,27 @@ impl Options {
 }
 
 impl Options {
+    /// Days in which little happens.
+    fn draw_sparse(&mut self, random: &mut Random) {
+        self.watch_ms = 20_000;
+        self.ping_ms = (30_000, 700);
+        self.think_us = random.magnitude(5_000_000, 60_000_000);
+        self.fault_every_ms = random.magnitude(20_000, 600_000);
+        self.duration_ms = random.magnitude(3_600_000, 40_000_000);
+    }
+
+    /// Verifies, and bits that flip unless other things go wrong as well.
+    fn scrub(&mut self, mixed: bool) {
+        self.scrubs = true;
+        let scrubs = |fault| matches!(fault, Fault::Rot | Fault::Verify);
+        self.faults.retain(|(fault, _)| !scrubs(*fault));
+        self.faults.push((Fault::Verify, 4));
+        if !mixed {
+            self.faults.push((Fault::Rot, 8));
+            self.early = false;
+        }
+    }
+
     /// Long resyncs, some of them of everything, on disks with more than one page of bitmap.
     fn draw_recovery(&mut self, random: &mut Random) {
         self.skip_initial_sync = random.percent(40);
@@ -268,6 +300,21 @@ impl Options {
             self.faults.push((Fault::SetBack, 8));
         }
     }
+}
+
+/// The kinds of faults there are. Other profiles draw as before there was [`Class::Scrub`].
+fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
+    let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
+    let of = |class| match class {
+        Class::Careless | Class::Scrub => profile,
+        _ if mixed => Profile::Swarm,
+        _ => profile,
+    };
+    Class::ALL
+        .into_iter()
+        .filter(known)
+        .filter(|class| random.percent(of(*class).chance(*class)))
+        .collect()
 }
 
 fn draw_policies(random: &mut Random) -> SplitPolicies {

@@ -49,7 +49,8 @@ impl World {
                 return;
             }
             // A peer that has just lost its power may lack what it acknowledged: nobody knows yet.
-            if is_behind || (other.suspect && !durable) {
+            let is_rotten = self.pair.rotten().contains(&(sector / 8));
+            if is_behind || is_rotten || (other.suspect && !durable) {
                 continue;
             }
             if let Err(text) = self.holds(other, sector, durable) {
@@ -74,7 +75,11 @@ impl World {
         if !self.set_up || !own.attached || other.suspect || !other.consistent {
             return;
         }
-        let lacks = |sector: u64| self.holds(other, sector, false).err();
+        let is_rotten = |sector: u64| self.pair.rotten().contains(&(sector / 8));
+        let lacks = |sector: u64| {
+            let missing = self.holds(other, sector, false).err();
+            missing.filter(|_| !is_rotten(sector))
+        };
         let Some(text) = sectors.find_map(lacks) else {
             return;
         };

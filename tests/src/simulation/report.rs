@@ -42,6 +42,10 @@ pub struct Report {
     pub fences: u64,
     /// Resyncs that came to their end.
     pub resyncs: u64,
+    /// Verifies that came to their end.
+    pub verifies: u64,
+    /// Blocks they found to differ.
+    pub found_rotten: u64,
     /// Promotions of the node that was not the last Primary.
     pub failovers: u64,
     /// Promotions that succeeded.
@@ -97,6 +101,8 @@ impl Report {
             "promotions": self.promotions,
             "failovers": self.failovers,
             "resyncs": self.resyncs,
+            "verifies": self.verifies,
+            "found_rotten": self.found_rotten,
             "links": self.links,
             "packets": self.packets,
             "damaged_packets": self.damaged_packets,
@@ -134,6 +140,8 @@ impl Report {
         self.fences += other.fences;
         self.promotions += other.promotions;
         self.resyncs += other.resyncs;
+        self.verifies += other.verifies;
+        self.found_rotten += other.found_rotten;
         self.failovers += other.failovers;
         self.comparisons += other.comparisons;
         self.handshakes += other.handshakes;
@@ -153,9 +161,9 @@ impl std::fmt::Display for Report {
             f,
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
-             {} power losses, {} disks set back, {} comparisons, {} resyncs, {} fail-overs, \
-             {} handshakes judged, at most {} blocks differing, longest unexcused wait {} ms; \
-             hash {:016x}",
+             {} power losses, {} disks set back, {} comparisons, {} resyncs, {} verifies, \
+             {} blocks found, {} fail-overs, {} handshakes judged, \
+             at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
             self.virtual_ms % 1_000,
@@ -172,6 +180,8 @@ impl std::fmt::Display for Report {
             self.set_back,
             self.comparisons,
             self.resyncs,
+            self.verifies,
+            self.found_rotten,
             self.failovers,
             self.handshakes,
             self.most_differing,

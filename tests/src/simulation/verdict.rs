@@ -81,8 +81,10 @@ impl World {
         if !changed.is_empty() {
             anything = true;
             let [one, other] = &self.nodes;
-            let blocks = changed.drain(..);
+            let blocks = changed.iter().copied();
             self.pair.blocks_changed(blocks, [&one.disk, &other.disk]);
+            self.note_healed(&changed);
+            changed.clear();
         }
         self.changed = changed;
         if anything {
@@ -162,6 +164,7 @@ impl World {
         let sectors = self
             .pair
             .differing_blocks()
+            .filter(|block| !self.pair.rotten().contains(block))
             .flat_map(|block| block * 8..block * 8 + 8)
             .collect();
         self.compare_sectors(sectors);
@@ -259,6 +262,9 @@ impl World {
             if self.nodes[node].engine.is_none() {
                 self.after_us(1_000, Happening::Start { node });
             }
+        }
+        if self.options.scrubs {
+            self.repair_rot()?;
         }
         let limit = self.now + SECOND * 60;
         self.run_until(self.now + SECOND * 5)?;

@@ -19,6 +19,7 @@ use super::operator::Wish;
 use super::profile::Options;
 use super::random::Random;
 use super::report::{Failure, Report};
+use super::scrub::Scrub;
 use super::without::Without;
 use crate::check::{PairCheck, Registers};
 
@@ -96,6 +97,7 @@ pub(super) struct World {
     pub(super) pair: PairCheck,
     pub(super) operations: BTreeMap<u64, Operation>,
     pub(super) cluster: Cluster,
+    pub(super) scrub: Scrub,
     pub(super) calls: BTreeMap<u64, (usize, Wish)>,
     pub(super) set_up: bool,
     pub(super) faults_allowed: bool,
@@ -149,6 +151,7 @@ impl World {
             pair,
             operations: BTreeMap::new(),
             cluster: Cluster::default(),
+            scrub: Scrub::default(),
             calls: BTreeMap::new(),
             set_up: false,
             faults_allowed: false,

@@ -187,7 +187,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         NET_OR_SYNCER,
         Kind::Digest,
         "",
-        warned("online verify is not available yet"),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "csums-after-crash-only",

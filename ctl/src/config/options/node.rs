@@ -304,7 +304,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     handler("before-resync-target"),
     handler("after-resync-target").runs(),
     handler("before-resync-source").runs(),
-    handler("out-of-sync"),
+    handler("out-of-sync").runs(),
     handler("quorum-lost").nine(),
     handler("disconnected").runs().nine(),
 ];

@@ -14,7 +14,7 @@ mod sectors;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -83,6 +83,8 @@ pub(super) struct Disk {
     metadata: BTreeMap<u64, Box<MetaBlock>>,
     order: Order,
     in_flight: BTreeMap<OperationId, InFlight>,
+    /// Those of them that are to end in digests.
+    digests: BTreeSet<OperationId>,
     /// The metadata has changed since this was last reset.
     pub(super) marks_changed: bool,
     /// Metadata and data share one cache.
@@ -113,6 +115,7 @@ impl Disk {
             metadata: BTreeMap::new(),
             order: Order::default(),
             in_flight: BTreeMap::new(),
+            digests: BTreeSet::new(),
             marks_changed: true,
         }
     }
@@ -230,7 +233,7 @@ impl Disk {
         }
         let early = random.percent(50);
         let operation = match request {
-            DiskRequest::Read => {
+            DiskRequest::Read | DiskRequest::Digest => {
                 if self.sectors.is_being_written(range) {
                     return Err(format!(
                         "B8: a read of {range:?} while a write of the same sectors is in flight"
@@ -258,6 +261,9 @@ impl Disk {
             },
         };
         self.in_flight.insert(id, operation);
+        if request == DiskRequest::Digest {
+            self.digests.insert(id);
+        }
         Ok(())
     }
 
@@ -346,6 +352,16 @@ impl Disk {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the operation is to end in digests. To be asked once.
+    pub(super) fn ends_in_digests(&mut self, id: OperationId) -> bool {
+        self.digests.remove(&id)
+    }
+
+    /// A bit of a sector at rest flips, and nobody is told. False if the sector is in use.
+    pub(super) fn rot(&mut self, sector: u64, mask: u64) -> bool {
+        self.sectors.rot(sector, mask)
     }
 
     /// Why the operation fails, if it does.
@@ -438,6 +454,7 @@ impl Disk {
     /// The process that used the disk is gone: of each operation in flight all, nothing or some
     /// sectors have happened. The cache survives.
     pub(super) fn process_crash(&mut self, random: &mut Random) {
+        self.digests.clear();
         for (_, operation) in std::mem::take(&mut self.in_flight) {
             let extent = Extent::any(random);
             match operation {

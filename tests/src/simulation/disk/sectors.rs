@@ -83,6 +83,16 @@ impl Sectors {
         }
     }
 
+    /// Changes a sector that nothing is being done to.
+    pub(super) fn rot(&mut self, sector: u64, mask: u64) -> bool {
+        if self.look(sector).is_some() {
+            return false;
+        }
+        self.set_stable(sector, self.stable_value(sector) ^ mask);
+        self.note(ByteRange::new(sector * SECTOR, 512));
+        true
+    }
+
     /// What a read of the sector returns now.
     pub(super) fn content(&self, sector: u64) -> u64 {
         let cached = self.look(sector).and_then(|live| live.cached.last());

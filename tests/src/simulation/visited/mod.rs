@@ -260,7 +260,9 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
     let between = match peer.map(|peer| peer.connection_state) {
         Some(ConnectionState::StandAlone) | None => Between::Alone,
         Some(ConnectionState::Connected) => match replication {
-            ReplicationState::Established => Between::Established,
+            ReplicationState::Established
+            | ReplicationState::VerifyS
+            | ReplicationState::VerifyT => Between::Established,
             ReplicationState::WFBitMapS => Between::BitmapSource,
             ReplicationState::WFBitMapT => Between::BitmapTarget,
             ReplicationState::SyncSource => Between::Source,

@@ -126,6 +126,12 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
         "LinkUp" if primary && disk == Disk::None && between == Between::Alone => {
             Rare("the disk fails and someone disconnects while a link is being made")
         }
+        "Digests" if disk != Disk::Good || between != Between::Established => {
+            Rare("it belongs to a verify that has just been interrupted")
+        }
+        "command Verify" if disk != Disk::Good || between != Between::Established => {
+            Rare("copies are compared in one profile only, and hardly ever then")
+        }
         OLDER if between == Between::Alone => {
             Rare("it comes soon after its link, and the next one has come and gone")
         }
@@ -154,6 +160,12 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         "Leave" | "LeaveReply" | "Outdated" => return of_parting(situation, packet),
         "InvalidateRequest" | "InvalidateReply" if between == Between::Established => {
             return Possible;
+        }
+        "VerifyRequest" | "VerifyRelease" | "VerifyReply" if between == Between::Established => {
+            return Possible;
+        }
+        "VerifyRequest" | "VerifyRelease" | "VerifyReply" => {
+            return Rare("it belongs to a verify that has just been interrupted");
         }
         "InvalidateRequest" | "InvalidateReply" => {
             return Rare("asked while both were in sync, and overtaken by a change of that");
