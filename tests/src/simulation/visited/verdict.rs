@@ -171,7 +171,7 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
             return Rare("asked while both were in sync, and overtaken by a change of that");
         }
         "RemoteRead" | "RemoteWrite" | "RemoteZero" | "RemoteFlush" => {
-            return of_errand(situation);
+            return of_errand(situation, packet);
         }
         "RemoteDone" | "RemoteData" | "RemoteFailed" => return of_errand_answer(situation, packet),
         "Write" | "Zero" if primary => return ONE_PRIMARY,
@@ -238,10 +238,18 @@ fn of_consent(situation: Situation, packet: &str) -> Verdict {
     }
 }
 
-/// A Primary without a disk has its clients' requests done by a peer that is UpToDate.
-fn of_errand(situation: Situation) -> Verdict {
+/// A Primary without a disk has its clients' requests done by a peer that is UpToDate; one whose
+/// disk cannot read a place asks for that.
+fn of_errand(situation: Situation, packet: &str) -> Verdict {
+    let is_good = situation.disk == Disk::Good;
     match situation {
         _ if situation.primary => ONE_PRIMARY,
+        _ if packet == "RemoteRead" && is_good && situation.between == Between::Established => {
+            Possible
+        }
+        _ if packet == "RemoteRead" && !(is_good && situation.between == Between::Idle) => {
+            Rare("what the Primary could not read; it was asked for before the disk here failed")
+        }
         _ if situation.between != Between::Idle => ASKS_NOBODY,
         _ if situation.disk == Disk::None => Impossible("who has no disk serves nobody"),
         _ if situation.disk == Disk::Partial => Impossible("only who is UpToDate is asked"),
@@ -250,7 +258,11 @@ fn of_errand(situation: Situation) -> Verdict {
 }
 
 fn of_errand_answer(situation: Situation, packet: &str) -> Verdict {
+    let mends = situation.disk == Disk::Good && packet != "RemoteDone";
+    let is_established = situation.between == Between::Established;
     match situation {
+        _ if mends && situation.primary && is_established && packet == "RemoteData" => Possible,
+        _ if mends => Rare("neither disk can read a place, or much else has changed meanwhile"),
         _ if situation.disk != Disk::None => {
             Impossible("the link is made anew when a disk is attached, and only then")
         }
