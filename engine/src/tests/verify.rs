@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rbd_protocol::control::{RefusalCode, VerifyOrder};
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::{Digest, FailureCode, Packet};
-use rbd_protocol::state::{ReplicationState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{Bench, VOLUME, config};
 use crate::{Action, Command, DiskError, DiskRequest, Event, Handler, LinkLoss};
@@ -377,4 +377,27 @@ fn a_verify_that_is_ended_by_command_tells_where_it_was_and_lets_everything_go()
     bench.write(0);
     bench.write_metadata();
     assert_eq!(bench.on_disk(WRITE), 1);
+}
+
+#[test]
+fn what_is_known_to_differ_is_not_read_for_a_primary_whose_disk_cannot_read_it() {
+    let mut config = config();
+    config.peers[0].net.verify = true;
+    let mut bench = Bench::in_sync_as(config);
+    bench.command(start(0, 4 * BLOCK, false));
+    compare(&mut bench, &[1]);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 7,
+        disks: alloc::vec![(VOLUME, DiskState::UpToDate)],
+    });
+    bench.sent();
+    for (id, offset) in [(71, BLOCK), (72, 2 * BLOCK)] {
+        let (volume, range) = (VOLUME, ByteRange::new(offset, 512));
+        bench.packet(Packet::RemoteRead { id, volume, range });
+    }
+    let (id, volume, code) = (71, VOLUME, FailureCode::Io);
+    let failed = Packet::RemoteFailed { id, volume, code };
+    assert!(bench.sent().contains(&failed));
+    assert_eq!(bench.on_disk(DiskRequest::Read), 1, "the other one is");
 }

@@ -18,6 +18,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 use super::{Requester, Volume, describe};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId, RequestError, Time};
+use crate::peer_device::PeerDevice;
 
 /// What is being mended.
 #[derive(Clone, Debug)]
@@ -104,15 +105,19 @@ impl<B: Clone> Volume<B> {
         let range = self.reads.get(&id)?.range;
         let mut peers = self.peers.values();
         peers.find_map(|peer| {
-            let first = range.offset - range.offset % u64::from(BLOCK);
-            let marked = peer.bitmap.next_run(first, BLOCK, u64::MAX);
-            let differs = marked.is_some_and(|run| run.offset < range.end());
             let is_whole = self.has_own_data()
                 && peer.replication == ReplicationState::Established
                 && peer.peer_disk == DiskState::UpToDate
-                && !differs;
+                && !is_marked(peer, range);
             Some((peer.node, peer.link.filter(|_| is_whole)?))
         })
+    }
+
+    /// Whether it is known here that the peer's disk differs somewhere in this range. A verify
+    /// tells that to the node that led it, and to no other.
+    pub(super) fn differs_from(&self, node: NodeId, range: ByteRange) -> bool {
+        let peer = self.peers.get(&node);
+        peer.is_some_and(|peer| is_marked(peer, range))
     }
 
     /// Asks the peer for what could not be read. False if that is no way.
@@ -242,6 +247,12 @@ impl<B: Clone> Volume<B> {
             }
         }
     }
+}
+
+fn is_marked(peer: &PeerDevice, range: ByteRange) -> bool {
+    let first = range.offset - range.offset % u64::from(BLOCK);
+    let marked = peer.bitmap.next_run(first, BLOCK, u64::MAX);
+    marked.is_some_and(|run| run.offset < range.end())
 }
 
 /// So many read errors are mended; for each hour that passes half as many are held against a disk.

@@ -330,11 +330,20 @@ impl<B: Clone> Volume<B> {
             return Ok(());
         }
         // A client that has its own node's data may still meet a place there that cannot be read.
-        if self.is_replicating_both_ways(requester) && !matches!(errand, Errand::Read) {
+        let replicates = self.is_replicating_both_ways(requester);
+        if replicates && !matches!(errand, Errand::Read) {
             return Err("a request for clients that have their own node's data");
         }
         if !matches!(errand, Errand::Flush) && !self.accepts(range) {
             return Err("a request outside the volume or not on block boundaries");
+        }
+        // Which of two different copies is right, nobody knows: better an error than other bytes.
+        if let Requester::Peer { node, .. } = requester
+            && replicates
+            && self.differs_from(node, range)
+        {
+            self.answer(requester, range, Err(RequestError::Io), cx);
+            return Ok(());
         }
         match errand {
             Errand::Read => self.take_read(requester, range, cx),
