@@ -223,6 +223,10 @@ impl Torture {
                     self.pair.node(primary).heal();
                     let outcome = load.stop(&mut self.pair.ledger);
                     self.note(&outcome);
+                    if self.pair.node(primary).status().disk() == "Diskless" {
+                        // The peer has served its clients; it gets no disk back while Primary.
+                        self.pair.demote(primary);
+                    }
                     return None;
                 }
             }
