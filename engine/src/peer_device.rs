@@ -26,6 +26,9 @@ pub(crate) struct PeerDevice {
     /// of it is.
     pub(crate) remote_written: u64,
     pub(crate) remote_stable: u64,
+    /// The question whose answer says that the peer has heard of the end of a resync after which
+    /// this Primary's clients are served from the own disk.
+    pub(crate) takes_note: Option<u64>,
     pub(crate) replication: ReplicationState,
     pub(crate) peer_disk: DiskState,
     /// The peer was the target of a resync when it went out of reach: it may have finished without
@@ -90,6 +93,8 @@ pub(crate) struct Source {
     pub(crate) bitmap_sent: bool,
     /// The peer's bitmap has been received and joined: the peer is durably a target.
     pub(crate) bitmap_received: bool,
+    /// The peer is a Primary whose clients this node serves until its disk is whole.
+    pub(crate) fills_primary: bool,
     /// The generation the peer counts from, until it has been recorded that it is behind.
     pub(crate) unrecorded: Option<GenerationId>,
     /// Requests of the target not yet answered, by its name for them.
@@ -128,6 +133,8 @@ pub(crate) struct Target {
 pub(crate) enum Finish {
     /// Blocks are still missing.
     NotYet,
+    /// Nothing is missing; what clients here have asked of the source has to end first.
+    Draining,
     /// Everything is written; the disk is being flushed.
     Flushing,
     /// The new state is being written to the superblock, in this version.
@@ -144,6 +151,7 @@ impl PeerDevice {
             current: GenerationId::NONE,
             remote_written: 0,
             remote_stable: 0,
+            takes_note: None,
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,
             may_be_whole: false,

@@ -32,13 +32,24 @@ fn clients_do_not_notice_that_the_secondarys_disk_is_taken_away_and_given_back()
 }
 
 #[test]
-fn clients_do_not_notice_that_the_primarys_disk_is_taken_away() {
+fn clients_do_not_notice_that_the_primarys_disk_is_taken_away_and_given_back() {
     let mut pair = Pair::primary(Setup::default());
     let load = pair.load("alpha", LoadOptions::default());
-    load.let_work(100);
+    for verb in ["attach", "adjust", "up"] {
+        load.let_work(100);
+        pair.alpha.ok("detach");
+        assert_eq!(pair.alpha.status().disk(), "Diskless");
+        load.let_work(200);
+        let before = pair.alpha.status().received();
+        pair.alpha.ok(verb);
+        pair.wait_in_sync();
+        let all = pair.data_size();
+        let copied = pair.alpha.status().received() - before;
+        assert!(copied < all, "{copied} of {all} bytes were copied");
+    }
+    // Other data than clients have seen is not taken, and costs them nothing.
     pair.alpha.ok("detach");
-    assert_eq!(pair.alpha.status().disk(), "Diskless");
-    load.let_work(200);
+    load.let_work(100);
     load.stop(&mut pair.ledger).assert_undisturbed();
     pair.verify("alpha");
     // Both are asked for a disk that clients use and nobody else has.

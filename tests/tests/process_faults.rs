@@ -178,6 +178,20 @@ fn clients_do_not_notice_that_the_disk_of_the_primary_fails() {
         assert_eq!(status.disk(), "Diskless", "{}", status.text());
         pair.verify("alpha");
         println!("{}: clients saw nothing", failure.what);
+        // Given back under the Primary, it is filled and used again.
+        let load = pair.load("alpha", LoadOptions::default());
+        load.let_work(100);
+        pair.alpha.disks().clear();
+        pair.alpha.ok("attach");
+        pair.wait_in_sync();
+        load.let_work(100);
+        load.stop(&mut pair.ledger).assert_undisturbed();
+        pair.verify("alpha");
+        pair.alpha.disks().set(failure.fault.clone());
+        let load = pair.load("alpha", LoadOptions::default());
+        pair.alpha
+            .wait_for("diskless", |status| status.disk() == "Diskless");
+        load.stop(&mut pair.ledger).assert_undisturbed();
         // Sometimes it is gone before anybody can ask it.
         if number % 2 == 0 {
             Node::cut_power(&mut [&mut pair.alpha], 1);

@@ -80,6 +80,9 @@ pub(crate) fn decide(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if !has_disk(own) || !has_disk(peer) {
         return Verdict::NoDisk;
     }
+    if is_filling(own) || is_filling(peer) {
+        return fill(own, peer);
+    }
     let verdict = match compare(own, peer) {
         Verdict::Refuse(Conflict::SplitBrain) => split_brain(own, peer),
         verdict => verdict,
@@ -114,7 +117,7 @@ pub(crate) fn count_from_the_same(s: &HelloVolume, p: &HelloVolume) -> bool {
 
 /// Who has changes the other lacks, whatever the roles and orders.
 pub(crate) fn divergence(own: Side<'_>, peer: Side<'_>) -> Divergence {
-    if !has_disk(own) || !has_disk(peer) {
+    if !has_disk(own) || !has_disk(peer) || is_filling(own) || is_filling(peer) {
         return Divergence::Neither;
     }
     match compare(own, peer) {
@@ -223,6 +226,36 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
         Verdict::Source { full: false }
     } else {
         Verdict::Target { full: false }
+    }
+}
+
+/// Whether this node is a Primary that the other one serves and that has been given a disk: its
+/// clients see the other node's data, and nothing of that disk's.
+fn is_filling(side: Side<'_>) -> bool {
+    side.hello.role == Role::Primary && side.volume.disk < DiskState::UpToDate
+}
+
+/// The disk is filled from the node that serves. Has it anything that node lacks, it is left alone,
+/// as if it were not there: nobody has said that this may be given up, and to refuse the connection
+/// would take the data from the clients.
+fn fill(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    let is_own = is_filling(own);
+    let (filled, server) = if is_own { (own, peer) } else { (peer, own) };
+    if server.volume.disk < DiskState::Consistent || is_condemned(server, filled) {
+        return Verdict::NoDisk;
+    }
+    let same = filled.volume.current == server.volume.current && !is_fresh(server.volume);
+    let full = match compare(filled, server) {
+        _ if same => false,
+        Verdict::Target { full } => full,
+        // What a half-copied disk had of its own was given up when the copying began.
+        Verdict::Refuse(Conflict::SplitBrain) if is_torn(filled) => true,
+        _ => return Verdict::NoDisk,
+    };
+    if is_own {
+        Verdict::Target { full }
+    } else {
+        Verdict::Source { full }
     }
 }
 

@@ -204,3 +204,52 @@ fn a_node_without_a_disk_is_neither_source_nor_target() {
     let diskless = greeting(0, 0, &[], DiskState::Diskless);
     assert_eq!(rule(&diskless, &up(12, 0, &[10])), Verdict::NoDisk);
 }
+
+/// A Primary that is served by its peer and has been given this disk.
+fn filled(mut hello: Hello, disk: DiskState) -> Hello {
+    hello.role = Role::Primary;
+    hello.volumes[0].disk = disk;
+    hello
+}
+
+#[test]
+fn the_disk_of_a_served_primary_is_filled_from_its_peer() {
+    for disk in [DiskState::Outdated, DiskState::Inconsistent] {
+        let fresh = filled(greeting(FRESH, 0, &[], disk), disk);
+        assert_eq!(rule(&fresh, &up(10, 0, &[])), FULL_TARGET);
+        // The disk that was lost, and what has been written since by the peer.
+        let lost = filled(up(10, 0, &[]), disk);
+        assert_eq!(rule(&lost, &up(11, 10, &[])), TARGET);
+        // Nothing has been written since: whoever has marks, the peer's data is what clients see.
+        for (ours, theirs) in [(0, 0), (3, 0), (0, 3), (3, 3)] {
+            let lost = with_dirty(filled(up(10, 0, &[]), disk), ours);
+            assert_eq!(rule(&lost, &with_dirty(up(10, 0, &[]), theirs)), TARGET);
+        }
+    }
+}
+
+#[test]
+fn a_disk_with_data_of_its_own_is_not_filled_and_costs_no_connection() {
+    let changed = filled(up(12, 10, &[]), DiskState::Outdated);
+    let unrelated = filled(up(20, 0, &[]), DiskState::Outdated);
+    let newer = filled(up(11, 10, &[]), DiskState::Outdated);
+    for disk in [&changed, &unrelated, &newer] {
+        let server = match disk.volumes[0].current.0 {
+            11 => up(10, 0, &[]),
+            _ => up(13, 10, &[]),
+        };
+        assert_eq!(rule(disk, &server), Verdict::NoDisk);
+    }
+    // Unless a resync had already begun to overwrite it.
+    let torn = filled(up(12, 10, &[]), DiskState::Inconsistent);
+    assert_eq!(rule(&torn, &up(13, 10, &[])), FULL_TARGET);
+}
+
+#[test]
+fn a_peer_without_complete_data_fills_nothing() {
+    let lost = filled(up(10, 0, &[]), DiskState::Outdated);
+    for disk in [DiskState::Outdated, DiskState::Inconsistent] {
+        let server = greeting(11, 10, &[], disk);
+        assert_eq!(rule(&lost, &server), Verdict::NoDisk);
+    }
+}

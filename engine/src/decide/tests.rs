@@ -146,8 +146,14 @@ fn a_primary_is_never_overwritten() {
             Verdict::Target { .. } => own,
             Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => return,
         };
-        assert_ne!(target.hello.role, Role::Primary, "D7: {own:?} and {peer:?}");
+        assert!(!is_in_use(target), "D7: {own:?} and {peer:?}");
     });
+}
+
+/// Whether clients see this disk. Those of a Primary whose disk is not whole are served by the
+/// peer.
+pub(super) fn is_in_use(side: Side<'_>) -> bool {
+    side.hello.role == Role::Primary && side.volume.disk == DiskState::UpToDate
 }
 
 #[test]

@@ -12,8 +12,8 @@ use super::Resource;
 use super::demotion::Stop;
 use super::invalidation::How;
 use crate::connection::Tentative;
-use crate::contract::{Action, AttachedDisk, CallId, Command, LinkId, LinkLoss, Seek};
-use crate::local_disk::{AttachError, LocalDisk};
+use crate::contract::{Action, CallId, Command, LinkId, LinkLoss, Seek};
+use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
 
 impl<B: Clone> Resource<B> {
@@ -97,79 +97,6 @@ impl<B: Clone> Resource<B> {
             Ok(None) => {} // it takes several steps and answers itself
             Err(refusal) => self.cx.reply(call, Err(refusal)),
         }
-    }
-
-    fn attach(
-        &mut self,
-        number: VolumeNumber,
-        disk: AttachedDisk,
-    ) -> Result<Option<String>, Refusal> {
-        let name = self.config.name.clone();
-        let Some(volume) = self.volumes.get_mut(&number) else {
-            let reason = alloc::format!("{name} has no {number:?}");
-            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, ""));
-        };
-        if volume.local.is_some() {
-            let reason = alloc::format!("{name}/{number} already has its disk");
-            return Err(Refusal::new(RefusalCode::AlreadyAttached, reason, ""));
-        }
-        // A Primary without a disk has lost it to an error. What it lacks, a peer may have; as a
-        // Primary this node could only be the source of a resync (B4, D7).
-        if self.role == Role::Primary {
-            let reason = alloc::format!("{name} is Primary, and its disk has failed");
-            let help = alloc::format!("rbdadm secondary --force {name}");
-            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, help));
-        }
-        let damage = disk.image.damage.clone();
-        let peers: Vec<(NodeId, &str)> = self
-            .config
-            .peers
-            .iter()
-            .map(|peer| (peer.node_id, peer.name.as_str()))
-            .collect();
-        self.attachments += 1;
-        let now = self.cx.now;
-        let (mut local, bitmaps) =
-            LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(|error| {
-                let (reason, help) = match error {
-                    AttachError::NoPeerSlot => (
-                        "the metadata has no room for another peer's bitmap",
-                        "make it anew with create-md --max-peers N",
-                    ),
-                    AttachError::PeerName => ("a peer's name is too long for the metadata", ""),
-                };
-                Refusal::new(RefusalCode::InvalidRequest, reason, help)
-            })?;
-        if volume.lost_cache {
-            local.note_lost_cache();
-        }
-        let state = local.state_alone();
-        let known = self.config.peers.iter().map(|peer| peer.node_id);
-        let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();
-        volume.told_size = (local.size_bytes(), local.block_bytes());
-        volume.local = Some(local);
-        for (node, bitmap) in bitmaps {
-            if let Some(peer) = volume.peers.get_mut(&node) {
-                peer.bitmap = bitmap;
-                if outdated.contains(&node) && peer.peer_disk == DiskState::DUnknown {
-                    peer.peer_disk = DiskState::Outdated;
-                }
-                peer.behind_since_version = 0;
-                peer.forget_unstable();
-            }
-        }
-        volume.set_disk_state(state, note_for(state), &mut self.cx);
-        for connection in self.connections.values_mut() {
-            connection.seen_incarnation = 0; // what this disk has seen, it has seen before
-        }
-        self.renegotiate();
-        let note = (!damage.is_empty()).then(|| {
-            alloc::format!(
-                "{name}/{number}: {} damaged place(s) in the metadata count as out of sync",
-                damage.len()
-            )
-        });
-        Ok(note)
     }
 
     fn configure(&mut self, config: ResourceConfig) {
@@ -477,23 +404,5 @@ impl<B: Clone> Resource<B> {
         }
         volume.set_disk_state(DiskState::UpToDate, "", &mut self.cx);
         volume.note_in_sync(node, &mut self.cx);
-    }
-}
-
-/// What people are told of a disk that has just been attached.
-fn note_for(state: DiskState) -> &'static str {
-    match state {
-        DiskState::Inconsistent => "never synchronised, or interrupted while being so",
-        DiskState::Outdated => "known to be behind a peer",
-        DiskState::Consistent => {
-            "no peer has been seen since it was attached, so whether it is the newest is not known"
-        }
-        DiskState::Diskless
-        | DiskState::Attaching
-        | DiskState::Detaching
-        | DiskState::Failed
-        | DiskState::Negotiating
-        | DiskState::DUnknown
-        | DiskState::UpToDate => "",
     }
 }

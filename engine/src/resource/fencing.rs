@@ -68,7 +68,8 @@ impl<B: Clone> Resource<B> {
     /// peer would take the only data there is out of use, and nothing would remember to take that
     /// back (G6).
     fn has_disk(&self) -> bool {
-        self.volumes.values().any(|volume| volume.local.is_some())
+        let has_data = |volume: &Volume<B>| volume.has_own_data() || volume.is_recording_end();
+        self.volumes.values().any(has_data)
     }
 
     /// Whether the peer is connected, and with its disks. What is on a disk that has not been

@@ -13,8 +13,9 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::Resource;
 use super::objection::Objection;
+use super::served::{meet_diskless, meet_server};
 use crate::connection::{Fence, Phase, Tentative};
-use crate::contract::Level;
+use crate::contract::{Level, LinkId};
 use crate::decide::{self, Conflict, Side, Verdict, decide};
 use crate::local_disk::LocalDisk;
 use crate::peer_device::is_disk;
@@ -196,42 +197,60 @@ impl<B: Clone> Resource<B> {
             connection.seen_incarnation = 0;
         }
         self.cx.report(Level::Info, Some(node), None, "connected");
-        for Decided {
-            number,
-            peer_disk,
-            peer_current,
-            peer_bitmap,
-            peer_size,
-            verdict,
-            is_split: _,
-        } in verdicts
-        {
-            let Some(volume) = self.volumes.get_mut(&number) else {
-                continue;
-            };
-            let serves = volume.may_be_served(node, (peer_current, peer_bitmap), known);
-            volume.note_size(peer_size.0, peer_size.1);
-            if let Some(peer) = volume.peers.get_mut(&node) {
-                peer.link = Some(id);
-                peer.handshaking = false;
-                peer.serves = serves;
-                peer.current = peer_current;
-                peer.peer_disk = peer_disk;
-                peer.may_be_whole = false;
-            }
-            if let Some(local) = &mut volume.local
-                && is_disk(peer_disk)
-            {
-                local.note_peer_outdated(node, false); // from here on it can become UpToDate
-            }
-            apply(volume, node, verdict, peer_current, &mut self.cx);
-            meet_without_disk(volume, node, (verdict, theirs.role), &mut self.cx);
+        for decided in verdicts {
+            self.meet_volume((node, id), theirs.role, decided, known);
         }
         self.invalidation_met(node);
         if self.is_there(node)
             && let Some(connection) = self.connections.get_mut(&node)
         {
             connection.fence = Fence::Idle;
+        }
+    }
+
+    /// What was decided on a volume takes effect.
+    fn meet_volume(
+        &mut self,
+        (node, link): (NodeId, LinkId),
+        peer_role: Role,
+        decided: Decided,
+        known: (bool, bool),
+    ) {
+        let Decided {
+            number,
+            peer_disk,
+            peer_current,
+            verdict,
+            ..
+        } = decided;
+        let Some(volume) = self.volumes.get_mut(&number) else {
+            return;
+        };
+        let serves = volume.may_be_served(node, (peer_current, decided.peer_bitmap), known);
+        volume.note_size(decided.peer_size.0, decided.peer_size.1);
+        if let Some(peer) = volume.peers.get_mut(&node) {
+            peer.link = Some(link);
+            peer.handshaking = false;
+            peer.serves = serves;
+            peer.current = peer_current;
+            peer.peer_disk = peer_disk;
+            peer.may_be_whole = false;
+        }
+        if let Some(local) = &mut volume.local
+            && is_disk(peer_disk)
+        {
+            local.note_peer_outdated(node, false); // from here on it can become UpToDate
+        }
+        apply(volume, node, verdict, peer_current, &mut self.cx);
+        if let Some(peer) = volume.peers.get_mut(&node) {
+            peer.source.fills_primary =
+                peer_role == Role::Primary && matches!(verdict, Verdict::Source { .. });
+        }
+        if verdict == Verdict::NoDisk && volume.local.is_some() {
+            meet_diskless(volume, node, peer_role, &mut self.cx);
+        }
+        if volume.role == Role::Primary && !volume.has_own_data() {
+            meet_server(volume, node, verdict, &mut self.cx);
         }
     }
 
@@ -374,66 +393,6 @@ fn apply<B: Clone>(
         Verdict::Refuse(_) => {}
     }
     volume.unsettled = true;
-}
-
-/// At least one of both has no disk to replicate to: perhaps one serves the other's clients.
-fn meet_without_disk<B: Clone>(
-    volume: &mut Volume<B>,
-    node: NodeId,
-    (verdict, peer_role): (Verdict, Role),
-    cx: &mut crate::context::Context<B>,
-) {
-    if verdict != Verdict::NoDisk {
-        return;
-    }
-    let Some(peer) = volume.peers.get(&node) else {
-        return;
-    };
-    let (peer_disk, shown, serves) = (peer.peer_disk, peer.current, peer.serves);
-    if volume.local.is_some() {
-        if peer_role == Role::Primary && peer_disk == DiskState::Diskless && shown.names_data() {
-            hold_against_shown(volume, shown, cx);
-        }
-        return;
-    }
-    if peer_disk < DiskState::Consistent {
-        volume.frozen.awaiting = None;
-    }
-    if volume.role != Role::Primary {
-        return;
-    }
-    if serves {
-        // From here on it is this generation that clients see.
-        if !shown.is_none() {
-            volume.exposed = shown;
-        }
-    } else {
-        volume.frozen.awaiting = None;
-        let text =
-            "the peer's data is not what clients here have seen: they are not served from it";
-        cx.report(Level::Error, Some(node), Some(volume.number), text);
-    }
-}
-
-/// The only clients there are have seen data of the generation `shown`, and nobody but this node
-/// has a disk: what they have seen is here, or it is not and must not be taken for current.
-fn hold_against_shown<B: Clone>(
-    volume: &mut Volume<B>,
-    shown: GenerationId,
-    cx: &mut crate::context::Context<B>,
-) {
-    let Some(local) = &volume.local else { return };
-    let is_current = shown == local.current();
-    let is_known = is_current || local.history().contains(&shown);
-    let is_shown = is_current && local.holds_what_it_had();
-    if !is_known && volume.role == Role::Secondary && volume.disk > DiskState::Outdated {
-        let note = "the Primary has no disk and has shown other data";
-        volume.set_disk_state(DiskState::Outdated, note, cx);
-    }
-    if is_shown && volume.disk == DiskState::Consistent {
-        let note = "the Primary has no disk and has shown this data";
-        volume.set_disk_state(DiskState::UpToDate, note, cx);
-    }
 }
 
 fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {

@@ -3,10 +3,12 @@
 //! | Part | Decides |
 //! |---|---|
 //! | [`link`] | what a link's coming, going and silence mean |
+//! | [`attach`] | taking a disk, also under a Primary that has lost its own
 //! | [`fencing`] | what must be known of a lost peer before this node goes on alone |
 //! | [`detach`] | letting go of a disk while everything else goes on |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
+//! | [`served`] | what they mean where one node serves the other's clients
 //! | [`suspension`] | commands that stop and start I/O, or declare data behind |
 //! | [`objection`] | what follows when they must not be connected |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
@@ -18,6 +20,7 @@
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
+mod attach;
 mod changes;
 mod command;
 mod demotion;
@@ -32,6 +35,7 @@ mod packets;
 mod parting;
 mod promotion;
 mod resolve;
+mod served;
 mod status;
 mod suspension;
 mod verification;
@@ -406,7 +410,7 @@ impl<B: Clone> Resource<B> {
     #[must_use]
     pub fn volume_facts(&self, volume: VolumeNumber) -> Option<VolumeFacts> {
         let volume = self.volumes.get(&volume)?;
-        volume.has_data().then(|| VolumeFacts {
+        (volume.has_data() || volume.awaits_server()).then(|| VolumeFacts {
             size_bytes: volume.size_bytes(),
             block_bytes: volume.block_bytes(),
             generation: volume.shown_generation(),

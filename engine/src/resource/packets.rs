@@ -29,7 +29,12 @@ impl<B: Clone> Resource<B> {
                 self.cx.send(node, id, Packet::PingAck { id: ping }, None);
                 Ok(())
             }
-            Packet::PingAck { .. } => Ok(()),
+            Packet::PingAck { id: ping } => {
+                for volume in self.volumes.values_mut() {
+                    volume.has_taken_note(node, ping);
+                }
+                Ok(())
+            }
             Packet::Hello(hello) => {
                 self.hello(node, hello);
                 Ok(())
@@ -106,7 +111,7 @@ impl<B: Clone> Resource<B> {
             return Ok(());
         }
         match packet {
-            Packet::Write { .. } | Packet::Zero { .. } if primary => {
+            Packet::Write { .. } | Packet::Zero { .. } if primary && volume.has_own_data() => {
                 Err("a write to a Primary, which only one of two nodes may be")
             }
             Packet::Write { id, range, fua, .. } => {

@@ -15,10 +15,10 @@ use crate::{Action, Command, DiskError, DiskRequest, Event, LinkLoss, RequestErr
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
 /// The generation both nodes have at first.
-const SHARED: GenerationId = GenerationId(0x1000);
+pub(super) const SHARED: GenerationId = GenerationId(0x1000);
 
 /// The peer's greeting: it has everything.
-fn whole(own: &Hello) -> Hello {
+pub(super) fn whole(own: &Hello) -> Hello {
     let mut hello = own.clone();
     hello.role = Role::Secondary;
     hello.incarnation = 99;
@@ -32,7 +32,7 @@ fn whole(own: &Hello) -> Hello {
 }
 
 /// A Primary whose disk has failed under a write, and the write.
-fn failed() -> (Bench, crate::RequestId) {
+pub(super) fn failed() -> (Bench, crate::RequestId) {
     let mut bench = Bench::primary();
     let write = bench.write(0);
     bench.write_metadata();
@@ -41,7 +41,7 @@ fn failed() -> (Bench, crate::RequestId) {
     (bench, write)
 }
 
-fn served() -> Bench {
+pub(super) fn served() -> Bench {
     let (mut bench, _) = failed();
     let own = bench.relink().expect("a greeting");
     bench.packet(Packet::Hello(Box::new(whole(&own))));
@@ -51,7 +51,7 @@ fn served() -> Bench {
     bench
 }
 
-fn remote_write(bench: &mut Bench) -> u64 {
+pub(super) fn remote_write(bench: &mut Bench) -> u64 {
     let found = bench.sent().into_iter().find_map(|packet| match packet {
         Packet::RemoteWrite { id, .. } => Some(id),
         _ => None,
@@ -59,7 +59,7 @@ fn remote_write(bench: &mut Bench) -> u64 {
     found.expect("the peer is asked to write")
 }
 
-fn done(bench: &mut Bench, id: u64, generation: GenerationId) {
+pub(super) fn done(bench: &mut Bench, id: u64, generation: GenerationId) {
     let volume = VOLUME;
     bench.packet(Packet::RemoteDone {
         id,
@@ -322,7 +322,7 @@ fn serving() -> Bench {
     bench
 }
 
-fn ask_write(bench: &mut Bench, id: u64) {
+pub(super) fn ask_write(bench: &mut Bench, id: u64) {
     bench.packet(Packet::RemoteWrite {
         id,
         volume: VOLUME,

@@ -1,6 +1,7 @@
 //! One resource under a test's hands: it is told events, one by one, and what it asks for is looked
 //! at and answered by hand. The peer is whatever the test says it is.
 
+mod attach;
 mod changes;
 mod checkpoints;
 mod commands;

@@ -41,6 +41,11 @@ pub(crate) struct Barrier {
 }
 
 impl Barrier {
+    /// Whether it is the peer that serves which is to flush.
+    pub(super) fn is_asked(&self) -> bool {
+        self.remote
+    }
+
     /// Whether this peer has not said that it has flushed.
     pub(super) fn waits_for(&self, node: NodeId) -> bool {
         let mut legs = self.legs.iter();
@@ -227,6 +232,10 @@ impl<B: Clone> Volume<B> {
                 .peers
                 .values()
                 .all(|peer| !peer.lacks_writes || self.loss_is_recorded(peer.node));
+        let recorded = match barrier.purpose {
+            BarrierPurpose::Client(requester) => recorded || self.is_for_nobody(requester),
+            _ => recorded,
+        };
         let recorded = recorded || remote;
         let is_client = matches!(barrier.purpose, BarrierPurpose::Client(_));
         if is_client && self.is_frozen() {

@@ -84,7 +84,7 @@ impl<B: Clone> Volume<B> {
 
     /// Whether clients' requests are not started now.
     pub(crate) fn is_held(&self) -> bool {
-        self.frozen.holding || self.is_frozen()
+        self.frozen.holding || self.is_frozen() || self.is_taking_over()
     }
 
     /// Whether clients wait for a peer to come back that can serve them.
@@ -143,7 +143,7 @@ impl<B: Clone> Volume<B> {
         for (id, result) in core::mem::take(&mut self.frozen.reads) {
             self.answer_read(id, result, cx);
         }
-        if !self.frozen.holding {
+        if !self.is_held() {
             self.start_kept_flushes(cx);
         }
         if self.has_data() {

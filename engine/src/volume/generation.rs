@@ -150,6 +150,17 @@ impl<B: Clone> Volume<B> {
         self.unsettled = true;
     }
 
+    /// A Primary that its peer serves has been given this disk. Whatever it says of itself, clients
+    /// are not served from it before it has been filled; nothing of that is recorded before the
+    /// peer has been met.
+    pub(crate) fn await_filling(&mut self, state: DiskState, cx: &mut Context<B>) {
+        self.disk = state.min(DiskState::Outdated);
+        self.disk_note = "to be filled from the peer that serves the clients".into();
+        let text = alloc::format!("disk attached as {}: {}", self.disk, self.disk_note);
+        cx.report(Level::Info, None, Some(self.number), text);
+        self.unsettled = true;
+    }
+
     /// Adopts a generation made elsewhere as this disk's current one.
     pub(crate) fn adopt_generation(&mut self, generation: GenerationId) {
         if let Some(local) = &mut self.local {

@@ -34,16 +34,20 @@ impl<B: Clone> Volume<B> {
             return;
         };
         let any_written_unstable = peer.mark_unstable_dirty();
+        // What it was sent for its own clients while it was being filled tells nobody apart: it is
+        // Inconsistent, or has flushed all of that and ended the resync unheard.
+        let is_filled = peer.source.fills_primary;
         peer.may_be_whole |= peer.is_resync_source();
         peer.replication = ReplicationState::Off;
         peer.peer_disk = peer_disk;
         peer.handshaking = false;
         peer.source = Source::default();
         peer.target = None;
+        peer.takes_note = None;
         if self.local.is_none() {
             // Should that peer lose its power, clients would miss what they were told is written.
             peer.remote_written += u64::from(any_written_unstable);
-        } else if any_pending || any_written_unstable {
+        } else if (any_pending || any_written_unstable) && !is_filled {
             peer.lacks_writes = true;
             if self.frozen.fencing {
                 self.owe_generation();

@@ -17,7 +17,7 @@ use rbd_protocol::peer::{FailureCode, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::write::Leg;
-use super::{BarrierPurpose, Requester, Volume};
+use super::{Barrier, BarrierPurpose, Requester, Volume};
 use crate::context::Context;
 use crate::contract::{Action, LinkId, RequestError, Time};
 use crate::local_disk::LocalDisk;
@@ -235,6 +235,44 @@ impl<B: Clone> Volume<B> {
         self.unsettled = true;
     }
 
+    /// What this peer was asked for and has not answered is to be asked again.
+    fn ask_again(&mut self, node: NodeId) {
+        for (id, write) in &mut self.writes {
+            if write.local == Leg::Lost && write.legs.contains(&(node, Leg::Pending)) {
+                write.started = false;
+                write.local = Leg::Pending;
+                write.legs.clear();
+                self.waiting_writes.insert(*id);
+            }
+        }
+        for (id, read) in &mut self.reads {
+            if read.remote == Some(node) {
+                read.remote = None;
+                self.waiting_reads.insert(*id);
+            }
+        }
+        let barriers = self.barriers.iter();
+        let asked = barriers.filter(|(_, barrier)| barrier.is_asked() && barrier.waits_for(node));
+        let asked: Vec<u64> = asked.map(|(id, _)| *id).collect();
+        for id in asked {
+            let barrier = self.barriers.remove(&id);
+            if let Some(BarrierPurpose::Client(requester)) = barrier.map(|one| one.purpose) {
+                self.keep_flush(requester);
+            }
+        }
+        self.unsettled = true;
+    }
+
+    /// Whether the peer that serves has been asked for anything it has not answered.
+    pub(super) fn is_asking(&self) -> bool {
+        let asked = |write: &super::Write<B>| {
+            write.local == Leg::Lost && write.legs.iter().any(|leg| leg.1 == Leg::Pending)
+        };
+        self.writes.values().any(asked)
+            || self.reads.values().any(|read| read.remote.is_some())
+            || self.barriers.values().any(Barrier::is_asked)
+    }
+
     /// The disk is of no use any more, or is not to be used: nothing goes to it from here on, and
     /// what it may still do counts no more (H6).
     pub(crate) fn let_go(&mut self, note: &str, cx: &mut Context<B>) {
@@ -243,7 +281,10 @@ impl<B: Clone> Volume<B> {
         };
         let serving =
             |peer: &PeerDevice| peer.link.is_some() && peer.peer_disk == DiskState::UpToDate;
-        self.exposed = local.current();
+        // Clients of a Primary that was only being given it have seen what the peer has.
+        if self.role != Role::Primary || self.disk == DiskState::UpToDate {
+            self.exposed = local.current();
+        }
         self.abandon_verify(cx);
         if self.peers.values().any(serving) {
             self.await_server(cx.now);
@@ -308,8 +349,8 @@ impl<B: Clone> Volume<B> {
                 .barriers
                 .values()
                 .any(|barrier| barrier.waits_for(node));
-        if is_asked && self.local.is_none() {
-            self.do_again(cx);
+        if is_asked {
+            self.ask_again(node);
         }
         if (was_server || is_asked) && peer_disk == DiskState::DUnknown {
             self.await_server(cx.now);

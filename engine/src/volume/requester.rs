@@ -28,6 +28,15 @@ impl Requester {
 }
 
 impl<B: Clone> Volume<B> {
+    /// Whether it is a peer that asked over a link that is gone: it will ask again.
+    pub(super) fn is_for_nobody(&self, requester: Requester) -> bool {
+        let Requester::Peer { node, link, .. } = requester else {
+            return false;
+        };
+        let peer = self.peers.get(&node);
+        peer.is_none_or(|peer| peer.link != Some(link))
+    }
+
     /// Answers a request that covered this range.
     pub(super) fn answer(
         &mut self,

@@ -398,6 +398,10 @@ impl<B: Clone> Volume<B> {
             return Err("the end of a resync while blocks are still missing");
         }
         peer.peer_disk = DiskState::UpToDate;
+        if peer.source.fills_primary {
+            // It has asked for nothing more since before it flushed.
+            peer.retire_unstable(peer.next_unstable);
+        }
         peer.retire_resynced();
         self.note_in_sync(node, cx);
         cx.report(

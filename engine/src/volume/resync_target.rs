@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use rbd_protocol::control::VolumeConfig;
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{BarrierPurpose, Volume};
 use crate::context::Context;
@@ -160,6 +160,9 @@ impl<B: Clone> Volume<B> {
     }
 
     fn finish_target(&mut self, node: NodeId, cx: &mut Context<B>) {
+        if self.local.is_none() {
+            return; // it has just failed, and the peer does not know yet
+        }
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -172,7 +175,13 @@ impl<B: Clone> Volume<B> {
         match target.finish {
             Finish::NotYet => {
                 if target.outstanding.is_empty() && peer.bitmap.is_clean() {
-                    target.finish = Finish::Flushing;
+                    target.finish = Finish::Draining;
+                    self.finish_target(node, cx);
+                }
+            }
+            Finish::Draining => {
+                if !self.is_asking() {
+                    self.set_finish(node, Finish::Flushing);
                     self.start_barrier(BarrierPurpose::ResyncEnd(node), cx);
                 }
             }
@@ -207,19 +216,20 @@ impl<B: Clone> Volume<B> {
         self.adopt_generation(generation);
         if let Some(local) = &mut self.local {
             local.forget_bitmap_generation(node);
-            local.note_interruption_settled(false);
+            local.note_interruption_settled(self.recorded_role == Role::Primary);
             local.record_disk_state(DiskState::UpToDate);
             let version = local.version();
             local.start_metadata(self.number, cx);
-            if let Some(target) = self
-                .peers
-                .get_mut(&node)
-                .and_then(|peer| peer.target.as_mut())
-            {
-                target.finish = Finish::Recording(version);
-            }
+            self.set_finish(node, Finish::Recording(version));
         }
         self.unsettled = true;
+    }
+
+    fn set_finish(&mut self, node: NodeId, finish: Finish) {
+        let peer = self.peers.get_mut(&node);
+        if let Some(target) = peer.and_then(|peer| peer.target.as_mut()) {
+            target.finish = finish;
+        }
     }
 
     fn end_target(&mut self, node: NodeId, cx: &mut Context<B>) {
@@ -232,9 +242,47 @@ impl<B: Clone> Volume<B> {
         if let (Some(link), Some(generation)) = (peer.link, generation) {
             cx.send(node, link, Packet::ResyncDone { volume, generation }, None);
         }
+        if self.role == Role::Primary {
+            self.take_over(node, cx);
+        }
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
         self.tell_target_ended(node, cx);
+    }
+
+    /// The clients of this Primary, served by the source so far, are about to be served from here.
+    /// The source has flushed all it did for them; and it must have heard of the end, which is told
+    /// over the other channel, before the first of their writes comes as a mirrored one.
+    fn take_over(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.remote_stable = peer.remote_written;
+        if let Some(link) = peer.link {
+            let id = cx.name();
+            peer.takes_note = Some(id);
+            cx.send(node, link, Packet::Ping { id }, None);
+        }
+    }
+
+    /// The peer has read everything that was sent before this question.
+    pub(crate) fn has_taken_note(&mut self, node: NodeId, id: u64) {
+        if let Some(peer) = self.peers.get_mut(&node)
+            && peer.takes_note == Some(id)
+        {
+            peer.takes_note = None;
+            self.unsettled = true;
+        }
+    }
+
+    /// Whether clients wait because they are about to be served from the own disk.
+    pub(crate) fn is_taking_over(&self) -> bool {
+        let takes_over = |peer: &PeerDevice| {
+            let target = peer.target.as_ref();
+            target.is_some_and(|target| target.finish != Finish::NotYet)
+                || peer.takes_note.is_some()
+        };
+        self.role == Role::Primary && self.peers.values().any(takes_over)
     }
 
     /// Whether this node has everything, and only the superblock that says so is being written.

@@ -308,10 +308,11 @@ impl<B: Clone> Volume<B> {
         if !write.started || pending || self.is_frozen() {
             return;
         }
-        let recorded = write
-            .legs
-            .iter()
-            .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
+        let recorded = self.is_for_nobody(write.requester)
+            || write
+                .legs
+                .iter()
+                .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
         let given_up = self.frozen.failing.then_some(RequestError::NotPrimary);
         let error = match given_up {
             Some(error) => Some(error),

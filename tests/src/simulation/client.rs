@@ -319,8 +319,9 @@ impl World {
             Err(error) => {
                 self.report.failed_operations += 1;
                 let known = &self.nodes[node];
-                let expected =
-                    error == RequestError::NotPrimary || known.disk_failed || !known.attached;
+                let expected = error == RequestError::NotPrimary
+                    || known.disk_failed
+                    || !known.serves_itself();
                 let expected = expected || self.is_unreadable(&operation);
                 if !expected {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
@@ -373,7 +374,7 @@ impl World {
     }
 
     fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {
-        if !self.nodes[node].attached {
+        if !self.nodes[node].serves_itself() {
             // The peer has it, and it alone unless this node's disk got it before it was let go.
             let own = &self.nodes[node].disk;
             let has = |sector| self.registers.holds(sector, own.content(sector)).is_ok();

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::policy::{WithOnePrimary, WithoutPrimary};
-use rbd_protocol::state::ReplicationState;
+use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::network::Link;
 use super::patience::is_frozen;
@@ -31,6 +31,9 @@ impl World {
         let status = self.nodes[node].status(self.time(node));
         if let Some(status) = &status {
             self.note_standing(node, status);
+            let own = status.devices.first();
+            let is_whole = own.is_some_and(|own| own.disk_state == DiskState::UpToDate);
+            self.nodes[node].is_whole = is_whole;
             self.nodes[node].was_frozen = is_frozen(status);
         }
         let state = status
@@ -132,7 +135,8 @@ impl World {
             self.violation("D2: both nodes have written alone, and their data is joined");
         }
         if let Some(target) = target {
-            if self.nodes[target].is_primary() {
+            let is_filled = self.nodes[target].spoken.greeted_to_be_filled();
+            if self.nodes[target].is_primary() && !is_filled {
                 self.violation(format!("D7: node {target} is Primary and becomes a target"));
             }
             self.nodes[target].wrote_alone = false;

@@ -80,6 +80,8 @@ pub(super) struct Node {
     pub(super) being_demoted: bool,
     /// It has had its disk since it came up.
     pub(super) held_disk: bool,
+    /// Nothing is missing on its disk, as it says.
+    pub(super) is_whole: bool,
     /// What it has said to its peer.
     pub(super) spoken: Spoken,
     /// Its clients had to wait when it was last looked at.
@@ -134,6 +136,7 @@ impl Node {
             excused_until: 0,
             hindered_until: 0,
             held_disk: false,
+            is_whole: false,
             being_demoted: false,
             spoken: Spoken::default(),
             was_frozen: false,
@@ -172,6 +175,7 @@ impl Node {
         self.dies_next = false;
         self.disk_failed = false;
         self.held_disk = false;
+        self.is_whole = false;
         self.being_demoted = false;
         self.from_peer = FromPeer::default();
         self.spoken = Spoken::default();
@@ -233,6 +237,11 @@ impl Node {
     pub(super) fn holds_data(&self) -> bool {
         let current = self.generations.first();
         current.is_some_and(|current| GenerationId(*current).names_data())
+    }
+
+    /// Whether clients see the own disk: it is there, and nothing is missing on it.
+    pub(super) fn serves_itself(&self) -> bool {
+        self.attached && self.is_whole
     }
 
     pub(super) fn is_primary(&self) -> bool {

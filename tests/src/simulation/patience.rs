@@ -33,7 +33,7 @@ impl World {
             machine.was_frozen = is_frozen;
             let serves = machine.is_primary() && !is_frozen;
             // The peer's disk holds up what goes to it, and nothing else.
-            let needs_peer = !machine.attached || machine.is_replicating();
+            let needs_peer = !machine.serves_itself() || machine.is_replicating();
             if !serves || (needs_peer && now < hindered[1 - node]) {
                 self.excuse(node, now);
             }

@@ -24,7 +24,7 @@ impl World {
         if self.is_forked {
             return; // which of the two histories it belongs to, nobody keeps track of
         }
-        if !self.nodes[node].attached {
+        if !self.nodes[node].serves_itself() {
             self.check_remote_promise(node, sectors, durable);
             return;
         }
@@ -72,7 +72,7 @@ impl World {
     pub(super) fn check_shown(&mut self, node: usize, mut sectors: std::ops::Range<u64>) {
         let peer = 1 - node;
         let (own, other) = (&self.nodes[node], &self.nodes[peer]);
-        if !self.set_up || !own.attached || other.suspect || !other.consistent {
+        if !self.set_up || !own.serves_itself() || other.suspect || !other.consistent {
             return;
         }
         let is_rotten = |sector: u64| self.pair.rotten().contains(&(sector / 8));
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// The same of a node without a disk: the peer has it, and this node's own disk has it too, or
+    /// The same of a node without a disk that clients see: the peer has it, and this node's own disk has it too, or
     /// is durably told apart (A2).
     fn check_remote_promise(
         &mut self,

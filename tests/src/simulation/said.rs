@@ -35,6 +35,8 @@ pub(super) struct Spoken {
     greeted: u64,
     /// Its last greeting said that it is Primary.
     greeted_as_primary: bool,
+    /// It also said that the peer serves its clients, and that its own disk is to be filled.
+    greeted_to_be_filled: bool,
     /// The link its last greeting went over, as long as the peer's has not come.
     unanswered: Option<u64>,
     /// The link the peer's last greeting came over.
@@ -73,12 +75,19 @@ impl Spoken {
     /// The node is about to send a greeting.
     pub(super) fn is_to_greet(&mut self, hello: &Hello) {
         self.greeted_as_primary = hello.role == Role::Primary;
+        let mut disks = hello.volumes.iter().map(|volume| volume.disk);
+        self.greeted_to_be_filled = disks.all(|disk| disk < DiskState::UpToDate);
     }
 
     /// By what it has said, which both nodes decide from: it may have been promoted or demoted
     /// since.
     pub(super) fn greeted_as_primary(&self) -> bool {
         self.greeted_as_primary
+    }
+
+    /// Its clients see nothing of its own disk: they are served by the peer.
+    pub(super) fn greeted_to_be_filled(&self) -> bool {
+        self.greeted_to_be_filled
     }
 
     /// The node has given the link up.

@@ -136,7 +136,9 @@ impl World {
         self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {
-            if self.nodes[node].is_primary() && is_target(self.nodes[node].replication) {
+            let is_filled = self.nodes[node].spoken.greeted_to_be_filled();
+            let is_target = is_target(self.nodes[node].replication);
+            if self.nodes[node].is_primary() && is_target && !is_filled {
                 self.violation(format!(
                     "D7: node {node} is Primary and the target of a resync"
                 ));

@@ -220,13 +220,11 @@ impl Torture {
             Harm::BreakPrimaryDisk => {
                 self.break_disk(primary);
                 if !self.has_noticed(&load) {
+                    // If it was met at all, the peer has served the clients meanwhile.
                     self.pair.node(primary).heal();
+                    self.reattach();
                     let outcome = load.stop(&mut self.pair.ledger);
                     self.note(&outcome);
-                    if self.pair.node(primary).status().disk() == "Diskless" {
-                        // The peer has served its clients; it gets no disk back while Primary.
-                        self.pair.demote(primary);
-                    }
                     return None;
                 }
             }
@@ -282,7 +280,7 @@ impl Torture {
         }
         let is_broken = matches!(harm, Harm::BreakPrimaryDisk);
         if is_broken {
-            // It gets no disk back while it is Primary.
+            // No peer served it: the disk it has lost is not what its clients have seen.
             self.pair.demote(primary);
         }
         let is_over = harm.kills() || is_broken;
@@ -350,7 +348,9 @@ impl Torture {
             if !node.is_started() {
                 node.start();
             }
-            node.ok("up");
+            if !is_served(node) {
+                node.ok("up");
+            }
         }
     }
 
@@ -360,7 +360,9 @@ impl Torture {
         super::wait_until("both disks are attached and in sync", || {
             for node in nodes {
                 if node.try_status()?.disk() == "Diskless" {
-                    node.ok("up");
+                    // Refused while a served Primary's link is made anew.
+                    let up = node.verb("up");
+                    super::unless(up.code == Some(0), || up.text())?;
                 }
             }
             let status = nodes[0].try_status()?;
@@ -412,6 +414,12 @@ impl Torture {
     fn pause(&mut self, longest_ms: u64) {
         thread::sleep(Duration::from_millis(self.chance.below(longest_ms)));
     }
+}
+
+/// Whether it is a Primary without a disk: it gets one back only while the peer serves it.
+fn is_served(node: &Node) -> bool {
+    let status = node.status();
+    status.role() == "Primary" && status.disk() == "Diskless"
 }
 
 fn other(node: &str) -> &'static str {
