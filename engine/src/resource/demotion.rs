@@ -126,12 +126,13 @@ impl<B: Clone> Resource<B> {
 
     fn advance_demotion_by_one_step(&mut self) {
         let quiet = self.volumes.values().all(super::Volume::is_quiet);
+        let ending = self.volumes.values().any(super::Volume::is_ending_resync);
         let settled = self
             .volumes
             .values()
             .all(|volume| is_settled(volume.local.as_ref()));
         match self.demotion {
-            Some(Demotion::Draining(call)) if quiet => {
+            Some(Demotion::Draining(call)) if quiet && !ending => {
                 for volume in self
                     .volumes
                     .values_mut()

@@ -296,3 +296,19 @@ fn a_client_that_comes_while_the_peer_is_met_anew_is_not_turned_away() {
     bench.wait_ms(10_000);
     assert!(bench.engine.volume_facts(VOLUME).is_none(), "nobody came");
 }
+
+#[test]
+fn a_demotion_asks_the_peer_for_nothing_while_the_end_is_under_way() {
+    let mut bench = being_filled();
+    fill(&mut bench);
+    let call = bench.command(crate::Command::Demote { force: false });
+    let asks = |packet: &Packet| matches!(packet, Packet::RemoteFlush { .. });
+    assert!(
+        !bench.sent_so_far().any(asks),
+        "it may hear of the end first"
+    );
+    bench.flush_all();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    bench.flush_all();
+    assert_eq!(bench.reply(call), Some(true));
+}

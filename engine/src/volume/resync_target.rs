@@ -277,12 +277,16 @@ impl<B: Clone> Volume<B> {
 
     /// Whether clients wait because they are about to be served from the own disk.
     pub(crate) fn is_taking_over(&self) -> bool {
-        let takes_over = |peer: &PeerDevice| {
-            let target = peer.target.as_ref();
-            target.is_some_and(|target| target.finish != Finish::NotYet)
-                || peer.takes_note.is_some()
-        };
-        self.role == Role::Primary && self.peers.values().any(takes_over)
+        let takes_note = |peer: &PeerDevice| peer.takes_note.is_some();
+        let ends = self.is_ending_resync() || self.peers.values().any(takes_note);
+        self.role == Role::Primary && ends
+    }
+
+    /// Whether nothing is missing here any more, and the end of the resync is under way. The source
+    /// must not be asked for anything now: it may hear of the end first.
+    pub(crate) fn is_ending_resync(&self) -> bool {
+        let mut targets = self.peers.values().filter_map(|peer| peer.target.as_ref());
+        targets.any(|target| target.finish != Finish::NotYet)
     }
 
     /// Whether this node has everything, and only the superblock that says so is being written.

@@ -27,6 +27,9 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
     if is_just_created(situation) {
         return of_just_created(event);
     }
+    if situation.primary && situation.disk == Disk::Partial {
+        return of_filled(situation.between, event);
+    }
     match event.strip_prefix("packet ") {
         Some(packet) if event != LATE && event != OLDER => of_packet(situation, packet),
         _ => of_fact_or_wish(situation, event),
@@ -41,12 +44,6 @@ fn no_such_situation(situation: Situation) -> Option<&'static str> {
     } = situation;
     let is_target = matches!(between, Between::Target | Between::BitmapTarget);
     let is_source = matches!(between, Between::Source | Between::BitmapSource);
-    if primary && disk == Disk::Partial {
-        return Some("a Primary's data is UpToDate (G2)");
-    }
-    if primary && is_target {
-        return Some("a Primary is never a target (D7)");
-    }
     if is_target && disk != Disk::Partial {
         return Some("a target is Inconsistent (E1)");
     }
@@ -56,7 +53,57 @@ fn no_such_situation(situation: Situation) -> Option<&'static str> {
     if between == Between::Established && disk == Disk::None {
         return Some("without a disk nothing is replicated");
     }
+    if primary && disk == Disk::Partial && between == Between::Established {
+        return Some("a Primary's data is UpToDate (G2), unless it is being filled");
+    }
     None
+}
+
+/// A Primary that its peer serves has been given a disk, which is not whole yet.
+fn of_filled(between: Between, event: &str) -> Verdict {
+    let being_filled = Rare("the disk of a Primary is being filled just then");
+    let packet = event.strip_prefix("packet ").unwrap_or("none");
+    match between {
+        Between::Alone | Between::Connecting if !matches!(event, LATE | OLDER) => {
+            if packet == "Hello" && between == Between::Connecting {
+                return Possible;
+            }
+            if packet != "none" {
+                return Impossible("it counts as a packet of a link being made or closed");
+            }
+        }
+        Between::BitmapTarget | Between::Target | Between::Idle if event == LATE => {
+            return NOT_LATE;
+        }
+        _ => {}
+    }
+    match (between, packet) {
+        (_, "Hello") => GREETED,
+        (_, "NewGeneration" | "NewGenerationAck") => Impossible("it is for two just created disks"),
+        (_, "RemoteRead" | "RemoteWrite" | "RemoteZero" | "RemoteFlush") => ONE_PRIMARY,
+        (_, "PromoteReply") => Impossible("who has become Primary has had its answer"),
+        (_, "LeaveReply") => Impossible("a Primary does not ask"),
+        (_, "WriteAck") => Impossible("nothing is mirrored from a disk that is not whole"),
+        (_, "ResyncRequest" | "ResyncAck" | "ResyncDone") => Impossible("only a target sends it"),
+        (Between::Target, "Bitmap" | "BitmapEnd") => Impossible("the bitmaps have been exchanged"),
+        (Between::BitmapTarget, "ResyncData" | "ResyncNegativeAck") => {
+            Impossible("nothing has been asked for yet")
+        }
+        (Between::BitmapTarget, "Bitmap" | "BitmapEnd" | "Flush") => Possible,
+        (Between::BitmapTarget | Between::Target, "RemoteData" | "RemoteDone" | "Write") => {
+            Possible
+        }
+        (Between::Target, "ResyncData" | "Flush" | "FlushAck" | "Zero") => Possible,
+        (Between::Idle | Between::Alone, _) => being_filled,
+        (_, "none") => match event {
+            "DiskDone" | "MetaDone" | "Openers" | "Timer" => Possible,
+            "request Read" | "request Write" => Possible,
+            "request Flush" | "request Zero" if between == Between::Target => Possible,
+            "LinkUp" | "LinkDown" | "command Demote" if between == Between::Connecting => Possible,
+            _ => being_filled,
+        },
+        (_, _) => being_filled,
+    }
 }
 
 /// Two just created disks are Established and Inconsistent until one of them is declared good, and
@@ -178,7 +225,10 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         "NegativeAck" if !primary && !matches!(between, Between::Idle | Between::Source) => {
             return Rare("only for a flush of its own, of which a Secondary makes few");
         }
-        "WriteAck" if !primary => {
+        "WriteAck" if !primary && disk == Disk::Good && between == Between::Idle => {
+            return Rare("the disk of a Primary that was being filled has just failed again");
+        }
+        "WriteAck" if !primary && !matches!(between, Between::BitmapSource | Between::Source) => {
             return Impossible("a node is demoted when its writes have been answered");
         }
         _ => {}
@@ -244,6 +294,8 @@ fn of_errand(situation: Situation, packet: &str) -> Verdict {
     let is_good = situation.disk == Disk::Good;
     match situation {
         _ if situation.primary => ONE_PRIMARY,
+        // The disk of the node that asks is being filled from here.
+        _ if matches!(situation.between, Between::BitmapSource | Between::Source) => Possible,
         _ if packet == "RemoteRead" && is_good && situation.between == Between::Established => {
             Possible
         }
@@ -264,7 +316,7 @@ fn of_errand_answer(situation: Situation, packet: &str) -> Verdict {
         _ if mends && situation.primary && is_established && packet == "RemoteData" => Possible,
         _ if mends => Rare("neither disk can read a place, or much else has changed meanwhile"),
         _ if situation.disk != Disk::None => {
-            Impossible("the link is made anew when a disk is attached, and only then")
+            Impossible("a disk is used, or filled, when nothing is being asked for any more")
         }
         _ if situation.primary || packet == "RemoteFailed" => Possible,
         _ => {
@@ -290,7 +342,7 @@ fn of_straggler(situation: Situation, packet: &str) -> Verdict {
 
 fn of_packet_from_target(between: Between, packet: &str) -> Verdict {
     match packet {
-        "Write" | "Zero" => Impossible("a target is no Primary (D7)"),
+        "Write" | "Zero" => Impossible("a Primary that is filled has its writes done here"),
         "ResyncData" | "ResyncNegativeAck" => Impossible("only a source sends it"),
         "Bitmap" | "BitmapEnd" if between == Between::Source => {
             Impossible("the bitmaps have been exchanged")
