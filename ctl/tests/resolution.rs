@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use rbd_protocol::control::{DiskTrouble, OnIoError};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbdadm::config::{
     self, Config, Diagnostics, KernelExport, MemoryFiles, MetaDisk, NbdListen, ResolvedResource,
@@ -341,7 +342,7 @@ fn a_resource_alone_on_its_host_has_no_peers() {
 #[test]
 fn an_option_without_effect_is_named_once_however_often_it_is_set() {
     let config = text(&with(
-        "net { use-rle yes; } net { no-use-rle; } disk { disk-timeout 0; disk-timeout 10; }",
+        "net { use-rle yes; } net { no-use-rle; } disk { disable-write-same no; disable-write-same yes; }",
     ))
     .unwrap();
     let messages: Vec<&str> = config
@@ -352,10 +353,10 @@ fn an_option_without_effect_is_named_once_however_often_it_is_set() {
         .collect();
     let naming = |name: &str| messages.iter().filter(|one| one.contains(name)).count();
     assert_eq!(naming("option 'use-rle'"), 1);
-    assert_eq!(naming("option 'disk-timeout'"), 1);
+    assert_eq!(naming("option 'disable-write-same'"), 1);
     assert_eq!(naming("is set more than once"), 2);
     let alpha = only(&config, "alpha");
-    assert_eq!(alpha.volumes[0].written["disk-timeout"], "10");
+    assert_eq!(alpha.volumes[0].written["disable-write-same"], "yes");
     assert_eq!(alpha.warnings.len(), 2, "{:?}", alpha.warnings);
 }
 
@@ -442,4 +443,24 @@ fn a_name_with_or_without_its_domain_is_the_same_host_while_only_one_fits() {
     let both = text(&both).unwrap();
     assert!(both.resolve("a").is_err());
     assert_eq!(only(&both, "a.y").own.node_id, NodeId(1));
+}
+
+#[test]
+fn what_a_disks_trouble_leads_to_is_taken_from_its_options() {
+    let plain = only(&text(&with("")).unwrap(), "alpha");
+    assert_eq!(plain.volumes[0].on_disk_trouble, DiskTrouble::default());
+    for (word, on_error) in [
+        ("detach", OnIoError::Detach),
+        ("pass_on", OnIoError::PassOn),
+        ("call-local-io-error", OnIoError::CallHandler),
+    ] {
+        let section = format!("disk {{ on-io-error {word}; disk-timeout 25; }}");
+        let set = only(&text(&with(&section)).unwrap(), "alpha");
+        let timeout_ms = 2_500;
+        let expected = DiskTrouble {
+            on_error,
+            timeout_ms,
+        };
+        assert_eq!(set.volumes[0].on_disk_trouble, expected);
+    }
 }

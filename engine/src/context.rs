@@ -83,7 +83,7 @@ pub(crate) struct Context<B> {
     pub(crate) client_bytes: u64,
     /// Handlers there is a reason to run, in the order in which the reasons came up.
     pub(crate) handlers: Vec<Wanted>,
-    operations: BTreeMap<u64, Operation>,
+    operations: BTreeMap<u64, (Operation, Time)>,
     /// Operations in flight on disks that have been let go: whatever becomes of them, it counts no
     /// more (H6).
     orphans: BTreeMap<u64, VolumeNumber>,
@@ -128,7 +128,7 @@ impl<B> Context<B> {
 
     fn operation(&mut self, operation: Operation) -> OperationId {
         let id = self.operation_id();
-        self.operations.insert(id.0, operation);
+        self.operations.insert(id.0, (operation, self.now));
         id
     }
 
@@ -156,13 +156,22 @@ impl<B> Context<B> {
     /// before, which breaks the contract.
     pub(crate) fn finished(&mut self, id: OperationId) -> Option<Operation> {
         self.orphans.remove(&id.0);
-        self.operations.remove(&id.0)
+        self.operations
+            .remove(&id.0)
+            .map(|(operation, _)| operation)
+    }
+
+    /// Since when the oldest operation on this volume's disk is under way.
+    pub(crate) fn oldest_on(&self, number: VolumeNumber) -> Option<Time> {
+        let mut operations = self.operations.values();
+        let found = operations.find(|(operation, _)| operation.volume() == number);
+        found.map(|(_, since)| *since)
     }
 
     /// The volume's disk has been let go: its operations finish for nobody.
     pub(crate) fn orphan(&mut self, number: VolumeNumber) {
         let mut operations = core::mem::take(&mut self.operations);
-        operations.retain(|id, operation| {
+        operations.retain(|id, (operation, _)| {
             let stays = operation.volume() != number;
             if !stays {
                 self.orphans.insert(*id, number);
@@ -180,7 +189,10 @@ impl<B> Context<B> {
     /// Operations in flight on one volume's disk.
     pub(crate) fn operations_on(&self, number: VolumeNumber) -> usize {
         let orphans = self.orphans.values();
-        let operations = self.operations.values().map(Operation::volume);
+        let operations = self
+            .operations
+            .values()
+            .map(|(operation, _)| operation.volume());
         operations
             .chain(orphans.copied())
             .filter(|volume| *volume == number)

@@ -95,6 +95,8 @@ pub(crate) struct Source {
     pub(crate) bitmap_received: bool,
     /// The peer is a Primary whose clients this node serves until its disk is whole.
     pub(crate) fills_primary: bool,
+    /// Something has been marked that the target does not know of.
+    pub(crate) has_other_marks: bool,
     /// The generation the peer counts from, until it has been recorded that it is behind.
     pub(crate) unrecorded: Option<GenerationId>,
     /// Requests of the target not yet answered, by its name for them.

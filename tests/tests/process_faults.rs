@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rbd_tests::faultfs::{Effect, Fault, On, Opening};
+use rbd_tests::nbd_client::{EIO, ENOSPC, Error};
 use rbd_tests::process::{LoadOptions, Node, Pair, Setup, wait_until};
 use rustix::io::Errno;
 
@@ -338,6 +339,70 @@ fn a_disk_that_hangs_and_goes_on_loses_nothing() {
     pair.alpha.ok("primary");
     pair.verify("alpha");
     pair.finish_without_power();
+}
+
+#[test]
+fn a_disk_that_hangs_for_too_long_is_let_go_and_clients_go_on() {
+    let name = "a_disk_that_hangs_for_too_long_is_let_go_and_clients_go_on";
+    let Some(mut pair) = pair(name, Opening::Direct) else {
+        return;
+    };
+    for node in pair.nodes() {
+        node.reconfigure("resource r0 {", "resource r0 { disk { disk-timeout 10; }");
+        node.ok("adjust");
+    }
+    for node in ["alpha", "beta"] {
+        let load = pair.load("alpha", LoadOptions::default());
+        load.let_work(100);
+        let disks = pair.node(node).disks().clone();
+        let fault = disks.set(Fault::new(On::Any, Effect::Hang));
+        pair.node(node)
+            .wait_for("diskless", |status| status.disk() == "Diskless");
+        load.let_work(100);
+        assert!(disks.hits(fault) > 0);
+        // What still comes of it counts no more, and the disk is taken again.
+        disks.clear();
+        disks.release();
+        wait_until("the disk is taken again", || {
+            let up = pair.node(node).verb("up");
+            rbd_tests::process::unless(up.code == Some(0), || up.text())
+        });
+        pair.wait_in_sync();
+        load.stop(&mut pair.ledger).assert_undisturbed();
+        pair.verify("alpha");
+    }
+    pair.finish_without_power();
+}
+
+#[test]
+fn the_only_copy_goes_on_though_a_place_cannot_be_read_and_a_write_finds_no_space() {
+    let name = "the_only_copy_goes_on_though_a_place_cannot_be_read_and_a_write_finds_no_space";
+    let Some(mut pair) = pair(name, Opening::Buffered) else {
+        return;
+    };
+    pair.beta.ok("down");
+    let mut client = pair.alpha.open();
+    client.write(0, &[1; 8192]).expect("a write");
+    client.flush().expect("a flush");
+    let unread = pair.alpha.disks().set(error(On::Read, Errno::IO, 0..4096));
+    let full = error(On::Write, Errno::NOSPC, 1 << 20..(1 << 20) + 4096);
+    let full = pair.alpha.disks().set(full);
+    let is_error = |result: Result<(), Error>, number: u32| match result {
+        Err(Error::Request(found)) => assert_eq!(found, number),
+        other => panic!("{other:?}"),
+    };
+    is_error(client.read(0, 4096).map(drop), EIO);
+    is_error(client.write(1 << 20, &[2; 4096]), ENOSPC);
+    assert_eq!(client.read(4096, 4096).expect("the rest"), [1; 4096]);
+    client.write(2 << 20, &[3; 4096]).expect("the rest");
+    client.flush().expect("what was written is durable");
+    let status = pair.alpha.status();
+    assert_eq!(status.disk(), "UpToDate", "{}", status.text());
+    assert!(pair.alpha.disks().hits(unread) > 0 && pair.alpha.disks().hits(full) > 0);
+    drop(client.disconnect());
+    pair.alpha.disks().clear();
+    pair.beta.ok("up");
+    pair.wait_in_sync();
 }
 
 struct Failure {

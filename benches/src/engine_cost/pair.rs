@@ -215,6 +215,7 @@ fn config(node: u8) -> ResourceConfig {
         size_limit_bytes: None,
         exports: Vec::new(),
         resync: Vec::new(),
+        on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
     };
     ResourceConfig {
         name: RESOURCE.to_owned(),

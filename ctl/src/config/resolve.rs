@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rbd_protocol::control::{Fencing, ResyncOptions};
+use rbd_protocol::control::{DiskTrouble, Fencing, OnIoError, ResyncOptions};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::policy::{
     ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
@@ -143,6 +143,8 @@ pub struct ResolvedVolume {
     pub size_limit_bytes: Option<u64>,
     /// How many regions may stay marked as being written to.
     pub al_extents: u64,
+    /// What the disk's errors and silence lead to.
+    pub on_disk_trouble: DiskTrouble,
     /// Where NBD clients reach the volume; never empty.
     pub nbd: Vec<NbdListen>,
     /// Which kernel block device it appears as.
@@ -305,6 +307,15 @@ impl<'a> Resolver<'a, '_> {
                 .map_or(MetaDisk::Internal, |at| at.value.clone()),
             size_limit_bytes: (limit > 0).then_some(limit),
             al_extents: disk.number(Section::Disk, "al-extents"),
+            on_disk_trouble: DiskTrouble {
+                on_error: match disk.text(Section::Disk, "on-io-error").as_deref() {
+                    Some("pass_on") => OnIoError::PassOn,
+                    Some("call-local-io-error") => OnIoError::CallHandler,
+                    _ => OnIoError::Detach,
+                },
+                timeout_ms: u32::try_from(disk.number(Section::Disk, "disk-timeout") * 100)
+                    .unwrap_or(u32::MAX),
+            },
             nbd: nbd.cloned().unwrap_or_else(|| vec![NbdListen::Unix]),
             kernel: exports
                 .iter()

@@ -32,6 +32,7 @@ fn volume(number: u16, disk: &Path, meta_disk: MetaDisk) -> VolumeConfig {
         size_limit_bytes: None,
         exports: Vec::new(),
         resync: Vec::new(),
+        on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
     }
 }
 

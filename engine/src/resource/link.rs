@@ -267,6 +267,7 @@ impl<B: Clone> Resource<B> {
         self.check_invalidation_deadline();
         for volume in self.volumes.values_mut() {
             volume.check_patience(now);
+            volume.check_disk(&mut self.cx);
             volume.wake_resync();
         }
         if is_due(now, self.last_tick) {
@@ -364,6 +365,9 @@ impl<B: Clone> Resource<B> {
                 earlier(due);
             }
             if let Some(due) = volume.frozen.awaiting {
+                earlier(due);
+            }
+            if let Some(due) = volume.disk_due(&self.cx) {
                 earlier(due);
             }
             if let Some(due) = volume.next_resync(self.cx.now) {

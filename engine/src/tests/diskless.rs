@@ -309,7 +309,7 @@ fn a_disk_that_fails_under_a_primary_is_told_that_it_is_behind() {
 }
 
 /// A node with everything that serves a Primary without a disk.
-fn serving() -> Bench {
+pub(super) fn serving() -> Bench {
     let mut bench = Bench::in_sync();
     let own = bench.relink().expect("a greeting");
     let mut hello = own;

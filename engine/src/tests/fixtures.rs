@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
+    DiskTrouble, MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig,
 };
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::metadata::{
@@ -74,6 +74,11 @@ pub(crate) fn config() -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            // Most tests let a disk be silent for as long as they like.
+            on_disk_trouble: DiskTrouble {
+                timeout_ms: 0,
+                ..DiskTrouble::default()
+            },
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

@@ -113,13 +113,53 @@ fn the_peer_keeps_its_disk_too() {
 }
 
 #[test]
-fn a_peer_that_is_lost_meanwhile_leaves_the_disk_failed() {
+fn without_a_peer_it_is_an_error_and_the_only_disk_stays() {
     let (mut bench, request, _) = unread();
     bench.link_down(LinkLoss::Closed);
     bench.write_metadata();
     assert!(bench.disk(DiskRequest::Read, Err(DiskError::Io)), "again");
-    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
     assert_eq!(bench.answer(request), Some(Err(RequestError::Io)));
+    let request = read(&mut bench);
+    assert!(bench.disk(DiskRequest::Read, Ok(())));
+    assert_eq!(bench.answer(request), Some(Ok(())));
+}
+
+#[test]
+fn what_is_known_to_differ_is_not_asked_of_the_peer() {
+    let mut config = super::config();
+    config.peers[0].net.verify = true;
+    let mut bench = Bench::primary_as(config);
+    super::verify::finds(&mut bench, 1);
+    let request = read(&mut bench);
+    bench.disk(DiskRequest::Read, Err(DiskError::Io));
+    assert!(asked(&mut bench).is_none());
+    assert_eq!(bench.answer(request), Some(Err(RequestError::Io)));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}
+
+#[test]
+fn a_node_that_serves_another_one_keeps_the_only_disk_there_is() {
+    let mut bench = super::diskless::serving();
+    let (id, volume, range) = (7, VOLUME, RANGE);
+    bench.packet(Packet::RemoteRead { id, volume, range });
+    bench.disk(DiskRequest::Read, Err(DiskError::Io));
+    let code = FailureCode::Io;
+    let failed = Packet::RemoteFailed { id, volume, code };
+    assert!(bench.sent().contains(&failed));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}
+
+#[test]
+fn what_the_serving_peer_cannot_read_is_one_error() {
+    let mut bench = super::diskless::served();
+    let request = read(&mut bench);
+    let id = asked(&mut bench).expect("the peer is asked");
+    let (volume, code) = (VOLUME, FailureCode::Io);
+    bench.packet(Packet::RemoteFailed { id, volume, code });
+    assert_eq!(bench.answer(request), Some(Err(RequestError::Io)));
+    read(&mut bench);
+    assert!(asked(&mut bench).is_some(), "it is asked for more");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod changes;
 mod checkpoints;
 mod commands;
 mod detach;
+mod disk_trouble;
 mod diskless;
 mod facts;
 mod fenced_return;

@@ -15,7 +15,7 @@ use rbd_protocol::ids::{BLOCK_SIZE as BLOCK, ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
-use super::{Requester, Volume, describe};
+use super::{Read, Requester, Volume, describe};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskError, DiskRequest, Level, LinkId, RequestError, Time};
 use crate::peer_device::PeerDevice;
@@ -67,13 +67,12 @@ impl<B: Clone> Volume<B> {
         let Some(read) = self.reads.get(&id) else {
             return;
         };
-        if let Requester::Peer { node, .. } = read.requester
-            && self.is_established(node)
+        if error == DiskError::Io
+            && let Some(why) = self.why_not_elsewhere(read)
         {
-            let offset = read.range.offset;
-            let text = alloc::format!("neither node's disk can be read at {offset}");
-            cx.report(Level::Error, Some(node), Some(self.number), text);
-            self.answer_read(id, Err(RequestError::Io), cx);
+            let text = alloc::format!("the disk cannot be read at {}, {why}", read.range.offset);
+            cx.report(Level::Error, None, Some(self.number), text);
+            self.give_up_read(id, cx);
             return;
         }
         // From here on it is done again where there is data.
@@ -83,9 +82,41 @@ impl<B: Clone> Volume<B> {
         }
     }
 
-    fn is_established(&self, node: NodeId) -> bool {
-        let peer = self.peers.get(&node);
-        peer.is_some_and(|peer| peer.replication == ReplicationState::Established)
+    /// Why nobody has what this read asks for, if that is so: then letting the disk go would bring
+    /// nobody the data, and take everything else from the clients (H4).
+    fn why_not_elsewhere(&self, read: &Read) -> Option<&'static str> {
+        let Requester::Client(_) = read.requester else {
+            return Some("and the peer, which asks for it, cannot read it either");
+        };
+        let mut peers = self.peers.values();
+        match peers.find(|peer| self.is_whole(peer)) {
+            None => Some("and no other node has all of the data"),
+            Some(peer) if is_marked(peer, read.range) => {
+                Some("and the peer's copy of that place is known to differ")
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Whether the peer is here with a copy of everything.
+    pub(super) fn is_whole(&self, peer: &PeerDevice) -> bool {
+        self.has_own_data()
+            && peer.link.is_some()
+            && peer.replication == ReplicationState::Established
+            && peer.peer_disk == DiskState::UpToDate
+    }
+
+    /// Whoever asked is told that it cannot be read.
+    pub(super) fn give_up_read(&mut self, id: u64, cx: &mut Context<B>) {
+        self.unsettled = true;
+        if let Some(read) = self.reads.get_mut(&id) {
+            read.remote = None;
+        }
+        if self.is_frozen() {
+            self.keep_read(id, Err(RequestError::Io));
+        } else {
+            self.answer_read(id, Err(RequestError::Io), cx);
+        }
     }
 
     /// Whether some of this is being mended.
@@ -105,11 +136,8 @@ impl<B: Clone> Volume<B> {
         let range = self.reads.get(&id)?.range;
         let mut peers = self.peers.values();
         peers.find_map(|peer| {
-            let is_whole = self.has_own_data()
-                && peer.replication == ReplicationState::Established
-                && peer.peer_disk == DiskState::UpToDate
-                && !is_marked(peer, range);
-            Some((peer.node, peer.link.filter(|_| is_whole)?))
+            let same = self.is_whole(peer) && !is_marked(peer, range);
+            Some((peer.node, peer.link.filter(|_| same)?))
         })
     }
 
@@ -219,17 +247,11 @@ impl<B: Clone> Volume<B> {
         if self.mending.reads.remove(&id).is_none() {
             return false;
         }
-        self.unsettled = true;
-        if let Some(read) = self.reads.get_mut(&id) {
-            read.remote = None;
+        if let Some(read) = self.reads.get(&id) {
             let text = alloc::format!("neither node's disk can be read at {}", read.range.offset);
             cx.report(Level::Error, None, Some(self.number), text);
         }
-        if self.is_frozen() {
-            self.keep_read(id, Err(RequestError::Io));
-        } else {
-            self.answer_read(id, Err(RequestError::Io), cx);
-        }
+        self.give_up_read(id, cx);
         true
     }
 

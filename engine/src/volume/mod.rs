@@ -17,6 +17,8 @@
 //! | [`generation`] | what must be durable before a peer may be left behind |
 //! | [`freeze`] | what waits while clients must not be answered |
 //! | [`loss`] | what is marked when a peer goes out of reach |
+//! | [`mend`] | reads that the disk cannot do |
+//! | [`silence`] | a disk that does not answer |
 //!
 //! [`state`] decides nothing: it is the snapshot for `status`.
 
@@ -33,6 +35,7 @@ mod requester;
 mod resync;
 mod resync_target;
 mod resync_window;
+mod silence;
 mod state;
 mod verified;
 mod verify;
@@ -41,7 +44,7 @@ mod write;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
-use rbd_protocol::control::VolumeConfig;
+use rbd_protocol::control::{OnIoError, VolumeConfig};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
@@ -218,7 +221,9 @@ impl<B: Clone> Volume<B> {
             Some(self.number),
             alloc::format!("local disk failed ({why}): detached, volume is Diskless"),
         );
-        cx.call_handler(Handler::LocalIoError, None, Some(self.number));
+        if self.config.on_disk_trouble.on_error == OnIoError::CallHandler {
+            cx.call_handler(Handler::LocalIoError, None, Some(self.number));
+        }
         self.say_last_words(cx);
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }

@@ -158,7 +158,8 @@ impl<B: Clone> Volume<B> {
         Ok(())
     }
 
-    /// The peer could not do what it was asked for: its disk is of no more use.
+    /// The peer could not do what it was asked for: its disk is of no more use, or cannot read one
+    /// place.
     pub(crate) fn remote_failed(
         &mut self,
         id: u64,
@@ -167,6 +168,15 @@ impl<B: Clone> Volume<B> {
         cx: &mut Context<B>,
     ) {
         if self.mend_failed(id, cx) {
+            return;
+        }
+        if code == FailureCode::Io
+            && let Some(read) = self.reads.get(&id)
+        {
+            // One place that it cannot read; it has everything else, and nobody else has.
+            if read.remote == Some(node) {
+                self.give_up_read(id, cx);
+            }
             return;
         }
         if code == FailureCode::NoSpace
@@ -366,8 +376,10 @@ impl<B: Clone> Volume<B> {
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
         if !self.has_own_data() || self.role == Role::Primary {
-            let nothing = ByteRange::new(0, 0);
-            self.answer(requester, nothing, Err(RequestError::Io), cx);
+            if let Requester::Peer { node, link, id } = requester {
+                let (volume, code) = (self.number, FailureCode::NoDisk);
+                cx.send(node, link, Packet::RemoteFailed { id, volume, code }, None);
+            }
             return Ok(());
         }
         // A client that has its own node's data may still meet a place there that cannot be read.

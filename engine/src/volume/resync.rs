@@ -394,6 +394,10 @@ impl<B: Clone> Volume<B> {
         if current != Some(generation) {
             return Err("the end of a resync under another generation");
         }
+        if !peer.bitmap.is_clean() && peer.source.has_other_marks {
+            self.renegotiate = true; // for the rest
+            return Ok(());
+        }
         if !peer.bitmap.is_clean() {
             return Err("the end of a resync while blocks are still missing");
         }

@@ -8,13 +8,14 @@
 
 use alloc::vec::Vec;
 
+use rbd_protocol::control::OnIoError;
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::Role;
+use rbd_protocol::state::{ReplicationState, Role};
 
 use super::{Requester, Volume, as_request_error, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, RequestError, RequestId, Time};
+use crate::contract::{DiskError, DiskRequest, Level, RequestError, RequestId, Time};
 use crate::peer_device::Origin;
 
 /// Where one part of a request stands.
@@ -43,6 +44,8 @@ pub(crate) struct Write<B> {
     pub(crate) local: Leg,
     /// Why a disk did not do it.
     pub(super) error: Option<RequestError>,
+    /// The client is told so.
+    is_passed_on: bool,
     pub(crate) legs: Vec<(NodeId, Leg)>,
     pub(crate) since: Time,
 }
@@ -85,6 +88,7 @@ impl<B: Clone> Volume<B> {
             started: false,
             local: Leg::Pending,
             error: None,
+            is_passed_on: false,
             legs: Vec::new(),
             since: cx.now,
         };
@@ -232,8 +236,11 @@ impl<B: Clone> Volume<B> {
         if let Err(error) = result {
             // It is done again where there is a disk; where there is none, this is why it fails.
             write.error = Some(as_request_error(error));
-            self.fail_disk(describe(error), cx);
-            return;
+            if !self.passes_on(error) {
+                self.fail_disk(describe(error), cx);
+                return;
+            }
+            self.pass_on(id, error, cx);
         }
         self.unsettled |= self
             .peers
@@ -241,6 +248,39 @@ impl<B: Clone> Volume<B> {
             .any(|peer| !peer.source.reads.is_empty());
         self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
+    }
+
+    /// Whether a write's error is only told to the client: nobody else has all of the data, and a
+    /// full disk, or one that its owner wants to go on with, still has it.
+    fn passes_on(&self, error: DiskError) -> bool {
+        let by_policy = self.config.on_disk_trouble.on_error == OnIoError::PassOn;
+        let kept = error == DiskError::NoSpace || (by_policy && error == DiskError::Io);
+        kept && self.has_own_data() && !self.peers.values().any(|peer| self.is_whole(peer))
+    }
+
+    fn pass_on(&mut self, id: u64, error: DiskError, cx: &mut Context<B>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        write.is_passed_on = true;
+        let range = write.range;
+        let why = describe(error);
+        let text = alloc::format!(
+            "a write at {} failed ({why}): passed on to the client, no other node has the data",
+            range.offset
+        );
+        cx.report(Level::Error, None, Some(self.number), text);
+    }
+
+    /// A write that failed here has ended. What is in its place now, nobody knows: wherever else it
+    /// went, that differs. Not before every peer has answered: the acknowledgement of what a resync
+    /// had sent before would clear the marks.
+    fn mark_passed_on(&mut self, range: ByteRange) {
+        for peer in self.peers.values_mut() {
+            peer.bitmap.set_touched(range);
+            peer.source.has_other_marks |= peer.is_resync_source();
+            self.renegotiate |= peer.replication == ReplicationState::Established;
+        }
     }
 
     /// A peer has the write on its disk.
@@ -322,11 +362,14 @@ impl<B: Clone> Volume<B> {
                 self.leave_absent_peers_behind(cx);
                 return;
             }
-            None => None,
+            None => write.error.filter(|_| write.is_passed_on),
         };
         let Some(write) = self.writes.remove(&id) else {
             return;
         };
+        if write.is_passed_on {
+            self.mark_passed_on(write.range);
+        }
         if let Some(local) = &mut self.local
             && write.local == Leg::Done
         {

@@ -476,6 +476,7 @@ fn config(node: u8, volumes: u16) -> ResourceConfig {
                 size_limit_bytes: None,
                 exports: Vec::new(),
                 resync: Vec::new(),
+                on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
             })
             .collect(),
         options: ResourceOptions::default(),

@@ -120,6 +120,39 @@ pub struct VolumeConfig {
     pub exports: Vec<NbdExport>,
     /// What was set for resyncs from a peer; of a peer not named here, nothing.
     pub resync: Vec<(NodeId, ResyncOptions)>,
+    /// What a disk's errors and silence lead to.
+    pub on_disk_trouble: DiskTrouble,
+}
+
+/// What a disk's errors and silence lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct DiskTrouble {
+    /// After an I/O error (`on-io-error`).
+    pub on_error: OnIoError,
+    /// A disk that leaves a request unanswered for so many milliseconds has failed, if somebody
+    /// else has the data; 0 if it is waited for (`disk-timeout`).
+    pub timeout_ms: u32,
+}
+
+impl Default for DiskTrouble {
+    fn default() -> Self {
+        Self {
+            on_error: OnIoError::Detach,
+            timeout_ms: 30_000,
+        }
+    }
+}
+
+/// What an I/O error of a disk leads to (`on-io-error`). An error of a flush or of the metadata
+/// always ends the use of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum OnIoError {
+    /// The disk is let go.
+    Detach,
+    /// The same where somebody else has the data; the only copy is kept, and the client is told.
+    PassOn,
+    /// The disk is let go, and the handler `local-io-error` is called.
+    CallHandler,
 }
 
 /// Limits of a resync. With nothing set it takes what link and disks have to spare.

@@ -42,6 +42,7 @@ fn config() -> ResourceConfig {
             size_limit_bytes: Some(1 << 30),
             exports: vec![NbdExport::Unix, NbdExport::Tcp("10.0.0.1:10809".into())],
             resync: Vec::new(),
+            on_disk_trouble: DiskTrouble::default(),
         }],
         options: ResourceOptions::default(),
         handlers: vec![("fence-peer".into(), "/bin/true".into())],

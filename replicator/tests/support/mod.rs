@@ -259,6 +259,7 @@ pub(crate) fn config(node: &Node, addresses: &[String; 2]) -> ResourceConfig {
             size_limit_bytes: None,
             exports: vec![NbdExport::Unix],
             resync: Vec::new(),
+            on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

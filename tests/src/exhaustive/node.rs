@@ -273,6 +273,7 @@ fn config(index: usize) -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
         }],
         options: ResourceOptions {
             // Every checkpoint cools what it may.

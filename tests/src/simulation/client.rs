@@ -322,7 +322,7 @@ impl World {
                 let expected = error == RequestError::NotPrimary
                     || known.disk_failed
                     || !known.serves_itself();
-                let expected = expected || self.is_unreadable(&operation);
+                let expected = expected || self.is_impossible(node, &operation);
                 if !expected {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
                 }
@@ -362,15 +362,21 @@ impl World {
         }
     }
 
-    /// Whether neither disk could be read where this operation reads (H4).
-    fn is_unreadable(&self, operation: &Operation) -> bool {
-        let What::Read(oldest) = &operation.what else {
-            return false;
+    /// Whether no disk that has everything could do what this operation asks for (H4).
+    fn is_impossible(&self, node: usize, operation: &Operation) -> bool {
+        let length = match &operation.what {
+            What::Read(oldest) => oldest.len(),
+            What::Write { indices, .. } => indices.len(),
+            What::Flush(_) => return false,
         };
-        let end = operation.first + u64::try_from(oldest.len()).unwrap_or(0);
+        let end = operation.first + u64::try_from(length).unwrap_or(0);
         let is_there = |at: &ByteRange| at.offset / 512 < end && at.end() / 512 > operation.first;
-        let mut nodes = self.nodes.iter();
-        nodes.all(|node| node.unread.iter().any(is_there))
+        let fails_on = |node: &super::node::Node| match operation.what {
+            What::Read(_) => node.unread.iter().any(is_there),
+            _ => node.untaken.iter().any(is_there),
+        };
+        let [own, peer] = [&self.nodes[node], &self.nodes[1 - node]];
+        fails_on(own) && (fails_on(peer) || !self.is_in_sync())
     }
 
     fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {

@@ -189,17 +189,24 @@ impl World {
             self.at(at, what);
             return;
         }
-        let read = disk.range_of_read(id);
+        let (read, written) = (disk.range_of_read(id), disk.range_of_write(id));
         let digested = disk.ends_in_digests(id);
         let result = disk.complete(id, self.now, &mut self.random);
         self.nodes[node].from_peer.ended(id);
         let error = result.as_ref().err().copied();
         // The disk goes on if the peer has what could not be read.
         let unread = read.filter(|_| error == Some(DiskError::Io));
-        match (error, unread) {
-            (Some(_), Some(range)) => self.nodes[node].unread.push(range),
-            (Some(error), None) => self.disk_failed(node, error),
-            (None, _) => {}
+        // Or if nobody else has all of the data, and clients are told.
+        let untaken = written.filter(|_| match error {
+            Some(DiskError::NoSpace) => true,
+            Some(DiskError::Io) => self.options.pass_on,
+            Some(DiskError::Gone) | None => false,
+        });
+        match (error, unread, untaken) {
+            (Some(_), Some(range), _) => self.nodes[node].unread.push(range),
+            (Some(_), None, Some(range)) => self.nodes[node].untaken.push(range),
+            (Some(error), None, None) => self.disk_failed(node, error),
+            (None, ..) => {}
         }
         let event = if meta {
             let result = result.map(drop);
@@ -212,7 +219,7 @@ impl World {
         };
         self.tell(node, event);
         if let Some(error) = error
-            && unread.is_some()
+            && (unread.is_some() || untaken.is_some())
             && !self.nodes[node].attached
         {
             self.disk_failed(node, error);

@@ -2,8 +2,8 @@
 
 use rbd_engine::{AttachedDisk, Resource, Seed};
 use rbd_protocol::control::{
-    Fencing, MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, ResourceStatus,
-    VolumeConfig,
+    DiskTrouble, Fencing, MetaDisk, NetOptions, OnIoError, PeerConfig, ResourceConfig,
+    ResourceOptions, ResourceStatus, VolumeConfig,
 };
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
@@ -54,6 +54,8 @@ pub(super) struct Node {
     pub(super) wrote_alone: bool,
     /// Where its disk could not be read.
     pub(super) unread: Vec<ByteRange>,
+    /// Where its disk did not take a write.
+    pub(super) untaken: Vec<ByteRange>,
     /// Its operator has said that its data may be given up.
     pub(super) gives_up: bool,
     /// What it said of its replication when it was last looked at.
@@ -126,6 +128,7 @@ impl Node {
             crashes_left: 0,
             wrote_alone: false,
             unread: Vec::new(),
+            untaken: Vec::new(),
             gives_up: false,
             replication: ReplicationState::Off,
             dies_next: false,
@@ -357,6 +360,14 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            on_disk_trouble: DiskTrouble {
+                on_error: if options.pass_on {
+                    OnIoError::PassOn
+                } else {
+                    OnIoError::Detach
+                },
+                ..DiskTrouble::default()
+            },
         }],
         options: ResourceOptions {
             hot_region_limit: options.hot_region_limit,

@@ -138,6 +138,8 @@ pub(super) struct Options {
     pub(super) connect_ms: u32,
     pub(super) ping_ms: (u32, u32),
     pub(super) hot_region_limit: u32,
+    /// Errors of the only disk are passed on to clients.
+    pub(super) pass_on: bool,
     /// Writing metadata makes data durable too: both are on one device with one cache.
     pub(super) internal_metadata: bool,
     /// Everything crosses the network as bytes, in pieces.
@@ -203,6 +205,8 @@ impl Options {
             heedless: profile == Profile::Rivals,
             connect_ms: 100,
             ping_ms: (500, 700),
+            // Without disturbing what is drawn after it.
+            pass_on: random.clone().percent(25),
             hot_region_limit: random.pick(&[0, 1, 2, 100]).unwrap_or(1),
             internal_metadata: random.percent(30),
             bytes: has(Class::Network) && random.percent(25),

@@ -1,7 +1,7 @@
 //! Options of `disk { … }`: a volume's backing device, and one peer's replica of it.
 
 use super::{Kind, OptionSpec, Section, Unit, Verdict};
-use super::{number, refused_unless, warned, warned_unless};
+use super::{number, warned, warned_unless};
 
 const DISK: &[Section] = &[Section::Disk];
 const DISK_OR_SYNCER: &[Section] = &[Section::Disk, Section::Syncer];
@@ -28,10 +28,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         DISK,
         Kind::Choice(&["pass_on", "call-local-io-error", "detach"]),
         "detach",
-        refused_unless(
-            &["detach"],
-            "a failed disk is always detached; carrying on with it would serve bad data",
-        ),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "disk-barrier",
@@ -96,8 +93,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "disk-timeout",
         DISK,
         number(0, 6000, Unit::TenthsOfSeconds),
-        "0",
-        warned_unless(&["0"], "a slow disk is waited for"),
+        "300",
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "read-balancing",

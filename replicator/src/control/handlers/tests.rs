@@ -190,6 +190,7 @@ fn config(command: &str) -> ResourceConfig {
         size_limit_bytes: None,
         exports: Vec::new(),
         resync: Vec::new(),
+        on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
     };
     ResourceConfig {
         name: "r0".into(),

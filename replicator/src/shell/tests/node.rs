@@ -309,6 +309,7 @@ fn config(id: usize) -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

@@ -84,6 +84,7 @@ fn a_resource_without_any_disk_stops_when_asked() {
         size_limit_bytes: None,
         exports: Vec::new(),
         resync: Vec::new(),
+        on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
     };
     for volumes in [Vec::new(), vec![volume]] {
         let (handle, mut notices) = start_with(volumes);

@@ -180,6 +180,14 @@ impl Disk {
         }
     }
 
+    /// What this operation writes, if it does.
+    pub(super) fn range_of_write(&self, id: OperationId) -> Option<ByteRange> {
+        match self.in_flight.get(&id)? {
+            InFlight::Write { range, .. } => Some(*range),
+            InFlight::Read { .. } | InFlight::Flush { .. } | InFlight::Meta { .. } => None,
+        }
+    }
+
     /// Whether a write to the block is under way.
     pub(super) fn is_writing(&self, block: u64) -> bool {
         let block = ByteRange::new(block * 4096, 4096);

@@ -154,7 +154,7 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
     match event {
         _ if event.starts_with("request") && !primary => NO_CLIENTS,
         "HandlerDone" if disk == Disk::None && (primary || between != Between::Alone) => {
-            Impossible("where there are handlers no disk fails")
+            Rare("where there are handlers no disk fails, but one may hang for too long")
         }
         "HandlerDone" if between == Between::Idle => {
             Rare("where there are handlers a peer has no disk only when it comes up")
@@ -315,6 +315,9 @@ fn of_errand_answer(situation: Situation, packet: &str) -> Verdict {
     match situation {
         _ if mends && situation.primary && is_established && packet == "RemoteData" => Possible,
         _ if mends => Rare("neither disk can read a place, or much else has changed meanwhile"),
+        _ if situation.disk == Disk::Partial && packet == "RemoteFailed" => {
+            Rare("the peer's disk has failed while it filled the one here, and a demotion ended")
+        }
         _ if situation.disk != Disk::None => {
             Impossible("a disk is used, or filled, when nothing is being asked for any more")
         }
