@@ -337,6 +337,7 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::RemoteFlush { .. }
         | Packet::RemoteData { .. }
         | Packet::ResyncRequest { .. }
+        | Packet::ResyncState { .. }
         | Packet::ResyncData { .. } => Channel::Data,
     }
 }

@@ -23,6 +23,7 @@ use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
+use crate::pause::PauseOrder;
 pub use crate::time::Time;
 
 /// Names a client's request until it is completed. Chosen by the hands, unique while it lives.
@@ -323,6 +324,8 @@ pub enum Command {
         /// What is to be done.
         order: VerifyOrder,
     },
+    /// Hold back resyncs, or let them go on.
+    PauseSync(PauseOrder),
     /// Let requests wait.
     SuspendIo,
     /// Let requests go on, whatever they wait for.

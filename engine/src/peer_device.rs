@@ -2,13 +2,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rbd_protocol::control::ResyncOptions;
+use rbd_protocol::control::{Pauses, ResyncOptions};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Asked, Held, ResyncWindow, Verify};
+use crate::volume::{Asked, Held, Pace, ResyncWindow, Told, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -59,6 +59,12 @@ pub(crate) struct PeerDevice {
     pub(crate) resync_options: ResyncOptions,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
+    /// Who holds resyncs back: the own part outlives links, the peer's is told over each anew.
+    pub(crate) pauses: Pauses,
+    /// What it has been told of this node's part in a resync, over this link.
+    pub(crate) told: Told,
+    /// How fast a resync is.
+    pub(crate) pace: Pace,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -102,6 +108,8 @@ pub(crate) struct SourceRead {
     pub(crate) range: ByteRange,
     /// The disk read is under way: overlapping writes wait until its data has been sent (E2).
     pub(crate) started: bool,
+    /// When it was asked for.
+    pub(crate) at: Time,
 }
 
 /// This node's part when it is the target of a resync.
@@ -164,6 +172,9 @@ impl PeerDevice {
             resync_options: ResyncOptions::default(),
             resync_total_bytes: 0,
             resync_started: Time(0),
+            pauses: Pauses::default(),
+            told: Told::default(),
+            pace: Pace::default(),
             sent_bytes: 0,
             received_bytes: 0,
         }

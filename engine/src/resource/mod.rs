@@ -14,6 +14,7 @@
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
+//! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
@@ -30,6 +31,7 @@ mod link;
 mod objection;
 mod packets;
 mod parting;
+mod pausing;
 mod promotion;
 mod resolve;
 mod status;

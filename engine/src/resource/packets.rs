@@ -160,9 +160,9 @@ impl<B: Clone> Resource<B> {
             Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
             Packet::BitmapEnd { generation, .. } => volume.join_bitmap_end(node, generation),
             Packet::ResyncRequest { id, range, .. } => {
-                volume.accept_resync_request(node, id, range)
+                volume.accept_resync_request(node, id, range, cx.now)
             }
-            Packet::ResyncAck { range, .. } => volume.resync_acked(node, range),
+            Packet::ResyncAck { range, .. } => volume.resync_acked(node, range, cx.now),
             // The source's disk has failed; it makes the link anew so that both decide again.
             Packet::ResyncNegativeAck { .. } => Ok(()),
             Packet::VerifyRequest { id, range, .. } => {
@@ -171,6 +171,15 @@ impl<B: Clone> Resource<B> {
             Packet::VerifyReply { id, digests, .. } => volume.verify_replied(node, id, digests, cx),
             Packet::VerifyRelease { id, .. } => {
                 volume.verify_released(node, id);
+                Ok(())
+            }
+            Packet::ResyncState {
+                paused,
+                limit,
+                disk_us,
+                ..
+            } => {
+                volume.accept_resync_state(node, paused, limit, disk_us, cx);
                 Ok(())
             }
             Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
@@ -316,6 +325,7 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::ResyncAck { volume, .. }
         | Packet::ResyncNegativeAck { volume, .. }
         | Packet::ResyncDone { volume, .. }
+        | Packet::ResyncState { volume, .. }
         | Packet::RemoteRead { volume, .. }
         | Packet::RemoteWrite { volume, .. }
         | Packet::RemoteZero { volume, .. }

@@ -15,6 +15,7 @@ mod lies;
 mod mending;
 mod orders;
 mod parting;
+mod pausing;
 mod promotion;
 mod resync;
 mod silence;

@@ -13,7 +13,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{Volume, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, LinkId};
+use crate::contract::{DiskError, DiskRequest, LinkId, Time};
 use crate::peer_device::Origin;
 
 /// What a peer's write is.
@@ -36,6 +36,8 @@ pub(crate) struct PeerWrite<B> {
     pub(crate) id: u64,
     pub(crate) range: ByteRange,
     pub(crate) is_resync: bool,
+    /// When it came.
+    at: Time,
     /// Taken when it is given to the disk.
     work: Option<PeerWriteKind<B>>,
 }
@@ -91,6 +93,7 @@ impl<B: Clone> Volume<B> {
             id,
             range,
             is_resync,
+            at: cx.now,
             work: Some(work),
         };
         self.peer_writes.insert(name, write);
@@ -203,6 +206,8 @@ impl<B: Clone> Volume<B> {
             let options = &device.resync_options;
             target.window.answered(asked, length, options, cx.now);
             device.bitmap.clear_covered(range);
+            device.pace.disk_took(write.at, cx.now);
+            device.pace.done(length, cx.now);
             // The source may lose what it has just sent, and perhaps only this node has it marked.
             device.note_unstable(range, Origin::ResyncSource);
             self.unsettled = true;

@@ -21,7 +21,7 @@ use super::write::Leg;
 use super::{Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, Level, LinkId};
+use crate::contract::{DiskError, DiskRequest, Level, LinkId, Time};
 use crate::handler::Handler;
 use crate::peer_device::{Origin, Source, SourceRead, Target};
 
@@ -196,6 +196,7 @@ impl<B: Clone> Volume<B> {
         node: NodeId,
         id: u64,
         range: ByteRange,
+        now: Time,
     ) -> Result<(), &'static str> {
         if !self.accepts(range) {
             return Err("a resync request outside the volume or not on block boundaries");
@@ -219,6 +220,7 @@ impl<B: Clone> Volume<B> {
                 SourceRead {
                     range,
                     started: false,
+                    at: now,
                 },
             )
             .is_some()
@@ -314,6 +316,7 @@ impl<B: Clone> Volume<B> {
         if peer.source.bitmap_sent && peer.source.bitmap_received {
             peer.replication = ReplicationState::SyncSource;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
+            peer.pace.begin(cx.now);
             let text = alloc::format!("resync begins: {} bytes to send", peer.resync_total_bytes);
             cx.report(Level::Info, Some(node), Some(self.number), text);
         }
@@ -335,7 +338,10 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        if peer.link == Some(link) && peer.source.reads.remove(&id).is_some() {
+        if peer.link == Some(link)
+            && let Some(read) = peer.source.reads.remove(&id)
+        {
+            peer.pace.disk_took(read.at, cx.now);
             peer.sent_bytes += u64::from(range.length);
             match result {
                 Ok(data) => cx.send(node, link, Packet::ResyncData { id, volume, range }, data),
@@ -359,6 +365,7 @@ impl<B: Clone> Volume<B> {
         &mut self,
         node: NodeId,
         range: ByteRange,
+        now: Time,
     ) -> Result<(), &'static str> {
         if !self.accepts(range) {
             return Err("a resync acknowledgement outside the volume");
@@ -370,6 +377,7 @@ impl<B: Clone> Volume<B> {
             return Err("a resync acknowledgement while this node is not the source");
         }
         peer.bitmap.clear_covered(range);
+        peer.pace.done(u64::from(range.length), now);
         peer.note_unstable(range, Origin::ResyncTarget);
         Ok(())
     }

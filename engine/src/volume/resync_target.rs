@@ -65,6 +65,7 @@ impl<B: Clone> Volume<B> {
         if target.generation.is_some() {
             peer.replication = ReplicationState::SyncTarget;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
+            peer.pace.begin(cx.now);
             let text = alloc::format!(
                 "resync begins: {} bytes to receive",
                 peer.resync_total_bytes
@@ -81,6 +82,7 @@ impl<B: Clone> Volume<B> {
         let Some(link) = peer
             .link
             .filter(|_| peer.replication == ReplicationState::SyncTarget)
+            .filter(|_| !peer.pauses.is_any())
         else {
             return;
         };

@@ -226,6 +226,7 @@ const KINDS: &[Kind] = &[
     Kind::ResyncAck,
     Kind::ResyncNegativeAck,
     Kind::ResyncDone,
+    Kind::ResyncState,
     Kind::Ping,
     Kind::PingAck,
     Kind::RemoteRead,

@@ -9,7 +9,7 @@ use super::header::{Header, Kind, WireError};
 use super::hello::Hello;
 use super::packet::{FLAG_FUA, Packet};
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 impl Packet {
     /// Builds the packet from its header and, for the kinds without bulk, its payload, which has
@@ -110,6 +110,23 @@ impl Packet {
                 volume,
                 generation: GenerationId(header.offset),
             },
+            Kind::ResyncState => {
+                let limit = match id {
+                    0 => None,
+                    number => Some(
+                        u8::try_from(number)
+                            .ok()
+                            .and_then(ResyncLimit::from_number)
+                            .ok_or_else(|| malformed("unknown limit"))?,
+                    ),
+                };
+                Self::ResyncState {
+                    volume,
+                    paused: flags == 1,
+                    limit,
+                    disk_us: header.range_length,
+                }
+            }
             Kind::RemoteRead => Self::RemoteRead { id, volume, range },
             Kind::RemoteWrite => Self::RemoteWrite {
                 id,

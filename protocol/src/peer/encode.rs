@@ -157,6 +157,17 @@ impl Packet {
             | Self::RemoteData { id, volume, range } => {
                 header.set_range(*id, *volume, *range);
             }
+            Self::ResyncState {
+                volume,
+                paused,
+                limit,
+                disk_us,
+            } => {
+                header.volume = volume.0;
+                header.flags = u16::from(*paused);
+                header.id = limit.map_or(0, |limit| u64::from(limit.number()));
+                header.range_length = *disk_us;
+            }
             Self::BitmapEnd { volume, generation } | Self::ResyncDone { volume, generation } => {
                 header.volume = volume.0;
                 header.offset = generation.0;

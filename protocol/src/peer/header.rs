@@ -82,6 +82,8 @@ pub enum Kind {
     ResyncNegativeAck = 54,
     /// The target has everything, durably, and has adopted the source's generation.
     ResyncDone = 55,
+    /// [`Packet::ResyncState`](super::Packet::ResyncState).
+    ResyncState = 56,
     /// Are you alive?
     Ping = 64,
     /// Yes.
@@ -141,6 +143,7 @@ impl Kind {
             53 => Self::ResyncAck,
             54 => Self::ResyncNegativeAck,
             55 => Self::ResyncDone,
+            56 => Self::ResyncState,
             64 => Self::Ping,
             65 => Self::PingAck,
             80 => Self::RemoteRead,

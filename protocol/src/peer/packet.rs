@@ -10,7 +10,7 @@ use super::failure::FailureCode;
 use super::header::Kind;
 use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 /// Which of the link's two connections a packet takes. Order is kept within one, not across them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -211,6 +211,19 @@ pub enum Packet {
         /// The generation it has adopted.
         generation: GenerationId,
     },
+    /// What the sender knows of a resync beside its data: after any change, of little things at most
+    /// once a second.
+    ResyncState {
+        /// The volume.
+        volume: VolumeNumber,
+        /// The sender holds it back.
+        paused: bool,
+        /// What keeps it from being faster as the sender sees it; told by the target.
+        limit: Option<ResyncLimit>,
+        /// How long the sender's disk takes to read for a request, in microseconds; told by the
+        /// source, 0 if not known.
+        disk_us: u32,
+    },
     /// A node without usable data of its own asks for a range, for its clients.
     RemoteRead {
         /// Names the request.
@@ -352,6 +365,7 @@ impl Packet {
             Self::ResyncAck { .. } => Kind::ResyncAck,
             Self::ResyncNegativeAck { .. } => Kind::ResyncNegativeAck,
             Self::ResyncDone { .. } => Kind::ResyncDone,
+            Self::ResyncState { .. } => Kind::ResyncState,
             Self::RemoteRead { .. } => Kind::RemoteRead,
             Self::RemoteWrite { .. } => Kind::RemoteWrite,
             Self::RemoteZero { discard: true, .. } => Kind::RemoteDiscard,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::*;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::policy::{SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 fn hello() -> Hello {
     Hello {
@@ -126,6 +126,12 @@ fn one_of_each() -> Vec<Packet> {
         Packet::ResyncAck { id, volume, range },
         Packet::ResyncNegativeAck { id, volume, range },
         Packet::ResyncDone { volume, generation },
+        Packet::ResyncState {
+            volume,
+            paused: true,
+            limit: Some(ResyncLimit::DiskOfPeer),
+            disk_us: 1_500,
+        },
         Packet::RemoteRead { id, volume, range },
         Packet::RemoteWrite {
             id,
