@@ -186,6 +186,8 @@ struct SyncDetails {
     rate: f64,
     percent_resync_done: f64,
     limited_by: Option<&'static str>,
+    resync_same_bytes: u64,
+    resync_zero_bytes: u64,
     resync_total_bytes: u64,
     resync_remaining_bytes: u64,
 }
@@ -383,7 +385,7 @@ fn sync_details(resync: &ResyncProgress) -> SyncDetails {
         rs_dt1_ms: resync.elapsed_ms,
         rs_db1_sectors: done / SECTOR,
         rs_failed: 0,
-        rs_same_csum: 0,
+        rs_same_csum: resync.same_bytes / SECTOR,
         want: 0,
         rate_0: average,
         rate_1: rate,
@@ -391,6 +393,8 @@ fn sync_details(resync: &ResyncProgress) -> SyncDetails {
         rate: average,
         percent_resync_done: two_decimals(resync.percent_done()),
         limited_by: resync.limit.map(ResyncLimit::word),
+        resync_same_bytes: resync.same_bytes,
+        resync_zero_bytes: resync.zero_bytes,
         resync_total_bytes: resync.total_bytes,
         resync_remaining_bytes: resync.remaining_bytes,
     }

@@ -115,6 +115,8 @@ pub(crate) fn resyncing(
             elapsed_ms: 6_100,
             rate: Some(250 << 10),
             limit: Some(ResyncLimit::Link),
+            same_bytes: 1 << 20,
+            zero_bytes: 512 << 10,
         }),
         ..peer_device(volume, direction, disk)
     }

@@ -308,6 +308,7 @@ impl<B: Clone> Resource<B> {
             }
             Operation::Superblock { .. }
             | Operation::Digest { .. }
+            | Operation::ResyncDigest { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -335,6 +336,7 @@ impl<B: Clone> Resource<B> {
             | Operation::Barrier { .. }
             | Operation::PeerFlush { .. }
             | Operation::Digest { .. }
+            | Operation::ResyncDigest { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{ResourceConfig, ResyncOptions};
 use rbd_protocol::ids::{ByteRange, GenerationId};
+use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
@@ -13,7 +14,7 @@ use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss, RequestError, Re
 
 pub(crate) const NEWER: GenerationId = GenerationId(0x2000);
 
-pub(crate) const READ: DiskRequest = DiskRequest::Read;
+pub(crate) const READ: DiskRequest = DiskRequest::ReadUnlessZero;
 pub(crate) const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 const FLUSH: DiskRequest = DiskRequest::Flush;
 
@@ -77,7 +78,12 @@ pub(crate) fn target() -> Bench {
 }
 
 fn target_as(config: ResourceConfig) -> Bench {
-    let mut bench = Bench::alone(config, image());
+    target_with(config, image())
+}
+
+/// The same with this disk.
+pub(crate) fn target_with(config: ResourceConfig, image: Image) -> Bench {
+    let mut bench = Bench::alone(config, image);
     meet_source(&mut bench);
     bench
 }

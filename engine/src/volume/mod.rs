@@ -11,6 +11,7 @@
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`resync_window`] | how much of it at once, so that clients do not suffer |
+//! | [`resync_compare`] | what need not be copied because both have it |
 //! | [`resync_state`] | who holds it back, and what is told of it |
 //! | [`resync_pace`] | how fast it is, for people |
 //! | [`verify`] | comparing both copies while clients go on |
@@ -33,6 +34,7 @@ mod read;
 mod remote;
 mod requester;
 mod resync;
+mod resync_compare;
 mod resync_pace;
 mod resync_state;
 mod resync_target;

@@ -145,6 +145,8 @@ impl PeerDevice {
             elapsed_ms: now.ms_since(self.resync_started),
             rate: self.pace.rate(now).filter(|_| !is_paused),
             limit: self.resync_limit().filter(|_| !is_paused),
+            same_bytes: self.same_bytes,
+            zero_bytes: self.zero_bytes,
         })
     }
 

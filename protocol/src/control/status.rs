@@ -270,6 +270,10 @@ pub struct ResyncProgress {
     pub rate: Option<u64>,
     /// What keeps it from being faster, if that is known.
     pub limit: Option<ResyncLimit>,
+    /// Bytes that did not have to be sent because both copies had the same.
+    pub same_bytes: u64,
+    /// Bytes that did not have to be sent because they are zeroes.
+    pub zero_bytes: u64,
 }
 
 /// Who or what holds a resync back.

@@ -170,6 +170,8 @@ fn progress(total_bytes: u64, remaining_bytes: u64) -> ResyncProgress {
         elapsed_ms: 1,
         rate: Some(100),
         limit: Some(ResyncLimit::Link),
+        same_bytes: 2,
+        zero_bytes: 3,
     }
 }
 

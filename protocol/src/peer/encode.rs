@@ -150,6 +150,11 @@ impl Packet {
             }
             Self::ResyncRequest { id, volume, range }
             | Self::ResyncData { id, volume, range }
+            | Self::ResyncZero { id, volume, range }
+            | Self::ResyncSame { id, volume, range }
+            | Self::ResyncCompare {
+                id, volume, range, ..
+            }
             | Self::ResyncAck { id, volume, range }
             | Self::ResyncNegativeAck { id, volume, range }
             | Self::RemoteRead { id, volume, range }
@@ -185,7 +190,8 @@ impl Packet {
                 out.u16(volume.0);
                 out.u8(disk.number());
             }
-        } else if let Self::VerifyReply { digests, .. } = self {
+        } else if let Self::VerifyReply { digests, .. } | Self::ResyncCompare { digests, .. } = self
+        {
             for digest in digests {
                 out.u128(u128::from_be_bytes(*digest));
             }

@@ -186,6 +186,36 @@ pub enum Packet {
         /// Where; exactly as long as the payload.
         range: ByteRange,
     },
+    /// All of that range, or of that part of one the target has compared, is zero at the source.
+    ResyncZero {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// The target asks for what of a range is not like its own blocks.
+    ResyncCompare {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// One for each block the target has there, in order.
+        digests: Vec<Digest>,
+    },
+    /// This part of a range the target has compared is the same at the source. The rest comes as
+    /// [`Packet::ResyncData`] or [`Packet::ResyncZero`] under the same name, part by part.
+    ResyncSame {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
     /// The target has the range on its disk.
     ResyncAck {
         /// The request.
@@ -211,8 +241,8 @@ pub enum Packet {
         /// The generation it has adopted.
         generation: GenerationId,
     },
-    /// What the sender knows of a resync beside its data: after any change, of little things at most
-    /// once a second.
+    /// What the sender knows of a resync beside its data: after any change, of little things at
+    /// most once a second.
     ResyncState {
         /// The volume.
         volume: VolumeNumber,
@@ -362,6 +392,9 @@ impl Packet {
             Self::BitmapEnd { .. } => Kind::BitmapEnd,
             Self::ResyncRequest { .. } => Kind::ResyncRequest,
             Self::ResyncData { .. } => Kind::ResyncData,
+            Self::ResyncZero { .. } => Kind::ResyncZero,
+            Self::ResyncCompare { .. } => Kind::ResyncCompare,
+            Self::ResyncSame { .. } => Kind::ResyncSame,
             Self::ResyncAck { .. } => Kind::ResyncAck,
             Self::ResyncNegativeAck { .. } => Kind::ResyncNegativeAck,
             Self::ResyncDone { .. } => Kind::ResyncDone,
