@@ -170,6 +170,7 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             split: net.split,
             resync_conflict: net.resync_conflict,
             verify: net.verify,
+            compare_first: net.compare_first,
         },
     }
 }

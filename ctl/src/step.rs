@@ -88,6 +88,17 @@ pub(crate) fn request_line(request: &Request) -> String {
             let target = volume_target(&target, *volume);
             verify_line(&target, *order)
         }
+        Request::PauseSync {
+            resource,
+            volume,
+            peer,
+            paused,
+        } => {
+            let target = connection_words(resource, peer.as_deref());
+            let target = volume_target(&target, *volume);
+            let verb = if *paused { "pause-sync" } else { "resume-sync" };
+            format!("rbdd {verb} {target}")
+        }
         Request::Outdate { resource } => format!("rbdd outdate {resource}"),
         Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),
         Request::ResumeIo { resource } => format!("rbdd resume-io {resource}"),

@@ -43,6 +43,15 @@ pub(crate) enum Operation {
         id: u64,
         range: ByteRange,
     },
+    /// Digests of what a resync is about to copy: at the target before it asks, at the source when
+    /// it is asked what differs.
+    ResyncDigest {
+        volume: VolumeNumber,
+        peer: NodeId,
+        link: LinkId,
+        id: u64,
+        at_source: bool,
+    },
     /// Digests for a verify.
     Digest {
         volume: VolumeNumber,
@@ -301,6 +310,7 @@ impl Operation {
             | Self::Barrier { volume, .. }
             | Self::PeerFlush { volume, .. }
             | Self::ResyncRead { volume, .. }
+            | Self::ResyncDigest { volume, .. }
             | Self::Digest { volume, .. }
             | Self::Superblock { volume, .. }
             | Self::Intent { volume, .. }
@@ -348,6 +358,10 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::RemoteZero { .. }
         | Packet::RemoteFlush { .. }
         | Packet::RemoteData { .. }
+        | Packet::ResyncState { .. }
+        | Packet::ResyncCompare { .. }
+        | Packet::ResyncSame { .. }
+        | Packet::ResyncZero { .. }
         | Packet::ResyncRequest { .. }
         | Packet::ResyncData { .. } => Channel::Data,
     }

@@ -70,6 +70,8 @@ pub enum RequestKind {
 pub enum DiskRequest {
     /// Read the range into a new buffer, given back in [`Event::DiskDone`].
     Read,
+    /// The same, but no buffer is given back if all of the range is zero.
+    ReadUnlessZero,
     /// Write the payload; with `fua`, complete only when durable.
     Write {
         /// Durable on completion.
@@ -323,13 +325,14 @@ pub enum Command {
         /// What is to be done.
         order: VerifyOrder,
     },
+    /// Hold back resyncs, or let them go on.
+    PauseSync(crate::pause::PauseOrder),
     /// Let requests wait.
     SuspendIo,
     /// Let requests go on, whatever they wait for.
     ResumeIo,
-    /// Demote, disconnect, write metadata, let go of the disks. Refused while open.
-    /// After its reply the resource takes no more requests and can be dropped as soon as all
-    /// operations have finished.
+    /// Demote, disconnect, write metadata, let go of the disks. Refused while open. After its reply
+    /// the resource takes no more requests and can be dropped when all operations have finished.
     Stop,
 }
 

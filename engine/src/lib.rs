@@ -13,6 +13,7 @@
 //! | `connection`, `peer_device` | what is known of a peer, and of its copy of a volume |
 //! | `local_disk` | the metadata as it should be, and how much of it is durable |
 //! | `intent`, `bitmap` | the write-intent log; the dirty blocks towards one peer |
+//! | `pause` | the wish to hold resyncs back |
 //! | `decide` | who synchronises from whom |
 //! | [`handler`] | the administrator's programs that are told or asked something |
 //! | `context`, `random` | what every part needs: actions, names, limits; identifiers from a seed |
@@ -30,6 +31,7 @@ mod decide;
 pub mod handler;
 mod intent;
 mod local_disk;
+mod pause;
 mod peer_device;
 mod random;
 mod resource;
@@ -43,4 +45,5 @@ pub use contract::{
     LinkLoss, OperationId, RequestError, RequestId, RequestKind, Room, Seek, Time, VolumeFacts,
 };
 pub use handler::{Handler, HandlerFacts, HandlerResult};
+pub use pause::{PauseOrder, PausedBy};
 pub use resource::{Resource, Seed};

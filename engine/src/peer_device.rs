@@ -1,14 +1,17 @@
 //! One volume as seen on one peer: what the peer's copy is known to be, and what it may lack.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use rbd_protocol::control::ResyncOptions;
+use rbd_protocol::control::{Pauses, ResyncOptions};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
+use rbd_protocol::peer::Digest;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Asked, Held, ResyncWindow, Verify};
+use crate::volume::{Asked, Held, Pace, ResyncWindow, Told, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -62,6 +65,17 @@ pub(crate) struct PeerDevice {
     pub(crate) resync_options: ResyncOptions,
     pub(crate) resync_total_bytes: u64,
     pub(crate) resync_started: Time,
+    /// As a target, ask only for blocks that differ (`csums-alg`).
+    pub(crate) compare_first: bool,
+    /// What of the resync did not have to be sent: equal blocks, and zeroes, in bytes.
+    pub(crate) same_bytes: u64,
+    pub(crate) zero_bytes: u64,
+    /// Who holds resyncs back: the own part outlives links, the peer's is told over each anew.
+    pub(crate) pauses: Pauses,
+    /// What it has been told of this node's part in a resync, over this link.
+    pub(crate) told: Told,
+    /// How fast a resync is.
+    pub(crate) pace: Pace,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -103,12 +117,40 @@ pub(crate) struct Source {
     pub(crate) reads: BTreeMap<u64, SourceRead>,
 }
 
-/// One range the target has asked for.
-#[derive(Clone, Copy, Debug)]
+/// One range the target has asked for, until all of it has been answered.
+#[derive(Clone, Debug)]
 pub(crate) struct SourceRead {
     pub(crate) range: ByteRange,
+    /// What the target has there, if only what differs is to be sent.
+    pub(crate) digests: Vec<Digest>,
+    /// Bytes not answered yet.
+    pub(crate) left: u64,
     /// The disk read is under way: overlapping writes wait until its data has been sent (E2).
     pub(crate) started: bool,
+    /// When it was asked for.
+    pub(crate) at: Time,
+}
+
+/// What a target waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) range: ByteRange,
+    pub(crate) asked: Asked,
+    pub(crate) question: Question,
+    /// Bytes that have not come yet.
+    pub(crate) to_come: u64,
+    /// Bytes that are not on the disk yet.
+    pub(crate) left: u64,
+}
+
+/// What the source has been asked about a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Nothing: the own blocks are being read, to be compared.
+    NotYet,
+    WhatIsThere,
+    /// What differs from the own blocks.
+    WhatDiffers,
 }
 
 /// This node's part when it is the target of a resync.
@@ -121,7 +163,9 @@ pub(crate) struct Target {
     /// The source's generation, once its bitmap is complete.
     pub(crate) generation: Option<GenerationId>,
     /// Ranges asked for and not yet on the disk.
-    pub(crate) outstanding: BTreeMap<u64, (ByteRange, Asked)>,
+    pub(crate) outstanding: BTreeMap<u64, Outstanding>,
+    /// Only blocks that differ are asked for.
+    pub(crate) compares: bool,
     pub(crate) outstanding_bytes: u64,
     /// How much that may be.
     pub(crate) window: ResyncWindow,
@@ -174,6 +218,12 @@ impl PeerDevice {
             resync_options: ResyncOptions::default(),
             resync_total_bytes: 0,
             resync_started: Time(0),
+            compare_first: false,
+            same_bytes: 0,
+            zero_bytes: 0,
+            pauses: Pauses::default(),
+            told: Told::default(),
+            pace: Pace::default(),
             sent_bytes: 0,
             received_bytes: 0,
         }
@@ -270,6 +320,22 @@ impl PeerDevice {
         written
     }
 
+    /// A resync begins.
+    pub(crate) fn forget_saved(&mut self) {
+        self.same_bytes = 0;
+        self.zero_bytes = 0;
+    }
+
+    /// How much of a resync did not have to be sent, for people.
+    pub(crate) fn saved(&self) -> String {
+        match (self.same_bytes, self.zero_bytes) {
+            (0, 0) => String::new(),
+            (same, zero) => alloc::format!(
+                "; not sent: {same} bytes that were the same, {zero} bytes of zeroes"
+            ),
+        }
+    }
+
     /// Bytes that may differ.
     pub(crate) fn out_of_sync_bytes(&self) -> u64 {
         self.bitmap.count() * u64::from(rbd_protocol::ids::BLOCK_SIZE)
@@ -277,13 +343,14 @@ impl PeerDevice {
 }
 
 impl Target {
-    pub(crate) fn new(inconsistent_version: u64) -> Self {
+    pub(crate) fn new(inconsistent_version: u64, compares: bool) -> Self {
         Self {
             inconsistent_version,
             bitmap_sent: false,
             generation: None,
             outstanding: BTreeMap::new(),
             outstanding_bytes: 0,
+            compares,
             window: ResyncWindow::new(),
             cursor: 0,
             finish: Finish::NotYet,

@@ -107,6 +107,34 @@ pub enum ReplicationState {
     PausedSyncT = 12,
 }
 
+/// What keeps a resync from being faster, as the node sees it that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, bincode::Encode, bincode::Decode)]
+#[repr(u8)]
+pub enum ResyncLimit {
+    /// The link between the nodes: its bandwidth, or its delay.
+    Link = 1,
+    /// The disk of this node.
+    DiskHere = 2,
+    /// The disk of the peer.
+    DiskOfPeer = 3,
+    /// Clients are at work, and it makes room for them.
+    Clients = 4,
+    /// A rate that was configured.
+    Configured = 5,
+}
+
+impl ResyncLimit {
+    /// The same as the node at the other end sees it.
+    #[must_use]
+    pub fn from_there(self) -> Self {
+        match self {
+            Self::DiskHere => Self::DiskOfPeer,
+            Self::DiskOfPeer => Self::DiskHere,
+            Self::Link | Self::Clients | Self::Configured => self,
+        }
+    }
+}
+
 macro_rules! from_number {
     ($type:ident: $($variant:ident = $number:literal),+ $(,)?) => {
         impl $type {
@@ -153,3 +181,4 @@ from_number!(ConnectionState: StandAlone = 0, Disconnecting = 1, Unconnected = 2
 from_number!(ReplicationState: Off = 0, Established = 1, StartingSyncS = 2, StartingSyncT = 3,
     WFBitMapS = 4, WFBitMapT = 5, WFSyncUUID = 6, SyncSource = 7, SyncTarget = 8, VerifyS = 9,
     VerifyT = 10, PausedSyncS = 11, PausedSyncT = 12);
+from_number!(ResyncLimit: Link = 1, DiskHere = 2, DiskOfPeer = 3, Clients = 4, Configured = 5);

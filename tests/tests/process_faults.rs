@@ -377,7 +377,7 @@ fn a_disk_that_hangs_for_too_long_is_let_go_and_clients_go_on() {
 #[test]
 fn the_only_copy_goes_on_though_a_place_cannot_be_read_and_a_write_finds_no_space() {
     let name = "the_only_copy_goes_on_though_a_place_cannot_be_read_and_a_write_finds_no_space";
-    let Some(mut pair) = pair(name, Opening::Buffered) else {
+    let Some(pair) = pair(name, Opening::Buffered) else {
         return;
     };
     pair.beta.ok("down");

@@ -161,6 +161,19 @@ pub(super) fn verify(session: &mut Session, options: &Verify) {
     });
 }
 
+/// `pause-sync` and `resume-sync`
+pub(super) fn pause_sync(session: &mut Session, words: &[String], paused: bool) {
+    let verb = if paused { "pause-sync" } else { "resume-sync" };
+    each(session, words, verb, Scope::PeerDevice, |target, _| {
+        Ok(Request::PauseSync {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            peer: target.peer.clone(),
+            paused,
+        })
+    });
+}
+
 /// `suspend-io`
 pub(super) fn suspend_io(session: &mut Session, words: &[String]) {
     each(

@@ -34,6 +34,8 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Invalidate(options) => lifecycle::invalidate(session, &options),
         Command::InvalidateRemote(options) => lifecycle::invalidate_remote(session, &options),
         Command::Verify(options) => lifecycle::verify(session, &options),
+        Command::PauseSync(options) => lifecycle::pause_sync(session, &options.targets, true),
+        Command::ResumeSync(options) => lifecycle::pause_sync(session, &options.targets, false),
         Command::Outdate(options) => outdate::outdate(session, &options.targets),
         Command::SuspendIo(options) => lifecycle::suspend_io(session, &options.targets),
         Command::ResumeIo(options) => lifecycle::resume_io(session, &options.targets),

@@ -118,6 +118,8 @@ pub struct NetOptions {
     pub resync_conflict: ResyncConflict,
     /// Whether copies may be compared online.
     pub verify: bool,
+    /// Resyncs compare before they copy.
+    pub compare_first: bool,
     /// Everything set for the connection, by name, as written; the secret is left out.
     pub written: BTreeMap<String, String>,
 }
@@ -434,6 +436,7 @@ fn net_options(net: &Effective<'_>) -> NetOptions {
             .and_then(|word| ResyncConflict::from_word(&word))
             .unwrap_or_default(),
         verify: net.text(Section::Net, "verify-alg").is_some(),
+        compare_first: net.text(Section::Net, "csums-alg").is_some(),
         written,
     }
 }

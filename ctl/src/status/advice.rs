@@ -5,13 +5,13 @@
 //! makes a paragraph of it (see [`super::explain`]).
 
 use rbd_protocol::control::{
-    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, ResourceStatus,
+    ConnectionStatus, DeviceStatus, Divergence, Pauses, PeerDeviceStatus, ResourceStatus,
 };
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::measure::{
-    duration, is_intentionally_diskless, mib_per_second, percent, seconds_left, size,
+    duration, is_intentionally_diskless, limited_by, mib_per_second, percent, size,
 };
 use super::split::{brief, sentences};
 
@@ -319,7 +319,8 @@ fn peer_trouble(
         ReplicationState::SyncSource | ReplicationState::SyncTarget => progress(peer_device),
         ReplicationState::VerifyS | ReplicationState::VerifyT => verifying(peer_device),
         ReplicationState::PausedSyncS | ReplicationState::PausedSyncT => {
-            format!("{}, paused", progress(peer_device))
+            let by = held_by(peer_device.resync_suspended);
+            format!("{}, held back by {by}", progress(peer_device))
         }
         ReplicationState::StartingSyncS
         | ReplicationState::StartingSyncT
@@ -390,6 +391,15 @@ fn verifying(peer_device: &PeerDeviceStatus) -> String {
     }
 }
 
+/// Who holds a resync back; the one who can end that comes first.
+fn held_by(pauses: Pauses) -> &'static str {
+    match pauses {
+        Pauses { user: true, .. } => "pause-sync on this node",
+        Pauses { peer: true, .. } => "the peer's node",
+        _ => "the resync named in resync-after",
+    }
+}
+
 fn progress(peer_device: &PeerDeviceStatus) -> String {
     let left = size(peer_device.out_of_sync_bytes);
     let Some(resync) = &peer_device.resync else {
@@ -400,12 +410,15 @@ fn progress(peer_device: &PeerDeviceStatus) -> String {
         percent(resync.percent_done()),
         size(resync.remaining_bytes)
     );
-    if let Some(seconds) = seconds_left(resync) {
+    if let Some(seconds) = resync.seconds_left() {
         let rate = mib_per_second(resync);
         text.push_str(&format!(
             ", {rate:.2} MiB/s, about {} to go",
             duration(seconds)
         ));
+    }
+    if let Some(limit) = resync.limit {
+        text.push_str(&format!(", limited by {}", limited_by(limit)));
     }
     text
 }

@@ -8,11 +8,11 @@ use rbd_protocol::control::{
     ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, ResourceStatus,
     ResyncProgress, VerifyProgress, WriteCache,
 };
-use rbd_protocol::state::ReplicationState;
+use rbd_protocol::state::ResyncLimit;
 use serde::Serialize;
 
 use super::advice::advice;
-use super::measure::{KIB, is_intentionally_diskless, mib_per_second, seconds_left};
+use super::measure::{KIB, average_mib_per_second, is_intentionally_diskless, mib_per_second};
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -185,6 +185,9 @@ struct SyncDetails {
     #[serde(rename = "db/dt [MiB/s]")]
     rate: f64,
     percent_resync_done: f64,
+    limited_by: Option<&'static str>,
+    resync_same_bytes: u64,
+    resync_zero_bytes: u64,
     resync_total_bytes: u64,
     resync_remaining_bytes: u64,
 }
@@ -336,16 +339,12 @@ fn peer_device(resource: &ResourceStatus, status: &PeerDeviceStatus) -> PeerDevi
         .iter()
         .find(|one| one.volume == status.volume);
     let size_bytes = local.map_or(0, |device| device.size_bytes);
-    let paused = matches!(
-        status.replication_state,
-        ReplicationState::PausedSyncS | ReplicationState::PausedSyncT
-    );
     PeerDevice {
         volume: status.volume.0,
         replication_state: status.replication_state.word(),
         peer_disk_state: status.peer_disk_state.word(),
         peer_client: false,
-        resync_suspended: if paused { "user" } else { "no" },
+        resync_suspended: status.resync_suspended.words(),
         received: status.received_bytes / KIB,
         sent: status.sent_bytes / KIB,
         out_of_sync: status.out_of_sync_bytes / KIB,
@@ -376,6 +375,7 @@ fn verify_details(verify: &VerifyProgress) -> VerifyDetails {
 fn sync_details(resync: &ResyncProgress) -> SyncDetails {
     let done = resync.total_bytes.saturating_sub(resync.remaining_bytes);
     let rate = two_decimals(mib_per_second(resync));
+    let average = two_decimals(average_mib_per_second(resync));
     SyncDetails {
         rs_total: resync.total_bytes / SECTOR,
         rs_dt_start_ms: resync.elapsed_ms,
@@ -385,13 +385,16 @@ fn sync_details(resync: &ResyncProgress) -> SyncDetails {
         rs_dt1_ms: resync.elapsed_ms,
         rs_db1_sectors: done / SECTOR,
         rs_failed: 0,
-        rs_same_csum: 0,
+        rs_same_csum: resync.same_bytes / SECTOR,
         want: 0,
-        rate_0: rate,
+        rate_0: average,
         rate_1: rate,
-        estimated_seconds_to_finish: seconds_left(resync),
-        rate,
+        estimated_seconds_to_finish: resync.seconds_left(),
+        rate: average,
         percent_resync_done: two_decimals(resync.percent_done()),
+        limited_by: resync.limit.map(ResyncLimit::word),
+        resync_same_bytes: resync.same_bytes,
+        resync_zero_bytes: resync.zero_bytes,
         resync_total_bytes: resync.total_bytes,
         resync_remaining_bytes: resync.remaining_bytes,
     }

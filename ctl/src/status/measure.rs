@@ -1,7 +1,7 @@
 //! Quantities for people: percentages, rates, durations and sizes from the daemon's byte counts.
 
 use rbd_protocol::control::{DeviceStatus, ResyncProgress};
-use rbd_protocol::state::DiskState;
+use rbd_protocol::state::{DiskState, ResyncLimit};
 
 /// Whether the node is configured to have no disk for this volume.
 pub(super) fn is_intentionally_diskless(device: &DeviceStatus) -> bool {
@@ -17,9 +17,15 @@ pub(crate) fn percent(value: f64) -> String {
     }
 }
 
-/// Average rate since the resync started.
+/// The rate of the last seconds; 0 while there is none.
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 pub(super) fn mib_per_second(resync: &ResyncProgress) -> f64 {
+    resync.rate.unwrap_or(0) as f64 / MIB as f64
+}
+
+/// Average rate since the resync started.
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+pub(super) fn average_mib_per_second(resync: &ResyncProgress) -> f64 {
     if resync.elapsed_ms == 0 {
         return 0.0;
     }
@@ -27,14 +33,15 @@ pub(super) fn mib_per_second(resync: &ResyncProgress) -> f64 {
     done as f64 / MIB as f64 * 1000.0 / resync.elapsed_ms as f64
 }
 
-/// How long the rest takes at the average rate; `None` before anything was done.
-pub(super) fn seconds_left(resync: &ResyncProgress) -> Option<u64> {
-    let done = resync.total_bytes.saturating_sub(resync.remaining_bytes);
-    if done == 0 || resync.elapsed_ms == 0 {
-        return None;
+/// What keeps a resync from being faster, in words.
+pub(super) fn limited_by(limit: ResyncLimit) -> &'static str {
+    match limit {
+        ResyncLimit::Link => "the link",
+        ResyncLimit::DiskHere => "the disk of this node",
+        ResyncLimit::DiskOfPeer => "the disk of the peer",
+        ResyncLimit::Clients => "making room for clients",
+        ResyncLimit::Configured => "the configured rate",
     }
-    let left = u128::from(resync.remaining_bytes) * u128::from(resync.elapsed_ms);
-    u64::try_from(left / u128::from(done) / 1000).ok()
 }
 
 /// A duration in the largest unit that suits: `12 s`, `3 min`, `5 h`, `2 d`.

@@ -1,12 +1,12 @@
 //! Resources in typical states, for tests.
 
 use rbd_protocol::control::{
-    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress,
+    ConnectionStatus, DeviceStatus, Divergence, Pauses, PeerDeviceStatus, RefusedPeer,
+    RefusedVolume, ResourceStatus, ResyncProgress,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
-use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, ResyncLimit, Role};
 
 pub(crate) fn device(volume: u16, disk_state: DiskState) -> DeviceStatus {
     DeviceStatus {
@@ -44,6 +44,7 @@ pub(crate) fn peer_device(
         pending: 30,
         unacknowledged: 40,
         bitmap_generation: GenerationId::NONE,
+        resync_suspended: Pauses::default(),
         resync: None,
         verify: None,
     }
@@ -112,6 +113,10 @@ pub(crate) fn resyncing(
             total_bytes: 4000 << 10,
             remaining_bytes: 2500 << 10,
             elapsed_ms: 6_100,
+            rate: Some(250 << 10),
+            limit: Some(ResyncLimit::Link),
+            same_bytes: 1 << 20,
+            zero_bytes: 512 << 10,
         }),
         ..peer_device(volume, direction, disk)
     }

@@ -259,7 +259,8 @@ fn a_running_resync_tells_rate_and_time_left() {
     )];
     let expected = [
         "volume 0 Inconsistent: being resynchronised from beta; next: wait: rbdadm wait-sync r0",
-        "beta volume 0 SyncTarget: 37.50 % done, 2.44 MiB left, 0.24 MiB/s, about 10 s to go",
+        "beta volume 0 SyncTarget: 37.50 % done, 2.44 MiB left, 0.24 MiB/s, about 10 s to go, \
+         limited by the link",
     ];
     assert_eq!(advice(&status), expected);
 }

@@ -9,7 +9,7 @@ use rbd_protocol::control::{ConnectionStatus, DeviceStatus, PeerDeviceStatus, Re
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::advice::advice;
-use super::measure::{KIB, is_intentionally_diskless, mib_per_second, percent, seconds_left};
+use super::measure::{KIB, is_intentionally_diskless, mib_per_second, percent};
 use super::wrap::{Tone, Wrapped};
 use crate::failure::printable;
 
@@ -204,11 +204,8 @@ fn render_peer_device(
     if let Some(verify) = &peer_device.verify {
         lines.word(&format!("done:{}", percent(verify.percent_done())));
     }
-    if layout.verbose {
-        let paused = match replication {
-            ReplicationState::PausedSyncS | ReplicationState::PausedSyncT => "user",
-            _ => "no",
-        };
+    let paused = peer_device.resync_suspended.words();
+    if layout.verbose || peer_device.resync_suspended.is_any() {
         lines.word(&format!("resync-suspended:{paused}"));
     }
     if layout.statistics {
@@ -223,7 +220,7 @@ fn render_peer_device(
         render_counters(lines, &counters);
         if let Some(resync) = &peer_device.resync {
             lines.word(&format!("dbdt1:{:.2}", mib_per_second(resync)));
-            if let Some(seconds) = seconds_left(resync) {
+            if let Some(seconds) = resync.seconds_left() {
                 lines.glued(&format!("eta:{seconds}"));
             }
         }

@@ -261,6 +261,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
                 unacknowledged: 0,
                 bitmap_generation: GenerationId::NONE,
                 resync: None,
+                resync_suspended: rbd_protocol::control::Pauses::default(),
                 verify: None,
             }],
             refused: None,

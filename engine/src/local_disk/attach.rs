@@ -54,6 +54,15 @@ pub(super) fn region_range(region: u64, data_bytes: u64) -> rbd_protocol::ids::B
     rbd_protocol::ids::ByteRange::new(offset, u32::try_from(length).unwrap_or(0))
 }
 
+/// Whether what can be read from this disk will be on its medium after the next flush. After a
+/// write or a flush that has failed it may lie in a cache from which no flush writes it any more,
+/// and perhaps the disk could not even be told that (B4). So the disk must have been let go in
+/// order, or its host must have been booted since, and nothing noted as lost before.
+pub(super) fn reads_true(superblock: &Superblock, boot: u128) -> bool {
+    let booted = boot != 0 && superblock.boot_id != boot;
+    superblock.boot_id != 0 && (superblock.flags.clean_shutdown || booted)
+}
+
 /// Whether the machine has kept its power since the disk was last in sync, and whether it was shut
 /// down in order since without having lost it before. Begins the use of the disk in this boot.
 pub(super) fn take_up(superblock: &mut Superblock, boot: u128) -> (bool, bool) {

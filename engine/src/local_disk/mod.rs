@@ -25,7 +25,9 @@ use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
 use crate::contract::{AttachedDisk, Time};
 use crate::intent::IntentLog;
-use attach::{damaged_intent_blocks, region_range, superblock_counts, take_slot, take_up};
+use attach::{
+    damaged_intent_blocks, reads_true, region_range, superblock_counts, take_slot, take_up,
+};
 
 /// One attached disk.
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ pub(crate) struct LocalDisk {
     boot: u128,
     kept_power: bool,
     was_clean: bool,
+    reads_true: bool,
     /// What to write first over a copy of the superblock that a crash has left torn: the state as
     /// it was found, under the sequence before it. Were the next write torn as well, it would
     /// otherwise leave a mix of two writes under one sequence, which proves nothing.
@@ -114,6 +117,7 @@ impl LocalDisk {
             .filter_map(|region| u32::try_from(region).ok());
         let intent = IntentLog::new(data_bytes, hot, now);
         let crashed_primary = superblock.flags.primary;
+        let reads_true = reads_true(&superblock, boot);
         let (kept_power, was_clean) = take_up(&mut superblock, boot);
         let torn = damage
             .iter()
@@ -148,6 +152,7 @@ impl LocalDisk {
             boot,
             kept_power,
             was_clean,
+            reads_true,
             mend,
         };
         local.intent.rewrite_all();
@@ -205,17 +210,24 @@ impl LocalDisk {
         self.kept_power || self.was_clean
     }
 
+    /// What can be read from this disk will be on its medium after the next flush.
+    pub(crate) fn reads_true(&self) -> bool {
+        self.reads_true
+    }
+
     /// What this disk had acknowledged may be gone, as after a loss of power, and stays gone
     /// however orderly the machine is shut down from now on.
     pub(crate) fn note_lost_cache(&mut self) {
         self.kept_power = false;
         self.was_clean = false;
+        self.reads_true = false;
         self.change(|superblock| superblock.boot_id = 0);
     }
 
     /// This disk is in sync with a peer in this boot of the host.
     pub(crate) fn note_boot(&mut self) {
         self.kept_power = true;
+        self.reads_true = true;
         let boot = self.boot;
         self.change(|superblock| superblock.boot_id = boot);
     }

@@ -81,6 +81,7 @@ impl<B: Clone> Resource<B> {
                 peer,
                 order,
             } => self.verify(volume, peer, order).map(Some),
+            Command::PauseSync(order) => self.pause_sync(order).map(Some),
             Command::Outdate => self.start_outdate(call).map(|()| None),
             Command::SuspendIo => {
                 self.suspend_io();

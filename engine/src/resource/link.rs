@@ -33,6 +33,7 @@ impl<B: Clone> Resource<B> {
             return;
         }
         self.lose_older_link(node);
+        self.choose_comparing(node);
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };

@@ -16,6 +16,7 @@
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
+//! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
@@ -33,6 +34,7 @@ mod link;
 mod objection;
 mod packets;
 mod parting;
+mod pausing;
 mod promotion;
 mod resolve;
 mod served;
@@ -310,6 +312,7 @@ impl<B: Clone> Resource<B> {
             }
             Operation::Superblock { .. }
             | Operation::Digest { .. }
+            | Operation::ResyncDigest { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -337,6 +340,7 @@ impl<B: Clone> Resource<B> {
             | Operation::Barrier { .. }
             | Operation::PeerFlush { .. }
             | Operation::Digest { .. }
+            | Operation::ResyncDigest { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {

@@ -1,5 +1,7 @@
 //! Which packet is whose. A packet that breaks the protocol costs the link, never more.
 
+use alloc::vec::Vec;
+
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
@@ -129,11 +131,6 @@ impl<B: Clone> Resource<B> {
                 let work = PeerWriteKind::Zero { fua, discard };
                 volume.accept_peer_write(node, link, id, range, work, cx)
             }
-            Packet::ResyncData { id, range, .. } => {
-                let data = data.ok_or("resync data without data")?;
-                let work = PeerWriteKind::Resync { data };
-                volume.accept_peer_write(node, link, id, range, work, cx)
-            }
             Packet::Flush { id, .. } => {
                 volume.accept_peer_flush(node, link, id, cx);
                 Ok(())
@@ -162,14 +159,6 @@ impl<B: Clone> Resource<B> {
                 );
                 Ok(())
             }
-            Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
-            Packet::BitmapEnd { generation, .. } => volume.join_bitmap_end(node, generation),
-            Packet::ResyncRequest { id, range, .. } => {
-                volume.accept_resync_request(node, id, range)
-            }
-            Packet::ResyncAck { range, .. } => volume.resync_acked(node, range),
-            // The source's disk has failed; it makes the link anew so that both decide again.
-            Packet::ResyncNegativeAck { .. } => Ok(()),
             Packet::VerifyRequest { id, range, .. } => {
                 volume.accept_verify_request(node, id, range, cx)
             }
@@ -178,8 +167,7 @@ impl<B: Clone> Resource<B> {
                 volume.verify_released(node, id);
                 Ok(())
             }
-            Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
-            other => errand(volume, (node, link), &other, data, cx),
+            other => of_resync(volume, (node, link), other, data, cx),
         }
     }
 
@@ -229,6 +217,51 @@ impl<B: Clone> Resource<B> {
         let text = alloc::format!("{} sent {rule}: dropping the link", self.peer_name(node));
         self.cx.report(Level::Warn, Some(node), None, text);
         self.drop_link(node, LinkLoss::Protocol);
+    }
+}
+
+/// What belongs to a resync.
+fn of_resync<B: Clone>(
+    volume: &mut Volume<B>,
+    (node, link): (NodeId, LinkId),
+    packet: Packet,
+    data: Option<B>,
+    cx: &mut Context<B>,
+) -> Result<(), &'static str> {
+    match packet {
+        Packet::ResyncData { id, range, .. } => {
+            let data = data.ok_or("resync data without data")?;
+            let work = PeerWriteKind::Resync { data };
+            volume.accept_peer_write(node, link, id, range, work, cx)
+        }
+        Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
+        Packet::BitmapEnd { generation, .. } => volume.join_bitmap_end(node, generation),
+        Packet::ResyncRequest { id, range, .. } => {
+            volume.accept_resync_request(node, id, (range, Vec::new()), cx.now)
+        }
+        Packet::ResyncCompare {
+            id, range, digests, ..
+        } => volume.accept_resync_compare(node, id, (range, digests), cx.now),
+        Packet::ResyncSame { id, range, .. } => {
+            volume.accept_peer_write(node, link, id, range, PeerWriteKind::Same, cx)
+        }
+        Packet::ResyncZero { id, range, .. } => {
+            volume.accept_peer_write(node, link, id, range, PeerWriteKind::ResyncZero, cx)
+        }
+        Packet::ResyncAck { range, .. } => volume.resync_acked(node, range, cx.now),
+        // The source's disk has failed; it makes the link anew so that both decide again.
+        Packet::ResyncNegativeAck { .. } => Ok(()),
+        Packet::ResyncState {
+            paused,
+            limit,
+            disk_us,
+            ..
+        } => {
+            volume.accept_resync_state(node, paused, limit, disk_us, cx);
+            Ok(())
+        }
+        Packet::ResyncDone { generation, .. } => volume.resync_done(node, generation, cx),
+        other => errand(volume, (node, link), &other, data, cx),
     }
 }
 
@@ -287,6 +320,9 @@ fn is_about_data(packet: &Packet) -> bool {
             | Packet::BitmapEnd { .. }
             | Packet::ResyncRequest { .. }
             | Packet::ResyncData { .. }
+            | Packet::ResyncCompare { .. }
+            | Packet::ResyncSame { .. }
+            | Packet::ResyncZero { .. }
             | Packet::ResyncAck { .. }
             | Packet::ResyncNegativeAck { .. }
             | Packet::ResyncDone { .. }
@@ -318,9 +354,13 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::BitmapEnd { volume, .. }
         | Packet::ResyncRequest { volume, .. }
         | Packet::ResyncData { volume, .. }
+        | Packet::ResyncCompare { volume, .. }
+        | Packet::ResyncSame { volume, .. }
+        | Packet::ResyncZero { volume, .. }
         | Packet::ResyncAck { volume, .. }
         | Packet::ResyncNegativeAck { volume, .. }
         | Packet::ResyncDone { volume, .. }
+        | Packet::ResyncState { volume, .. }
         | Packet::RemoteRead { volume, .. }
         | Packet::RemoteWrite { volume, .. }
         | Packet::RemoteZero { volume, .. }

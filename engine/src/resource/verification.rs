@@ -129,19 +129,48 @@ impl<B: Clone> Resource<B> {
         }))
     }
 
+    /// A new link: whether a resync over it compares first is settled by the configuration of now.
+    pub(super) fn choose_comparing(&mut self, node: NodeId) {
+        let connection = self.connections.get(&node);
+        let compares = connection.is_some_and(|known| known.config.net.compare_first);
+        for volume in self.volumes.values_mut() {
+            if let Some(peer) = volume.peers.get_mut(&node) {
+                peer.compare_first = compares;
+            }
+        }
+    }
+
     pub(super) fn digests_made(&mut self, id: OperationId, result: Result<Vec<Digest>, DiskError>) {
-        let Some(Operation::Digest {
-            volume,
-            peer,
-            link,
-            id,
-            for_peer,
-        }) = self.cx.finished(id)
-        else {
-            return;
-        };
-        if let Some(volume) = self.volumes.get_mut(&volume) {
-            volume.digests_made((peer, link, id), for_peer, result, &mut self.cx);
+        let cx = &mut self.cx;
+        match cx.finished(id) {
+            Some(Operation::Digest {
+                volume,
+                peer,
+                link,
+                id,
+                for_peer,
+            }) => {
+                if let Some(volume) = self.volumes.get_mut(&volume) {
+                    volume.digests_made((peer, link, id), for_peer, result, cx);
+                }
+            }
+            Some(Operation::ResyncDigest {
+                volume,
+                peer,
+                link,
+                id,
+                at_source,
+            }) => {
+                let Some(volume) = self.volumes.get_mut(&volume) else {
+                    return;
+                };
+                if at_source {
+                    volume.compare_for_target((peer, link, id), result, cx);
+                } else {
+                    volume.ask_to_compare((peer, link, id), result, cx);
+                }
+            }
+            _ => {}
         }
     }
 }

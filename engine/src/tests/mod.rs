@@ -5,6 +5,7 @@ mod attach;
 mod changes;
 mod checkpoints;
 mod commands;
+mod comparing;
 mod detach;
 mod disk_trouble;
 mod diskless;
@@ -17,6 +18,7 @@ mod lies;
 mod mending;
 mod orders;
 mod parting;
+mod pausing;
 mod promotion;
 mod resync;
 mod silence;
@@ -255,9 +257,26 @@ impl Bench {
         let Action::Disk { id, .. } = self.asked.remove(at) else {
             return false;
         };
-        let result = result.map(|()| (kind == DiskRequest::Read).then_some(3));
+        let is_read = matches!(kind, DiskRequest::Read | DiskRequest::ReadUnlessZero);
+        let result = result.map(|()| is_read.then_some(3));
         self.tell(Event::DiskDone { id, result });
         true
+    }
+
+    /// Ends the oldest read of a resync: all of it is zero.
+    pub(crate) fn disk_zero(&mut self) {
+        let kind = DiskRequest::ReadUnlessZero;
+        let found = self
+            .asked
+            .iter()
+            .position(|action| matches!(action, Action::Disk { request, .. } if *request == kind));
+        let Action::Disk { id, .. } = self.asked.remove(found.expect("it reads")) else {
+            return;
+        };
+        self.tell(Event::DiskDone {
+            id,
+            result: Ok(None),
+        });
     }
 
     /// Ends every metadata write, and those that follow from it. Returns where they went.

@@ -5,20 +5,21 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{ResourceConfig, ResyncOptions};
 use rbd_protocol::ids::{ByteRange, GenerationId};
+use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{Bench, GENERATION, PEER, VOLUME, config, image};
 use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss, RequestError, RequestKind};
 
-const NEWER: GenerationId = GenerationId(0x2000);
+pub(crate) const NEWER: GenerationId = GenerationId(0x2000);
 
-const READ: DiskRequest = DiskRequest::Read;
-const WRITE: DiskRequest = DiskRequest::Write { fua: false };
+pub(crate) const READ: DiskRequest = DiskRequest::ReadUnlessZero;
+pub(crate) const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 const FLUSH: DiskRequest = DiskRequest::Flush;
 
 /// One dirty block of each of these numbers.
-fn blocks(numbers: &[usize]) -> Packet {
+pub(crate) fn blocks(numbers: &[usize]) -> Packet {
     let mut words = Box::new([0; 504]);
     for number in numbers {
         words[number / 64] |= 1 << (number % 64);
@@ -30,14 +31,14 @@ fn blocks(numbers: &[usize]) -> Packet {
     }
 }
 
-fn end(generation: GenerationId) -> Packet {
+pub(crate) fn end(generation: GenerationId) -> Packet {
     Packet::BitmapEnd {
         volume: VOLUME,
         generation,
     }
 }
 
-fn replication(bench: &Bench) -> ReplicationState {
+pub(crate) fn replication(bench: &Bench) -> ReplicationState {
     bench.connection().peer_devices[0].replication_state
 }
 
@@ -77,18 +78,28 @@ pub(crate) fn target() -> Bench {
 }
 
 fn target_as(config: ResourceConfig) -> Bench {
-    let mut bench = Bench::alone(config, image());
+    target_with(config, image())
+}
+
+/// The same with this disk.
+pub(crate) fn target_with(config: ResourceConfig, image: Image) -> Bench {
+    let mut bench = Bench::alone(config, image);
+    meet_source(&mut bench);
+    bench
+}
+
+/// Meets a peer that has newer data.
+pub(crate) fn meet_source(bench: &mut Bench) {
     bench.meet(|hello| {
         hello.volumes[0].disk = DiskState::UpToDate;
         hello.volumes[0].current = NEWER;
         hello.volumes[0].bitmap = GENERATION;
         hello.volumes[0].dirty_blocks = 2;
     });
-    assert_eq!(replication(&bench), ReplicationState::WFBitMapT);
-    bench
+    assert_eq!(replication(bench), ReplicationState::WFBitMapT);
 }
 
-fn asked_for(bench: &mut Bench) -> Vec<(u64, ByteRange)> {
+pub(crate) fn asked_for(bench: &mut Bench) -> Vec<(u64, ByteRange)> {
     let requests = bench.sent().into_iter().filter_map(|packet| match packet {
         Packet::ResyncRequest { id, range, .. } => Some((id, range)),
         _ => None,
@@ -153,7 +164,7 @@ fn limited_target(options: ResyncOptions) -> Bench {
     bench
 }
 
-fn answer(bench: &mut Bench, asked: &[(u64, ByteRange)]) {
+pub(crate) fn answer(bench: &mut Bench, asked: &[(u64, ByteRange)]) {
     for request in asked {
         bench.packet(data(*request));
         assert!(bench.disk(WRITE, Ok(())));

@@ -3,6 +3,7 @@
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::{DiskState, ReplicationState};
 
+use super::Told;
 use super::Volume;
 use super::write::Leg;
 use crate::context::Context;
@@ -44,6 +45,9 @@ impl<B: Clone> Volume<B> {
         peer.source = Source::default();
         peer.target = None;
         peer.takes_note = None;
+        peer.pauses.peer = false;
+        peer.told = Told::default();
+        peer.pace.forget_told();
         if self.local.is_none() {
             // Should that peer lose its power, clients would miss what they were told is written.
             peer.remote_written += u64::from(any_written_unstable);

@@ -11,6 +11,9 @@
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`resync_window`] | how much of it at once, so that clients do not suffer |
+//! | [`resync_compare`] | what need not be copied because both have it |
+//! | [`resync_state`] | who holds it back, and what is told of it |
+//! | [`resync_pace`] | how fast it is, for people |
 //! | [`verify`] | comparing both copies while clients go on |
 //! | [`verified`] | what is read for a peer that does, and which writes wait |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
@@ -33,6 +36,9 @@ mod read;
 mod remote;
 mod requester;
 mod resync;
+mod resync_compare;
+mod resync_pace;
+mod resync_state;
 mod resync_target;
 mod resync_window;
 mod silence;
@@ -56,6 +62,8 @@ pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;
 pub(crate) use remote::Errand;
 pub(crate) use requester::Requester;
+pub(crate) use resync_pace::Pace;
+pub(crate) use resync_state::Told;
 pub(crate) use resync_window::{Asked, ResyncWindow};
 pub(crate) use state::Counters;
 pub(crate) use verified::Held;
@@ -185,6 +193,7 @@ impl<B: Clone> Volume<B> {
             self.start_reads(cx);
             self.start_writes(cx);
             self.start_peer_writes(cx);
+            self.tell_resync_states(cx);
             self.start_resync_reads(cx);
             self.finish_writes(cx);
             self.advance_verify(cx);

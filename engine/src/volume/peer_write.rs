@@ -13,7 +13,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{Volume, describe};
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, LinkId};
+use crate::contract::{DiskError, DiskRequest, LinkId, Time};
 use crate::peer_device::Origin;
 
 /// What a peer's write is.
@@ -25,6 +25,10 @@ pub(crate) enum PeerWriteKind<B> {
     Zero { fua: bool, discard: bool },
     /// Data of a resync.
     Resync { data: B },
+    /// Zeroes of a resync.
+    ResyncZero,
+    /// What a resync found to be here already: nothing to be written, in the same order.
+    Same,
 }
 
 /// A write of a peer, from its arrival to the disk's answer.
@@ -36,6 +40,8 @@ pub(crate) struct PeerWrite<B> {
     pub(crate) id: u64,
     pub(crate) range: ByteRange,
     pub(crate) is_resync: bool,
+    /// When it came.
+    at: Time,
     /// Taken when it is given to the disk.
     work: Option<PeerWriteKind<B>>,
 }
@@ -51,7 +57,10 @@ impl<B: Clone> Volume<B> {
         work: PeerWriteKind<B>,
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
-        let is_resync = matches!(work, PeerWriteKind::Resync { .. });
+        let is_resync = match work {
+            PeerWriteKind::Write { .. } | PeerWriteKind::Zero { .. } => false,
+            PeerWriteKind::Resync { .. } | PeerWriteKind::ResyncZero | PeerWriteKind::Same => true,
+        };
         if self.local.is_none() {
             let (volume, code) = (self.number, FailureCode::NoDisk);
             cx.send(peer, link, Packet::NegativeAck { id, volume, code }, None);
@@ -75,15 +84,19 @@ impl<B: Clone> Volume<B> {
             return Err("a write while nothing is being replicated");
         }
         if is_resync {
-            let asked = device
-                .target
-                .as_ref()
-                .and_then(|target| target.outstanding.get(&id));
-            if asked.is_none_or(|(asked, _)| *asked != range) {
+            let is_same = matches!(work, PeerWriteKind::Same);
+            let target = device.target.as_mut();
+            let asked = target.and_then(|target| target.outstanding.get_mut(&id));
+            if !asked.is_some_and(|asked| asked.takes(range, is_same)) {
                 return Err("resync data nobody asked for");
             }
         }
-        device.received_bytes += u64::from(range.length);
+        let length = u64::from(range.length);
+        match work {
+            PeerWriteKind::Same => device.same_bytes += length,
+            PeerWriteKind::ResyncZero => device.zero_bytes += length,
+            _ => device.received_bytes += length,
+        }
         let name = cx.name();
         let write = PeerWrite {
             peer,
@@ -91,6 +104,7 @@ impl<B: Clone> Volume<B> {
             id,
             range,
             is_resync,
+            at: cx.now,
             work: Some(work),
         };
         self.peer_writes.insert(name, write);
@@ -145,6 +159,20 @@ impl<B: Clone> Volume<B> {
                 (DiskRequest::Zero { fua, discard }, None)
             }
             Some(PeerWriteKind::Resync { data }) => (DiskRequest::Write { fua: false }, Some(data)),
+            Some(PeerWriteKind::ResyncZero) => {
+                let discard = true;
+                (
+                    DiskRequest::Zero {
+                        fua: false,
+                        discard,
+                    },
+                    None,
+                )
+            }
+            Some(PeerWriteKind::Same) => {
+                self.peer_write_done(name, Ok(()), cx);
+                return true;
+            }
             None => return true,
         };
         let operation = Operation::PeerWrite {
@@ -194,15 +222,22 @@ impl<B: Clone> Volume<B> {
         }
         if let Some(target) = &mut device.target
             && write.is_resync
-            && let Some((_, asked)) = target.outstanding.remove(&id)
+            && let Some(asked) = target.outstanding.get_mut(&id)
         {
             // Only resync data clears bits: the source clears its own on the acknowledgement, which
             // comes after both bitmaps have been joined, so both always agree on what is missing.
             let length = u64::from(range.length);
-            target.outstanding_bytes -= length;
-            let options = &device.resync_options;
-            target.window.answered(asked, length, options, cx.now);
+            asked.left = asked.left.saturating_sub(length);
+            if asked.left == 0 {
+                let (whole, asked) = (u64::from(asked.range.length), asked.asked);
+                target.outstanding.remove(&id);
+                target.outstanding_bytes -= whole;
+                let options = &device.resync_options;
+                target.window.answered(asked, whole, options, cx.now);
+            }
             device.bitmap.clear_covered(range);
+            device.pace.disk_took(write.at, cx.now);
+            device.pace.done(length, cx.now);
             // The source may lose what it has just sent, and perhaps only this node has it marked.
             device.note_unstable(range, Origin::ResyncSource);
             self.unsettled = true;

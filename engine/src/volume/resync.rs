@@ -14,15 +14,16 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
-use rbd_protocol::peer::{BULK_LIMIT, Packet};
+use rbd_protocol::peer::{BULK_LIMIT, Digest, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::write::Leg;
 use super::{Volume, describe};
 use crate::bitmap::Words;
 use crate::context::{Context, Operation};
-use crate::contract::{DiskError, DiskRequest, Level, LinkId};
+use crate::contract::{DiskError, DiskRequest, Level, LinkId, Time};
 use crate::handler::Handler;
+use crate::local_disk::LocalDisk;
 use crate::peer_device::{Origin, Source, SourceRead, Target};
 
 /// How much a target may have asked for and not yet been sent: several times what one does ask
@@ -49,6 +50,7 @@ impl<B: Clone> Volume<B> {
             ..Source::default()
         };
         peer.resync_started = cx.now;
+        peer.forget_saved();
         if full {
             peer.bitmap.set_all();
             if let Some(local) = &mut self.local {
@@ -102,15 +104,14 @@ impl<B: Clone> Volume<B> {
             "resync from the peer is under way",
             cx,
         );
-        let version = self
-            .local
-            .as_ref()
-            .map_or(0, crate::local_disk::LocalDisk::version);
+        let version = self.local.as_ref().map_or(0, LocalDisk::version);
+        let reads_true = self.local.as_ref().is_some_and(LocalDisk::reads_true);
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         peer.replication = ReplicationState::WFBitMapT;
-        peer.target = Some(Target::new(version));
+        peer.target = Some(Target::new(version, peer.compare_first && reads_true));
+        peer.forget_saved();
         peer.resync_started = cx.now;
         if full {
             peer.bitmap.set_all();
@@ -195,7 +196,8 @@ impl<B: Clone> Volume<B> {
         &mut self,
         node: NodeId,
         id: u64,
-        range: ByteRange,
+        (range, digests): (ByteRange, Vec<Digest>),
+        now: Time,
     ) -> Result<(), &'static str> {
         if !self.accepts(range) {
             return Err("a resync request outside the volume or not on block boundaries");
@@ -218,7 +220,10 @@ impl<B: Clone> Volume<B> {
                 id,
                 SourceRead {
                     range,
+                    digests,
+                    left: u64::from(range.length),
                     started: false,
+                    at: now,
                 },
             )
             .is_some()
@@ -272,14 +277,26 @@ impl<B: Clone> Volume<B> {
                 }
                 read.started = true;
                 let (volume, id, range) = (self.number, *id, read.range);
-                let operation = Operation::ResyncRead {
-                    volume,
-                    peer: node,
-                    link,
-                    id,
-                    range,
+                let (operation, request) = if read.digests.is_empty() {
+                    let operation = Operation::ResyncRead {
+                        volume,
+                        peer: node,
+                        link,
+                        id,
+                        range,
+                    };
+                    (operation, DiskRequest::ReadUnlessZero)
+                } else {
+                    let operation = Operation::ResyncDigest {
+                        volume,
+                        peer: node,
+                        link,
+                        id,
+                        at_source: true,
+                    };
+                    (operation, DiskRequest::Digest)
                 };
-                cx.disk(operation, DiskRequest::Read, range, None);
+                cx.disk(operation, request, range, None);
             }
         }
     }
@@ -314,6 +331,7 @@ impl<B: Clone> Volume<B> {
         if peer.source.bitmap_sent && peer.source.bitmap_received {
             peer.replication = ReplicationState::SyncSource;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
+            peer.pace.begin(cx.now);
             let text = alloc::format!("resync begins: {} bytes to send", peer.resync_total_bytes);
             cx.report(Level::Info, Some(node), Some(self.number), text);
         }
@@ -335,10 +353,24 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        if peer.link == Some(link) && peer.source.reads.remove(&id).is_some() {
-            peer.sent_bytes += u64::from(range.length);
+        let length = u64::from(range.length);
+        if peer.link == Some(link)
+            && let Some(read) = peer.source.reads.get_mut(&id)
+        {
+            read.left = read.left.saturating_sub(length);
+            if read.left == 0 {
+                peer.pace.disk_took(read.at, cx.now);
+                peer.source.reads.remove(&id);
+            }
             match result {
-                Ok(data) => cx.send(node, link, Packet::ResyncData { id, volume, range }, data),
+                Ok(None) => {
+                    peer.zero_bytes += length;
+                    cx.send(node, link, Packet::ResyncZero { id, volume, range }, None);
+                }
+                Ok(data) => {
+                    peer.sent_bytes += length;
+                    cx.send(node, link, Packet::ResyncData { id, volume, range }, data);
+                }
                 Err(_) => {
                     cx.send(
                         node,
@@ -359,6 +391,7 @@ impl<B: Clone> Volume<B> {
         &mut self,
         node: NodeId,
         range: ByteRange,
+        now: Time,
     ) -> Result<(), &'static str> {
         if !self.accepts(range) {
             return Err("a resync acknowledgement outside the volume");
@@ -370,6 +403,7 @@ impl<B: Clone> Volume<B> {
             return Err("a resync acknowledgement while this node is not the source");
         }
         peer.bitmap.clear_covered(range);
+        peer.pace.done(u64::from(range.length), now);
         peer.note_unstable(range, Origin::ResyncTarget);
         Ok(())
     }
@@ -381,10 +415,7 @@ impl<B: Clone> Volume<B> {
         generation: GenerationId,
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
-        let current = self
-            .local
-            .as_ref()
-            .map(crate::local_disk::LocalDisk::current);
+        let current = self.local.as_ref().map(LocalDisk::current);
         let Some(peer) = self.peers.get_mut(&node) else {
             return Err("an unknown peer");
         };
@@ -407,13 +438,9 @@ impl<B: Clone> Volume<B> {
             peer.retire_unstable(peer.next_unstable);
         }
         peer.retire_resynced();
+        let text = alloc::format!("resync done (this node was the source){}", peer.saved());
         self.note_in_sync(node, cx);
-        cx.report(
-            Level::Info,
-            Some(node),
-            Some(self.number),
-            "resync done (this node was the source)",
-        );
+        cx.report(Level::Info, Some(node), Some(self.number), text);
         Ok(())
     }
 }

@@ -12,11 +12,11 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::{BarrierPurpose, Volume};
-use crate::context::Context;
-use crate::contract::{Level, Time};
+use crate::context::{Context, Operation};
+use crate::contract::{DiskRequest, Level, Time};
 use crate::handler::Handler;
 use crate::local_disk::LocalDisk;
-use crate::peer_device::{Finish, PeerDevice};
+use crate::peer_device::{Finish, Outstanding, PeerDevice, Question};
 
 impl<B: Clone> Volume<B> {
     /// Lets every resync of which this node is the target go on.
@@ -65,6 +65,7 @@ impl<B: Clone> Volume<B> {
         if target.generation.is_some() {
             peer.replication = ReplicationState::SyncTarget;
             peer.resync_total_bytes = peer.out_of_sync_bytes();
+            peer.pace.begin(cx.now);
             let text = alloc::format!(
                 "resync begins: {} bytes to receive",
                 peer.resync_total_bytes
@@ -75,12 +76,14 @@ impl<B: Clone> Volume<B> {
 
     fn request_more(&mut self, node: NodeId, cx: &mut Context<B>) {
         let (volume, size) = (self.number, self.size_bytes());
+        let peer_writes = &self.peer_writes;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         let Some(link) = peer
             .link
             .filter(|_| peer.replication == ReplicationState::SyncTarget)
+            .filter(|_| !peer.pauses.is_any())
         else {
             return;
         };
@@ -104,14 +107,36 @@ impl<B: Clone> Volume<B> {
             target.cursor = range.end();
             let (length, is_alone) = (u64::from(range.length), target.outstanding.is_empty());
             let asked = target.window.ask(length, is_alone, options, cx.now);
-            target.outstanding.insert(id, (range, asked));
             target.outstanding_bytes += length;
-            cx.send(
-                node,
-                link,
-                Packet::ResyncRequest { id, volume, range },
-                None,
-            );
+            // What is being written is not read at the same time: it is asked for as it is.
+            let is_busy = || {
+                peer_writes
+                    .values()
+                    .any(|write| write.range.overlaps(range))
+            };
+            let question = if target.compares && !is_busy() {
+                let operation = Operation::ResyncDigest {
+                    volume,
+                    peer: node,
+                    link,
+                    id,
+                    at_source: false,
+                };
+                cx.disk(operation, DiskRequest::Digest, range, None);
+                Question::NotYet
+            } else {
+                let packet = Packet::ResyncRequest { id, volume, range };
+                cx.send(node, link, packet, None);
+                Question::WhatIsThere
+            };
+            let outstanding = Outstanding {
+                range,
+                asked,
+                question,
+                to_come: length,
+                left: length,
+            };
+            target.outstanding.insert(id, outstanding);
         }
     }
 
@@ -311,7 +336,11 @@ impl<B: Clone> Volume<B> {
     fn tell_target_ended(&mut self, node: NodeId, cx: &mut Context<B>) {
         let volume = self.number;
         cx.call_handler(Handler::AfterResyncTarget, Some(node), Some(volume));
-        let text = "resync done (this node was the target)";
+        let saved = self.peers.get(&node).map(PeerDevice::saved);
+        let text = alloc::format!(
+            "resync done (this node was the target){}",
+            saved.unwrap_or_default()
+        );
         cx.report(Level::Info, Some(node), Some(volume), text);
     }
 }

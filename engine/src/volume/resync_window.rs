@@ -17,9 +17,11 @@
 
 use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::BLOCK_SIZE;
+use rbd_protocol::state::ResyncLimit;
 
 use trial::Trial;
 
+use super::resync_pace::Pace;
 use crate::contract::Time;
 
 /// The window of one resync, at its target.
@@ -45,6 +47,8 @@ pub(crate) struct ResyncWindow {
     probed: Option<Time>,
     /// With a limited rate, when the next request may be made.
     not_before: Time,
+    /// That is what kept the last request that could not be made from being made.
+    held_by_rate: bool,
 }
 
 /// What the queue may be, and for whose sake.
@@ -99,6 +103,16 @@ impl ResyncWindow {
             usual: 0,
             probed: None,
             not_before: Time(0),
+            held_by_rate: false,
+        }
+    }
+
+    /// What keeps the resync from being faster, given where its requests spend their time.
+    pub(crate) fn bottleneck(&self, pace: &Pace) -> Option<ResyncLimit> {
+        match self.mood {
+            _ if self.held_by_rate => Some(ResyncLimit::Configured),
+            Mood::Busy => Some(ResyncLimit::Clients),
+            Mood::Idle => pace.slowest(self.usual),
         }
     }
 
@@ -114,7 +128,8 @@ impl ResyncWindow {
         if requests > 0 && self.is_probe_due(now) {
             return None;
         }
-        if requests >= REQUEST_LIMIT || now < self.not_before {
+        self.held_by_rate = now < self.not_before;
+        if requests >= REQUEST_LIMIT || self.held_by_rate {
             return None;
         }
         let window = self.window(options);

@@ -2,14 +2,13 @@
 
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{DeviceStatus, PeerDeviceStatus, ResyncProgress};
+use rbd_protocol::control::{DeviceStatus, PeerDeviceStatus};
 use rbd_protocol::ids::{GenerationId, NodeId};
 
 use super::Volume;
 use super::verified::shown_replication;
 use crate::contract::Time;
 use crate::local_disk::LocalDisk;
-use crate::peer_device::PeerDevice;
 
 /// What has been counted since the resource came up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,7 +76,8 @@ impl<B: Clone> Volume<B> {
                 .local
                 .as_ref()
                 .map_or(GenerationId::NONE, |local| local.bitmap_generation(node)),
-            resync: progress(peer, now),
+            resync_suspended: peer.pauses,
+            resync: peer.resync_progress(now),
             verify: peer.verify.as_ref().map(|verify| verify.progress(now)),
         })
     }
@@ -90,12 +90,4 @@ impl<B: Clone> Volume<B> {
             .map(|write| u64::from(write.range.length))
             .sum()
     }
-}
-
-fn progress(peer: &PeerDevice, now: Time) -> Option<ResyncProgress> {
-    (peer.is_resync_source() || peer.target.is_some()).then(|| ResyncProgress {
-        total_bytes: peer.resync_total_bytes,
-        remaining_bytes: peer.out_of_sync_bytes(),
-        elapsed_ms: now.ms_since(peer.resync_started),
-    })
 }

@@ -193,7 +193,7 @@ pub(super) fn shown_replication(peer: &PeerDevice, now: Time) -> ReplicationStat
         ReplicationState::Established if peer.verify_asked.is_some_and(is_led) => {
             ReplicationState::VerifyT
         }
-        state => state,
+        _ => peer.shown_resync(),
     }
 }
 

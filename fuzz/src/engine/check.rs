@@ -111,7 +111,7 @@ impl Machine {
         );
         let is_write = match operation.request {
             DiskRequest::Flush | DiskRequest::Digest => return,
-            DiskRequest::Read => {
+            DiskRequest::Read | DiskRequest::ReadUnlessZero => {
                 assert!(
                     range.length <= BULK_LIMIT,
                     "{operation:?} into too large a buffer"

@@ -309,7 +309,10 @@ impl Machine {
         let operation = self.disk.remove(index);
         let result = match error {
             Some(error) => Err(error),
-            None if operation.request == DiskRequest::Read => {
+            None if operation.request == DiskRequest::Read
+                || (operation.request == DiskRequest::ReadUnlessZero
+                    && index.is_multiple_of(2)) =>
+            {
                 Ok(Some(self.data(operation.range.length)))
             }
             None => Ok(None),

@@ -41,7 +41,7 @@ pub fn arbitrary(machine: &mut Machine, input: &mut Input<'_>) -> Option<(Packet
             }
             body
         }
-        Kind::VerifyReply => vec![0; 16 * usize::from(input.u8() % 17)],
+        Kind::VerifyReply | Kind::ResyncCompare => vec![0; 16 * usize::from(input.u8() % 17)],
         _ => Vec::new(),
     };
     let header = Header {
@@ -114,6 +114,7 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         Packet::Write { id, range, .. }
         | Packet::Zero { id, range, .. }
         | Packet::ResyncRequest { id, range, .. }
+        | Packet::ResyncCompare { id, range, .. }
         | Packet::VerifyRequest { id, range, .. }
         | Packet::ResyncData { id, range, .. }
         | Packet::RemoteRead { id, range, .. }
@@ -226,6 +227,10 @@ const KINDS: &[Kind] = &[
     Kind::ResyncAck,
     Kind::ResyncNegativeAck,
     Kind::ResyncDone,
+    Kind::ResyncState,
+    Kind::ResyncZero,
+    Kind::ResyncCompare,
+    Kind::ResyncSame,
     Kind::Ping,
     Kind::PingAck,
     Kind::RemoteRead,

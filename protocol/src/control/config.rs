@@ -72,6 +72,8 @@ pub struct NetOptions {
     pub resync_conflict: ResyncConflict,
     /// Copies may be compared online (`verify-alg`).
     pub verify: bool,
+    /// As the target of a resync, this node asks only for blocks that differ (`csums-alg`).
+    pub compare_first: bool,
 }
 
 /// What a verify is to do.
@@ -219,6 +221,7 @@ impl Default for NetOptions {
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::default(),
             verify: false,
+            compare_first: false,
         }
     }
 }

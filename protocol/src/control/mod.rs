@@ -25,8 +25,8 @@ pub use config::{
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
-    ConnectionStatus, DeviceStatus, Divergence, PeerDeviceStatus, RefusedPeer, RefusedVolume,
-    ResourceStatus, ResyncProgress, Shown, Suspended, VerifyProgress, WriteCache,
+    ConnectionStatus, DeviceStatus, Divergence, Pauses, PeerDeviceStatus, RefusedPeer,
+    RefusedVolume, ResourceStatus, ResyncProgress, Shown, Suspended, VerifyProgress, WriteCache,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -147,6 +147,17 @@ pub enum Request {
         peer: Option<String>,
         /// What is to be done.
         order: VerifyOrder,
+    },
+    /// Hold back a volume's resyncs, or let them go on.
+    PauseSync {
+        /// Name of the resource.
+        resource: String,
+        /// The volume, or all.
+        volume: Option<u16>,
+        /// Name of the peer, or all.
+        peer: Option<String>,
+        /// Hold back; else go on.
+        paused: bool,
     },
     /// Let requests wait until `ResumeIo`. Idempotent.
     SuspendIo {

@@ -68,8 +68,16 @@ pub enum RefusalCode {
     AlreadyAttached,
     /// (125) Already connected or connecting.
     AlreadyConnected,
+    /// (134) Resyncs are paused already.
+    PauseIsSet,
+    /// (135) Resyncs are not paused.
+    PauseIsClear,
     /// (150) A Primary's clients have seen other data than the disk has.
     DataNotCurrent,
+    /// (156) Not paused by a person, but for the sake of another resync.
+    PausedByDependency,
+    /// (157) Not paused here, but on the peer's node.
+    PausedByPeer,
     /// (158) No such resource.
     UnknownResource,
     /// (162) The request contradicts itself or the running state.
@@ -144,7 +152,17 @@ impl RefusalCode {
             Self::DiscardWhilePrimary => (123, "--discard-my-data not allowed when primary."),
             Self::AlreadyAttached => (124, "Device is attached to a disk (use detach first)"),
             Self::AlreadyConnected => (125, "Device has a net-config (use disconnect first)"),
+            Self::PauseIsSet => (134, "Sync-pause flag is already set"),
+            Self::PauseIsClear => (135, "Sync-pause flag is already cleared"),
             Self::DataNotCurrent => (150, "Can only attach to the data we lost last."),
+            Self::PausedByDependency => (
+                156,
+                "Sync-pause flag is already cleared; a resync it depends on goes first",
+            ),
+            Self::PausedByPeer => (
+                157,
+                "Sync-pause flag is already cleared; the peer holds the resync back",
+            ),
             Self::UnknownResource => (158, "Unknown resource"),
             Self::InvalidRequest => (162, "Invalid configuration request"),
             Self::ForeignMetaData => (165, "Unclean meta-data found."),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::ids::{GenerationId, NodeId, VolumeNumber};
 use crate::policy::{ResyncConflict, SplitPolicies};
-use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::state::{ConnectionState, DiskState, ReplicationState, ResyncLimit, Role};
 
 /// One resource on this node.
 #[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
@@ -249,6 +249,8 @@ pub struct PeerDeviceStatus {
     pub unacknowledged: u64,
     /// Bitmap generation towards this peer.
     pub bitmap_generation: GenerationId,
+    /// Why a resync does not go on, whether or not there is one now.
+    pub resync_suspended: Pauses,
     /// The resync that is running.
     pub resync: Option<ResyncProgress>,
     /// How far a verify led by this node is.
@@ -264,9 +266,58 @@ pub struct ResyncProgress {
     pub remaining_bytes: u64,
     /// Milliseconds since it started.
     pub elapsed_ms: u64,
+    /// Bytes a second in the last seconds; `None` when it is too young to tell, or paused.
+    pub rate: Option<u64>,
+    /// What keeps it from being faster, if that is known.
+    pub limit: Option<ResyncLimit>,
+    /// Bytes that did not have to be sent because both copies had the same.
+    pub same_bytes: u64,
+    /// Bytes that did not have to be sent because they are zeroes.
+    pub zero_bytes: u64,
+}
+
+/// Who or what holds a resync back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Pauses {
+    /// Somebody on this node.
+    pub user: bool,
+    /// The peer's node.
+    pub peer: bool,
+    /// Another resync on this node, which goes first.
+    pub dependency: bool,
+}
+
+impl Pauses {
+    /// Whether there is anything that does.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.user || self.peer || self.dependency
+    }
+
+    /// As DRBD shows it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match (self.user, self.peer, self.dependency) {
+            (false, false, false) => "no",
+            (true, false, false) => "user",
+            (false, true, false) => "peer",
+            (false, false, true) => "dependency",
+            (true, true, false) => "user,peer",
+            (true, false, true) => "user,dependency",
+            (false, true, true) => "peer,dependency",
+            (true, true, true) => "user,peer,dependency",
+        }
+    }
 }
 
 impl ResyncProgress {
+    /// How long it will still take at the rate of the last seconds.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<u64> {
+        let rate = self.rate.filter(|rate| *rate > 0)?;
+        Some(self.remaining_bytes.div_ceil(rate))
+    }
+
     /// How much is done, 0.0 to 100.0.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]

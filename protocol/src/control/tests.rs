@@ -9,7 +9,7 @@ use super::frame::{BODY_LIMIT, FrameError, HEADER_BYTES, VERSION, body_length, d
 use super::*;
 use crate::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use crate::policy::{ResyncConflict, SplitPolicies};
-use crate::state::{ConnectionState, DiskState, ReplicationState, Role};
+use crate::state::{ConnectionState, DiskState, ReplicationState, ResyncLimit, Role};
 
 fn config() -> ResourceConfig {
     ResourceConfig {
@@ -127,6 +127,10 @@ fn status() -> ResourceStatus {
                     differing_blocks: 3,
                     elapsed_ms: 500,
                 }),
+                resync_suspended: Pauses {
+                    user: true,
+                    ..Pauses::default()
+                },
                 resync: Some(progress(200, 50)),
             }],
             refused: Some(refused_peer()),
@@ -165,6 +169,10 @@ fn progress(total_bytes: u64, remaining_bytes: u64) -> ResyncProgress {
         total_bytes,
         remaining_bytes,
         elapsed_ms: 1,
+        rate: Some(100),
+        limit: Some(ResyncLimit::Link),
+        same_bytes: 2,
+        zero_bytes: 3,
     }
 }
 

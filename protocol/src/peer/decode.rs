@@ -7,9 +7,9 @@ use super::body::Reader;
 use super::failure::FailureCode;
 use super::header::{Header, Kind, WireError};
 use super::hello::Hello;
-use super::packet::{FLAG_FUA, Packet};
+use super::packet::{Digest, FLAG_FUA, Packet};
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 impl Packet {
     /// Builds the packet from its header and, for the kinds without bulk, its payload, which has
@@ -29,7 +29,7 @@ impl Packet {
         if !body.is_empty()
             && !matches!(
                 kind,
-                Kind::Hello | Kind::State | Kind::Bitmap | Kind::VerifyReply
+                Kind::Hello | Kind::State | Kind::Bitmap | Kind::ResyncCompare | Kind::VerifyReply
             )
         {
             return Err(malformed("unexpected payload"));
@@ -104,12 +104,37 @@ impl Packet {
             },
             Kind::ResyncRequest => Self::ResyncRequest { id, volume, range },
             Kind::ResyncData => Self::ResyncData { id, volume, range },
+            Kind::ResyncZero => Self::ResyncZero { id, volume, range },
+            Kind::ResyncCompare => Self::ResyncCompare {
+                id,
+                volume,
+                range,
+                digests: read_digests(body).ok_or_else(|| malformed("body of a strange length"))?,
+            },
+            Kind::ResyncSame => Self::ResyncSame { id, volume, range },
             Kind::ResyncAck => Self::ResyncAck { id, volume, range },
             Kind::ResyncNegativeAck => Self::ResyncNegativeAck { id, volume, range },
             Kind::ResyncDone => Self::ResyncDone {
                 volume,
                 generation: GenerationId(header.offset),
             },
+            Kind::ResyncState => {
+                let limit = match id {
+                    0 => None,
+                    number => Some(
+                        u8::try_from(number)
+                            .ok()
+                            .and_then(ResyncLimit::from_number)
+                            .ok_or_else(|| malformed("unknown limit"))?,
+                    ),
+                };
+                Self::ResyncState {
+                    volume,
+                    paused: flags == 1,
+                    limit,
+                    disk_us: header.range_length,
+                }
+            }
             Kind::RemoteRead => Self::RemoteRead { id, volume, range },
             Kind::RemoteWrite => Self::RemoteWrite {
                 id,
@@ -145,17 +170,11 @@ impl Packet {
             }
             Kind::VerifyRequest => Self::VerifyRequest { id, volume, range },
             Kind::VerifyRelease => Self::VerifyRelease { id, volume },
-            Kind::VerifyReply => {
-                let (digests, []) = body.as_chunks() else {
-                    return Err(malformed("body of a strange length"));
-                };
-                let digests = digests.to_vec();
-                Self::VerifyReply {
-                    id,
-                    volume,
-                    digests,
-                }
-            }
+            Kind::VerifyReply => Self::VerifyReply {
+                id,
+                volume,
+                digests: read_digests(body).ok_or_else(|| malformed("body of a strange length"))?,
+            },
             Kind::Ping => Self::Ping { id },
             Kind::PingAck => Self::PingAck { id },
         })
@@ -182,6 +201,13 @@ fn read_state(tenure: u64, body: &[u8]) -> Result<Packet, WireError> {
         tenure,
         disks,
     })
+}
+
+fn read_digests(body: &[u8]) -> Option<Vec<Digest>> {
+    let (digests, []) = body.as_chunks() else {
+        return None;
+    };
+    Some(digests.to_vec())
 }
 
 fn read_bitmap(id: u64, volume: VolumeNumber, body: &[u8]) -> Result<Packet, WireError> {

@@ -150,12 +150,28 @@ impl Packet {
             }
             Self::ResyncRequest { id, volume, range }
             | Self::ResyncData { id, volume, range }
+            | Self::ResyncZero { id, volume, range }
+            | Self::ResyncSame { id, volume, range }
+            | Self::ResyncCompare {
+                id, volume, range, ..
+            }
             | Self::ResyncAck { id, volume, range }
             | Self::ResyncNegativeAck { id, volume, range }
             | Self::RemoteRead { id, volume, range }
             | Self::VerifyRequest { id, volume, range }
             | Self::RemoteData { id, volume, range } => {
                 header.set_range(*id, *volume, *range);
+            }
+            Self::ResyncState {
+                volume,
+                paused,
+                limit,
+                disk_us,
+            } => {
+                header.volume = volume.0;
+                header.flags = u16::from(*paused);
+                header.id = limit.map_or(0, |limit| u64::from(limit.number()));
+                header.range_length = *disk_us;
             }
             Self::BitmapEnd { volume, generation } | Self::ResyncDone { volume, generation } => {
                 header.volume = volume.0;
@@ -174,7 +190,8 @@ impl Packet {
                 out.u16(volume.0);
                 out.u8(disk.number());
             }
-        } else if let Self::VerifyReply { digests, .. } = self {
+        } else if let Self::VerifyReply { digests, .. } | Self::ResyncCompare { digests, .. } = self
+        {
             for digest in digests {
                 out.u128(u128::from_be_bytes(*digest));
             }

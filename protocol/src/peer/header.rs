@@ -82,6 +82,14 @@ pub enum Kind {
     ResyncNegativeAck = 54,
     /// The target has everything, durably, and has adopted the source's generation.
     ResyncDone = 55,
+    /// [`Packet::ResyncState`](super::Packet::ResyncState).
+    ResyncState = 56,
+    /// The range asked for is all zeroes.
+    ResyncZero = 57,
+    /// Send what of this range is not like these digests.
+    ResyncCompare = 58,
+    /// That part of the range is alike.
+    ResyncSame = 59,
     /// Are you alive?
     Ping = 64,
     /// Yes.
@@ -141,6 +149,10 @@ impl Kind {
             53 => Self::ResyncAck,
             54 => Self::ResyncNegativeAck,
             55 => Self::ResyncDone,
+            56 => Self::ResyncState,
+            57 => Self::ResyncZero,
+            58 => Self::ResyncCompare,
+            59 => Self::ResyncSame,
             64 => Self::Ping,
             65 => Self::PingAck,
             80 => Self::RemoteRead,

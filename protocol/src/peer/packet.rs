@@ -10,7 +10,7 @@ use super::failure::FailureCode;
 use super::header::Kind;
 use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 /// Which of the link's two connections a packet takes. Order is kept within one, not across them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +186,36 @@ pub enum Packet {
         /// Where; exactly as long as the payload.
         range: ByteRange,
     },
+    /// All of that range, or of that part of one the target has compared, is zero at the source.
+    ResyncZero {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
+    /// The target asks for what of a range is not like its own blocks.
+    ResyncCompare {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+        /// One for each block the target has there, in order.
+        digests: Vec<Digest>,
+    },
+    /// This part of a range the target has compared is the same at the source. The rest comes as
+    /// [`Packet::ResyncData`] or [`Packet::ResyncZero`] under the same name, part by part.
+    ResyncSame {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where.
+        range: ByteRange,
+    },
     /// The target has the range on its disk.
     ResyncAck {
         /// The request.
@@ -210,6 +240,19 @@ pub enum Packet {
         volume: VolumeNumber,
         /// The generation it has adopted.
         generation: GenerationId,
+    },
+    /// What the sender knows of a resync beside its data: after any change, of little things at
+    /// most once a second.
+    ResyncState {
+        /// The volume.
+        volume: VolumeNumber,
+        /// The sender holds it back.
+        paused: bool,
+        /// What keeps it from being faster as the sender sees it; told by the target.
+        limit: Option<ResyncLimit>,
+        /// How long the sender's disk takes to read for a request, in microseconds; told by the
+        /// source, 0 if not known.
+        disk_us: u32,
     },
     /// A node without usable data of its own asks for a range, for its clients.
     RemoteRead {
@@ -349,9 +392,13 @@ impl Packet {
             Self::BitmapEnd { .. } => Kind::BitmapEnd,
             Self::ResyncRequest { .. } => Kind::ResyncRequest,
             Self::ResyncData { .. } => Kind::ResyncData,
+            Self::ResyncZero { .. } => Kind::ResyncZero,
+            Self::ResyncCompare { .. } => Kind::ResyncCompare,
+            Self::ResyncSame { .. } => Kind::ResyncSame,
             Self::ResyncAck { .. } => Kind::ResyncAck,
             Self::ResyncNegativeAck { .. } => Kind::ResyncNegativeAck,
             Self::ResyncDone { .. } => Kind::ResyncDone,
+            Self::ResyncState { .. } => Kind::ResyncState,
             Self::RemoteRead { .. } => Kind::RemoteRead,
             Self::RemoteWrite { .. } => Kind::RemoteWrite,
             Self::RemoteZero { discard: true, .. } => Kind::RemoteDiscard,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::*;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::policy::{SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary};
-use crate::state::{DiskState, Role};
+use crate::state::{DiskState, ResyncLimit, Role};
 
 fn hello() -> Hello {
     Hello {
@@ -123,9 +123,23 @@ fn one_of_each() -> Vec<Packet> {
         Packet::BitmapEnd { volume, generation },
         Packet::ResyncRequest { id, volume, range },
         Packet::ResyncData { id, volume, range },
+        Packet::ResyncZero { id, volume, range },
+        Packet::ResyncCompare {
+            id,
+            volume,
+            range,
+            digests: vec![[0xD3; 16], [0xD4; 16]],
+        },
+        Packet::ResyncSame { id, volume, range },
         Packet::ResyncAck { id, volume, range },
         Packet::ResyncNegativeAck { id, volume, range },
         Packet::ResyncDone { volume, generation },
+        Packet::ResyncState {
+            volume,
+            paused: true,
+            limit: Some(ResyncLimit::DiskOfPeer),
+            disk_us: 1_500,
+        },
         Packet::RemoteRead { id, volume, range },
         Packet::RemoteWrite {
             id,
@@ -365,7 +379,11 @@ fn a_truncated_body_is_refused() {
             if matches!(packet, Packet::State { .. }) && length % 3 == 1 {
                 continue; // a shorter list of disks is a list of disks
             }
-            if matches!(packet, Packet::VerifyReply { .. }) && length % 16 == 0 {
+            if matches!(
+                packet,
+                Packet::VerifyReply { .. } | Packet::ResyncCompare { .. }
+            ) && length % 16 == 0
+            {
                 continue; // so it is with digests; the engine knows how many there must be
             }
             assert!(Packet::decode(&header, &body[..length]).is_err());

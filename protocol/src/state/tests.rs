@@ -28,6 +28,18 @@ fn every_state_has_one_number_and_one_word() {
 }
 
 #[test]
+fn what_limits_a_resync_has_a_number_above_zero_and_two_sides() {
+    assert_eq!(ResyncLimit::from_number(0), None);
+    for number in 1..=5 {
+        let limit = ResyncLimit::from_number(number).expect("assigned");
+        assert_eq!(limit.number(), number);
+        assert_eq!(limit.from_there().from_there(), limit);
+    }
+    assert_eq!(ResyncLimit::from_number(6), None);
+    assert_eq!(ResyncLimit::DiskHere.from_there(), ResyncLimit::DiskOfPeer);
+}
+
+#[test]
 fn words_are_what_scripts_look_for() {
     assert_eq!(DiskState::UpToDate.word(), "UpToDate");
     assert_eq!(ReplicationState::WFBitMapS.word(), "WFBitMapS");

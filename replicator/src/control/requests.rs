@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use rbd_engine::Command;
+use rbd_engine::{Command, PauseOrder, PausedBy};
 use rbd_protocol::control::{Refusal, Reply, Request};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 
@@ -117,6 +117,22 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             };
             each_volume(daemon, &resource, (volume, peer), command).await
         }
+        Request::PauseSync {
+            resource,
+            volume,
+            peer,
+            paused,
+        } => {
+            let command = |volume, peer| {
+                Command::PauseSync(PauseOrder {
+                    volume,
+                    peer,
+                    by: PausedBy::User,
+                    paused,
+                })
+            };
+            each_volume(daemon, &resource, (volume, peer), command).await
+        }
         Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
         Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
         Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
@@ -155,6 +171,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::Detach { resource, .. }
         | Request::Invalidate { resource, .. }
         | Request::Verify { resource, .. }
+        | Request::PauseSync { resource, .. }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::buffer::{Buffer, Pool};
 use super::digest::digests;
-use super::operation::{Operation, as_u64};
+use super::operation::{Operation, as_u64, is_fuse};
 use super::ring::{Completion, Ring};
 use super::slab::Slab;
 use super::{Token, zero};
@@ -69,7 +69,10 @@ struct Job {
 
 #[derive(Debug)]
 enum Work {
-    Read,
+    /// With `unless_zero`, nothing is given back of a range that is all zero.
+    Read {
+        unless_zero: bool,
+    },
     Digest,
     Write,
     Meta,
@@ -158,7 +161,7 @@ impl Disks {
         let offset = range.offset;
         let length = usize::try_from(range.length).expect("usize has at least 32 bits");
         let (work, operation) = match request {
-            DiskRequest::Read | DiskRequest::Digest => {
+            DiskRequest::Read | DiskRequest::ReadUnlessZero | DiskRequest::Digest => {
                 let buffer = self.pool.take(length);
                 let operation = Operation::Read {
                     file,
@@ -166,8 +169,10 @@ impl Disks {
                     buffer,
                     done: 0,
                 };
-                let is_read = request == DiskRequest::Read;
-                (if is_read { Work::Read } else { Work::Digest }, operation)
+                let unless_zero = request == DiskRequest::ReadUnlessZero;
+                let is_read = request != DiskRequest::Digest;
+                let read = Work::Read { unless_zero };
+                (if is_read { read } else { Work::Digest }, operation)
             }
             DiskRequest::Write { fua: durable } => {
                 let Some(buffer) = data.filter(|data| data.len() == length) else {
@@ -318,10 +323,15 @@ impl Job {
                     None => Step::Over(Ok(None)),
                 }
             }
-            (Work::Read | Work::Digest, Operation::Read { buffer, .. }) => {
+            (Work::Read { unless_zero: true }, Operation::Read { buffer, .. })
+                if zero::is_zero(buffer.bytes()) =>
+            {
+                Step::Over(Ok(None))
+            }
+            (Work::Read { .. } | Work::Digest, Operation::Read { buffer, .. }) => {
                 Step::Over(Ok(Some(buffer)))
             }
-            (Work::Read | Work::Digest | Work::Write | Work::Meta | Work::Flush, _) => {
+            (Work::Read { .. } | Work::Digest | Work::Write | Work::Meta | Work::Flush, _) => {
                 Step::Over(Ok(None))
             }
         }
@@ -338,7 +348,7 @@ impl Job {
                 let result = result.map(|data| data.map_or(vec![], |data| digests(data.bytes())));
                 Event::Digests { id, result }
             }
-            Work::Read | Work::Write | Work::Flush | Work::Zero(_) => {
+            Work::Read { .. } | Work::Write | Work::Flush | Work::Zero(_) => {
                 Event::DiskDone { id, result }
             }
         }
@@ -467,12 +477,6 @@ fn start(ring: &mut Ring<Token>, key: usize, operation: Operation, blocks: bool)
     }
 }
 
-/// Whether a file system in user space serves the file: it is asked under the file's lock, which
-/// another operation may hold for as long as it takes.
-fn is_fuse(file: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE_MAGIC))
-}
-
 fn failed(id: OperationId, request: DiskRequest, error: DiskError) -> Event<Buffer> {
     if request == DiskRequest::Digest {
         let result = Err(error);
@@ -490,9 +494,6 @@ fn disk_error(error: Errno) -> DiskError {
         _ => DiskError::Io,
     }
 }
-
-/// The kernel's number for file systems in user space.
-const FUSE_MAGIC: u64 = 0x6573_5546;
 
 /// Runs of data and holes told to a client at once: each costs a system call on the data path.
 const EXTENT_LIMIT: usize = 64;

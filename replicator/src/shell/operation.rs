@@ -196,6 +196,12 @@ impl fmt::Debug for Parcel {
     }
 }
 
+/// Whether a file system in user space serves the file: it is asked under the file's lock, which
+/// another operation may hold for as long as it takes.
+pub(super) fn is_fuse(file: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE_MAGIC))
+}
+
 fn descriptor(file: &OwnedFd) -> types::Fd {
     types::Fd(file.as_raw_fd())
 }
@@ -213,3 +219,6 @@ pub(super) fn as_u64(length: usize) -> u64 {
 
 /// Pieces in one send: the kernel's own limit.
 const PIECES: usize = 1024;
+
+/// The kernel's number for file systems in user space.
+const FUSE_MAGIC: u64 = 0x6573_5546;

@@ -158,6 +158,7 @@ fn name(command: &Command) -> &'static str {
         Command::NewGeneration { .. } => "new generation",
         Command::Outdate => "outdate",
         Command::Verify { .. } => "verify",
+        Command::PauseSync(_) => "pause sync",
         Command::Invalidate { .. } => "invalidate",
         Command::SuspendIo => "suspend I/O",
         Command::ResumeIo => "resume I/O",

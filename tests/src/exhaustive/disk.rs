@@ -143,7 +143,7 @@ impl Disk {
         data: Option<Data>,
     ) -> Result<(), String> {
         let operation = match request {
-            DiskRequest::Read | DiskRequest::Digest => InFlight::Read,
+            DiskRequest::Read | DiskRequest::ReadUnlessZero | DiskRequest::Digest => InFlight::Read,
             DiskRequest::Flush => InFlight::Flush { up_to: self.order },
             DiskRequest::Write { fua } => InFlight::Write {
                 range,

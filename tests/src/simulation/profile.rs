@@ -162,6 +162,8 @@ pub(super) struct Options {
     pub(super) rivals: bool,
     /// Administrators come with errands when something has gone wrong.
     pub(super) errands: bool,
+    /// A resync compares before it copies (`csums-alg`).
+    pub(super) compares: bool,
     pub(super) fault_every_ms: u64,
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
@@ -219,6 +221,7 @@ impl Options {
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
+            compares: has_resyncs(profile) && random.percent(40),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
             fencing: None,
@@ -304,6 +307,15 @@ impl Options {
             self.faults.push((Fault::SetBack, 8));
         }
     }
+}
+
+/// Where resyncs are many, some compare first. Other profiles draw as they did before.
+fn has_resyncs(profile: Profile) -> bool {
+    use Profile::{Disk, Network, Operator, Power, Recovery, Swarm};
+    matches!(
+        profile,
+        Swarm | Network | Power | Disk | Operator | Recovery
+    )
 }
 
 /// The kinds of faults there are. Other profiles draw as before there was [`Class::Scrub`].

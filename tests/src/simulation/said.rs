@@ -183,12 +183,16 @@ impl World {
                 self.durable(node, |block| names_its_own(*generation, block))
                     .and_then(|()| self.durable(node, |block| counts_from(of_target, block)))
             }
-            Packet::ResyncRequest { .. } => self.durable(node, |block| {
-                if block.flags.consistent {
-                    return Err("E1: asks for resync data and is not durably Inconsistent".into());
-                }
-                Ok(())
-            }),
+            Packet::ResyncRequest { .. } | Packet::ResyncCompare { .. } => {
+                self.durable(node, |block| {
+                    if block.flags.consistent {
+                        return Err(
+                            "E1: asks for resync data and is not durably Inconsistent".into()
+                        );
+                    }
+                    Ok(())
+                })
+            }
             Packet::ResyncDone { generation, .. } => {
                 self.durable(node, |block| has_ended(*generation, block))
             }

@@ -180,7 +180,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         NET_OR_SYNCER,
         Kind::Digest,
         "",
-        warned("resync always sends the blocks that are marked, without comparing checksums first"),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "verify-alg",
@@ -194,7 +194,10 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         NET,
         Kind::Switch,
         "no",
-        warned_unless(&["no"], "resync never compares checksums"),
+        warned_unless(
+            &["no"],
+            "with csums-alg every resync compares, whatever came before it",
+        ),
     ),
     OptionSpec::new(
         "use-rle",

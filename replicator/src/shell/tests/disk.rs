@@ -340,6 +340,23 @@ fn metadata_goes_to_its_own_file_or_to_the_data() {
 }
 
 #[test]
+fn a_read_may_give_nothing_back_of_what_is_all_zero() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(files(&directory.path().join("disk"), 1 << 20));
+    bench.write(8192, &[1; 4096], false).unwrap();
+    bench.write(16384, &[0; 4096], false).unwrap();
+    let mut is_zero = |offset, length| {
+        let range = ByteRange::new(offset, length);
+        let read = bench.run(DiskRequest::ReadUnlessZero, range, None);
+        read.map(|data| data.is_none())
+    };
+    assert_eq!(is_zero(0, 8192), Ok(true), "a hole");
+    assert_eq!(is_zero(16384, 4096), Ok(true), "zeroes that were written");
+    assert_eq!(is_zero(4096, 8192), Ok(false));
+    assert_eq!(is_zero(8192, 4096), Ok(false));
+}
+
+#[test]
 fn a_released_disk_is_closed_when_its_last_operation_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let files = files(&directory.path().join("disk"), 1 << 20);

@@ -85,6 +85,8 @@ pub(super) struct Disk {
     in_flight: BTreeMap<OperationId, InFlight>,
     /// Those of them that are to end in digests.
     digests: BTreeSet<OperationId>,
+    /// Those that give nothing back if all is zero.
+    unless_zero: BTreeSet<OperationId>,
     /// The metadata has changed since this was last reset.
     pub(super) marks_changed: bool,
     /// Metadata and data share one cache.
@@ -116,6 +118,7 @@ impl Disk {
             order: Order::default(),
             in_flight: BTreeMap::new(),
             digests: BTreeSet::new(),
+            unless_zero: BTreeSet::new(),
             marks_changed: true,
         }
     }
@@ -241,7 +244,7 @@ impl Disk {
         }
         let early = random.percent(50);
         let operation = match request {
-            DiskRequest::Read | DiskRequest::Digest => {
+            DiskRequest::Read | DiskRequest::ReadUnlessZero | DiskRequest::Digest => {
                 if self.sectors.is_being_written(range) {
                     return Err(format!(
                         "B8: a read of {range:?} while a write of the same sectors is in flight"
@@ -271,6 +274,9 @@ impl Disk {
         self.in_flight.insert(id, operation);
         if request == DiskRequest::Digest {
             self.digests.insert(id);
+        }
+        if request == DiskRequest::ReadUnlessZero {
+            self.unless_zero.insert(id);
         }
         Ok(())
     }
@@ -330,6 +336,7 @@ impl Disk {
         now: u64,
         random: &mut Random,
     ) -> Result<Option<Payload>, DiskError> {
+        let unless_zero = self.unless_zero.remove(&id);
         let Some(operation) = self.in_flight.remove(&id) else {
             return Ok(None);
         };
@@ -339,7 +346,9 @@ impl Disk {
         }
         match operation {
             InFlight::Read { range, early } => {
-                return Ok(Some(early.unwrap_or_else(|| self.read(range))));
+                let data = early.unwrap_or_else(|| self.read(range));
+                let is_zero = unless_zero && data.iter().all(|sector| *sector == 0);
+                return Ok(Some(data).filter(|_| !is_zero));
             }
             InFlight::Write { range, fua } => {
                 self.sectors.complete(range, fua);
@@ -463,6 +472,7 @@ impl Disk {
     /// sectors have happened. The cache survives.
     pub(super) fn process_crash(&mut self, random: &mut Random) {
         self.digests.clear();
+        self.unless_zero.clear();
         for (_, operation) in std::mem::take(&mut self.in_flight) {
             let extent = Extent::any(random);
             match operation {

@@ -173,8 +173,10 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
         "LinkUp" if primary && disk == Disk::None && between == Between::Alone => {
             Rare("the disk fails and someone disconnects while a link is being made")
         }
+        "Digests" if matches!(between, Between::Source | Between::Target) => Possible,
+        "command PauseSync" => Impossible("nobody holds a resync back"),
         "Digests" if disk != Disk::Good || between != Between::Established => {
-            Rare("it belongs to a verify that has just been interrupted")
+            Rare("it belongs to a verify or a resync that has just been interrupted")
         }
         "command Verify" if disk != Disk::Good || between != Between::Established => {
             Rare("copies are compared in one profile only, and hardly ever then")
@@ -188,6 +190,12 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
 }
 
 fn of_packet(situation: Situation, packet: &str) -> Verdict {
+    // Asked and answered in other words.
+    let packet = match packet {
+        "ResyncCompare" => "ResyncRequest",
+        "ResyncZero" | "ResyncSame" => "ResyncData",
+        other => other,
+    };
     let Situation {
         primary,
         disk,
@@ -203,6 +211,10 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
             return Impossible("it is for two just created disks");
         }
         "State" | "Goodbye" | "Ping" | "PingAck" => return Possible,
+        "ResyncState" if matches!(between, Between::Source | Between::Target) => return Possible,
+        "ResyncState" => {
+            return Rare("the resync it is about has only just begun, or has ended");
+        }
         "PromoteRequest" | "PromoteReply" => return of_consent(situation, packet),
         "Leave" | "LeaveReply" | "Outdated" => return of_parting(situation, packet),
         "InvalidateRequest" | "InvalidateReply" if between == Between::Established => {
