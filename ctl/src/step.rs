@@ -88,6 +88,17 @@ pub(crate) fn request_line(request: &Request) -> String {
             let target = volume_target(&target, *volume);
             verify_line(&target, *order)
         }
+        Request::Resize {
+            resource,
+            volume,
+            assume_clean,
+        } => {
+            let target = volume_target(resource, *volume);
+            format!(
+                "rbdd resize {target} assume-clean:{}",
+                yes_no(*assume_clean)
+            )
+        }
         Request::Outdate { resource } => format!("rbdd outdate {resource}"),
         Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),
         Request::ResumeIo { resource } => format!("rbdd resume-io {resource}"),

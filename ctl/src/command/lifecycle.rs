@@ -4,7 +4,7 @@ use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
 use crate::arguments::{
-    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role, Verify,
+    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Resize, Role, Verify,
 };
 use crate::failure::Failure;
 use crate::session::Session;
@@ -157,6 +157,18 @@ pub(super) fn verify(session: &mut Session, options: &Verify) {
             volume: target.volume,
             peer: target.peer.clone(),
             order,
+        })
+    });
+}
+
+/// `resize`
+pub(super) fn resize(session: &mut Session, options: &Resize) {
+    let words = &options.targets.targets;
+    each(session, words, "resize", Scope::Volume, |target, _| {
+        Ok(Request::Resize {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            assume_clean: options.assume_clean,
         })
     });
 }

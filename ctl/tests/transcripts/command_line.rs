@@ -25,7 +25,6 @@ fn commands_still_to_come_say_so() {
     for verb in [
         "pause-sync",
         "resume-sync",
-        "resize",
         "apply-al",
         "disk-options",
         "net-options",

@@ -8,6 +8,7 @@
 //! In a split brain an administrator's order counts first, then the configured policies.
 
 mod policy;
+mod size;
 
 #[cfg(test)]
 mod order_tests;
@@ -16,7 +17,11 @@ mod policy_tests;
 #[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
+mod size_tests;
+#[cfg(test)]
 mod tests;
+
+pub(crate) use size::agree;
 
 use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::{GenerationId, NodeId};

@@ -40,6 +40,7 @@ fn volume(current: GenerationId, bitmap: GenerationId, dirty_blocks: u64) -> Hel
     HelloVolume {
         number: VolumeNumber(0),
         size_bytes: 1 << 20,
+        capacity_bytes: 1 << 20,
         block_bytes: 512,
         disk: DiskState::UpToDate,
         current,

@@ -23,6 +23,7 @@ pub(super) fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskSta
         volumes: vec![HelloVolume {
             number: VolumeNumber(0),
             size_bytes: 1 << 20,
+            capacity_bytes: 1 << 20,
             block_bytes: 512,
             disk,
             current: GenerationId(current),

@@ -18,6 +18,7 @@ mod parting;
 mod promotion;
 mod resync;
 mod silence;
+mod sizes;
 mod split_brain;
 mod stability;
 mod suspension;

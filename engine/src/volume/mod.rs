@@ -11,6 +11,7 @@
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`resync_window`] | how much of it at once, so that clients do not suffer |
+//! | [`size`] | how large it is, and how large clients see it |
 //! | [`verify`] | comparing both copies while clients go on |
 //! | [`verified`] | what is read for a peer that does, and which writes wait |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
@@ -33,6 +34,7 @@ mod requester;
 mod resync;
 mod resync_target;
 mod resync_window;
+mod size;
 mod state;
 mod verified;
 mod verify;
@@ -84,6 +86,8 @@ pub(crate) struct Volume<B> {
     pub(crate) exposed: GenerationId,
     /// Size and smallest unit as a disk that is or was there has told them, here or on a peer.
     pub(crate) told_size: (u64, u32),
+    /// The size before it grew, until clients may see the new one.
+    pub(crate) held_size: Option<u64>,
     /// The disk was let go because it could not make durable what it had acknowledged: until it is
     /// in sync again it counts as one that has lost its power (B4).
     pub(crate) lost_cache: bool,
@@ -126,6 +130,7 @@ impl<B: Clone> Volume<B> {
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
             exposed: GenerationId::NONE,
             told_size: (0, 512),
+            held_size: None,
             lost_cache: false,
             missed_writes: false,
             openers: 0,
@@ -148,13 +153,6 @@ impl<B: Clone> Volume<B> {
         let config = volume.config.clone();
         volume.configure_resync(&config, Time(0));
         volume
-    }
-
-    /// Usable size in bytes, 0 as long as no disk has been seen.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.local
-            .as_ref()
-            .map_or(self.told_size.0, LocalDisk::size_bytes)
     }
 
     /// Smallest unit of a request.

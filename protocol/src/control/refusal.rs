@@ -68,6 +68,8 @@ pub enum RefusalCode {
     AlreadyAttached,
     /// (125) Already connected or connecting.
     AlreadyConnected,
+    /// (130) A resync is running.
+    ResizeDuringResync,
     /// (158) No such resource.
     UnknownResource,
     /// (162) The request contradicts itself or the running state.
@@ -142,6 +144,7 @@ impl RefusalCode {
             Self::DiscardWhilePrimary => (123, "--discard-my-data not allowed when primary."),
             Self::AlreadyAttached => (124, "Device is attached to a disk (use detach first)"),
             Self::AlreadyConnected => (125, "Device has a net-config (use disconnect first)"),
+            Self::ResizeDuringResync => (130, "Resize not allowed during resync."),
             Self::UnknownResource => (158, "Unknown resource"),
             Self::InvalidRequest => (162, "Invalid configuration request"),
             Self::ForeignMetaData => (165, "Unclean meta-data found."),

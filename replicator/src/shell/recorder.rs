@@ -109,6 +109,10 @@ impl What {
                 id: id.0,
                 done: result.is_ok(),
             },
+            Event::Measured { id, result } => Self::DiskDone {
+                id: id.0,
+                done: result.is_ok(),
+            },
             Event::MetaDone { id, result } => Self::MetaDone {
                 id: id.0,
                 done: result.is_ok(),
@@ -159,6 +163,7 @@ fn name(command: &Command) -> &'static str {
         Command::Outdate => "outdate",
         Command::Verify { .. } => "verify",
         Command::Invalidate { .. } => "invalidate",
+        Command::Resize { .. } => "resize",
         Command::SuspendIo => "suspend I/O",
         Command::ResumeIo => "resume I/O",
         Command::Stop => "stop",
