@@ -4,6 +4,8 @@
 //! Mistakes exit with 1, not with clap's 2, and a command of the documented surface that this
 //! version does not have says so.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::console::Color;
+use values::{interval, position, yes_or_no};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -142,6 +145,8 @@ pub(crate) enum Command {
     PauseSync(Targets),
     /// Let resyncs go on
     ResumeSync(Targets),
+    /// Let a volume grow as far as both disks have room for it
+    Resize(Resize),
     /// Let clients' I/O wait
     SuspendIo(Targets),
     /// Let clients' I/O go on, whatever it waits for
@@ -333,6 +338,16 @@ pub(crate) struct Verify {
     pub(crate) abort: bool,
 }
 
+/// Options of `resize`.
+#[derive(Debug, Args)]
+pub(crate) struct Resize {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Do not copy what is new: nobody minds what it holds, on either node
+    #[arg(long)]
+    pub(crate) assume_clean: bool,
+}
+
 /// How much is copied.
 #[derive(Debug, Args)]
 pub(crate) struct ResetBitmap {
@@ -432,46 +447,11 @@ fn unknown_command(error: &clap::Error) -> String {
     }
 }
 
-/// A place on a volume: sectors of 512 bytes unless a unit is given, as with DRBD.
-fn position(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
-    let unit = match text.get(digits.len()..) {
-        Some("" | "s" | "S") => Some(512),
-        Some("k" | "K") => Some(1 << 10),
-        Some("m" | "M") => Some(1 << 20),
-        Some("g" | "G") => Some(1 << 30),
-        Some(_) | None => None,
-    };
-    let number: Option<u64> = digits.parse().ok();
-    number
-        .and_then(|number| number.checked_mul(unit?))
-        .ok_or_else(|| format!("'{text}' is not a number of sectors, or one that ends in K, M, G"))
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(String::from("it is yes or no")),
-    }
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| format!("'{text}' is not a number of seconds"))?;
-    if (0.1..=3600.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("{text} is not between 0.1 and 3600 seconds"))
-    }
-}
-
 /// Where the daemon's sockets are unless told otherwise.
 pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rbd";
 
 /// Commands of the documented surface that are still to come.
-const NOT_YET: [&str; 23] = [
+const NOT_YET: [&str; 22] = [
     "adjust-with-progress",
     "apply-al",
     "check-resize",
@@ -483,7 +463,6 @@ const NOT_YET: [&str; 23] = [
     "get-gi",
     "net-options",
     "peer-device-options",
-    "resize",
     "resource-options",
     "set-gi",
     "sh-list-adjustable",

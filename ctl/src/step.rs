@@ -99,6 +99,17 @@ pub(crate) fn request_line(request: &Request) -> String {
             let verb = if *paused { "pause-sync" } else { "resume-sync" };
             format!("rbdd {verb} {target}")
         }
+        Request::Resize {
+            resource,
+            volume,
+            assume_clean,
+        } => {
+            let target = volume_target(resource, *volume);
+            format!(
+                "rbdd resize {target} assume-clean:{}",
+                yes_no(*assume_clean)
+            )
+        }
         Request::Outdate { resource } => format!("rbdd outdate {resource}"),
         Request::SuspendIo { resource } => format!("rbdd suspend-io {resource}"),
         Request::ResumeIo { resource } => format!("rbdd resume-io {resource}"),

@@ -46,6 +46,22 @@ impl Bitmap {
         }
     }
 
+    /// The data now has so many bytes. Every block it has more is dirty, if `dirty`; its pages are
+    /// to be saved either way.
+    pub(crate) fn resize(&mut self, data_bytes: u64, dirty: bool) {
+        let (before, bits) = (self.bits, data_bytes.div_ceil(u64::from(BLOCK_SIZE)));
+        self.clear_bits(bits, before);
+        self.bits = bits;
+        self.unsaved
+            .retain(|page| u64::from(*page) * BITS_PER_PAGE < bits);
+        if dirty {
+            self.set_bits(before, bits);
+        } else if before < bits {
+            let first = u32::try_from(before / BITS_PER_PAGE).unwrap_or(u32::MAX);
+            self.unsaved.extend(first..self.page_count());
+        }
+    }
+
     /// How many blocks are dirty.
     pub(crate) fn count(&self) -> u64 {
         self.set

@@ -80,6 +80,8 @@ pub(crate) enum Operation {
         peer: NodeId,
         page: u32,
     },
+    /// How large the disk is.
+    Measure { volume: VolumeNumber },
 }
 
 /// The surroundings of the event being handled.
@@ -242,6 +244,11 @@ impl<B> Context<B> {
         });
     }
 
+    pub(crate) fn measure(&mut self, volume: VolumeNumber) {
+        let id = self.operation(Operation::Measure { volume });
+        self.out.push(Action::Measure { id, volume });
+    }
+
     pub(crate) fn send(&mut self, peer: NodeId, link: LinkId, packet: Packet, data: Option<B>) {
         let channel = channel_of(&packet);
         self.out.push(Action::Send {
@@ -314,7 +321,8 @@ impl Operation {
             | Self::Digest { volume, .. }
             | Self::Superblock { volume, .. }
             | Self::Intent { volume, .. }
-            | Self::BitmapPage { volume, .. } => *volume,
+            | Self::BitmapPage { volume, .. }
+            | Self::Measure { volume } => *volume,
         }
     }
 }
@@ -348,6 +356,8 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
+        | Packet::ResizeRequest { .. }
+        | Packet::ResizeReply { .. }
         | Packet::Write { .. }
         | Packet::Zero { .. }
         | Packet::Flush { .. }

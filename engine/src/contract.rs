@@ -13,17 +13,19 @@
 //! 4. A payload is a handle `B`: cloned and dropped here, never looked into. A buffer the kernel
 //!    may still touch is owned by the operation in flight until its completion.
 
+mod disk;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder, WriteCache};
+use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
-use rbd_protocol::metadata::Image;
 use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
 pub use crate::time::Time;
+pub use disk::{AttachedDisk, DiskError, DiskMeasure, DiskRequest};
 
 /// Names a client's request until it is completed. Chosen by the hands, unique while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,43 +67,6 @@ pub enum RequestKind {
     Flush,
 }
 
-/// What the engine asks of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskRequest {
-    /// Read the range into a new buffer, given back in [`Event::DiskDone`].
-    Read,
-    /// The same, but no buffer is given back if all of the range is zero.
-    ReadUnlessZero,
-    /// Write the payload; with `fua`, complete only when durable.
-    Write {
-        /// Durable on completion.
-        fua: bool,
-    },
-    /// Make the range read as zeroes; with `discard`, give the space back if possible.
-    Zero {
-        /// Durable on completion.
-        fua: bool,
-        /// Give the space back.
-        discard: bool,
-    },
-    /// Make durable everything completed before this was started.
-    Flush,
-    /// Read the range and make a digest of each of its blocks, in order; the last may be shorter.
-    /// Answered by [`Event::Digests`].
-    Digest,
-}
-
-/// How a disk operation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskError {
-    /// The device returned an error.
-    Io,
-    /// No space is left.
-    NoSpace,
-    /// The disk is no longer there (it was detached while the operation waited).
-    Gone,
-}
-
 /// How a request failed, as clients are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
@@ -134,18 +99,6 @@ pub enum LinkLoss {
     Refused,
 }
 
-/// A disk with its metadata, read and checked, handed over by the hands.
-#[derive(Clone, Debug)]
-pub struct AttachedDisk {
-    /// What was found on it.
-    pub image: Box<Image>,
-    /// Smallest unit it can write, in bytes: 512 or 4096.
-    pub block_bytes: u32,
-    /// Only shown to people: every flush is made whatever this says, because a device that is wrong
-    /// about itself must not cost data.
-    pub write_cache: WriteCache,
-}
-
 /// What has happened.
 #[derive(Debug)]
 pub enum Event<B> {
@@ -176,6 +129,13 @@ pub enum Event<B> {
         id: OperationId,
         /// One for each block.
         result: Result<Vec<Digest>, DiskError>,
+    },
+    /// [`Action::Measure`] has finished.
+    Measured {
+        /// Which one.
+        id: OperationId,
+        /// How large the disk is.
+        result: Result<DiskMeasure, DiskError>,
     },
     /// [`Action::Meta`] has finished; if `Ok`, the block is durable.
     MetaDone {
@@ -327,6 +287,14 @@ pub enum Command {
     },
     /// Hold back resyncs, or let them go on.
     PauseSync(crate::pause::PauseOrder),
+    /// Let the volume grow as far as both disks have room for it. Done when that is durable on
+    /// both.
+    Resize {
+        /// The volume.
+        volume: VolumeNumber,
+        /// What is new counts as in sync: nobody minds what it holds.
+        assume_clean: bool,
+    },
     /// Let requests wait.
     SuspendIo,
     /// Let requests go on, whatever they wait for.
@@ -351,6 +319,13 @@ pub enum Action<B> {
         range: ByteRange,
         /// What to write.
         data: Option<B>,
+    },
+    /// Find out how large the volume's disk is now. Answered by [`Event::Measured`].
+    Measure {
+        /// Names it.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
     },
     /// Write this metadata block, durably. Answered by [`Event::MetaDone`].
     Meta {

@@ -8,6 +8,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use rbd_protocol::ids::{ByteRange, REGION_SIZE};
 
@@ -70,6 +71,27 @@ impl IntentLog {
             stale: BTreeSet::new(),
             writing: BTreeSet::new(),
         }
+    }
+
+    /// The data now has so many bytes. Every region it has more is to be marked, as if a write were
+    /// under way in it: until the bitmaps say on disk what becomes of it, nothing else does.
+    /// Returns the blocks that must be on disk, as they are wanted from now on, before the larger
+    /// size is.
+    pub(crate) fn resize(&mut self, before: u64, data_bytes: u64, now: Time) -> Range<u32> {
+        let count = u32::try_from(data_bytes.div_ceil(REGION_SIZE)).unwrap_or(u32::MAX);
+        self.region_count = count;
+        self.regions.retain(|region, _| *region < count);
+        let blocks = self.block_count();
+        self.stale.retain(|block| *block < blocks);
+        let first = u32::try_from(before / REGION_SIZE).unwrap_or(u32::MAX);
+        for region in first..count {
+            self.want(region, now);
+        }
+        if first >= count {
+            return 0..0;
+        }
+        self.stale.extend(block_of(first)..blocks);
+        block_of(first)..blocks
     }
 
     /// Every block is to be written, whatever it holds on disk.
@@ -269,7 +291,7 @@ fn block_of(region: u32) -> u32 {
     u32::try_from(u64::from(region) / BITS_PER_PAGE).unwrap_or(u32::MAX)
 }
 
-fn numbers_of(block: u32) -> core::ops::Range<u32> {
+fn numbers_of(block: u32) -> Range<u32> {
     let first = u64::from(block) * BITS_PER_PAGE;
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     number(first)..number(first + BITS_PER_PAGE)

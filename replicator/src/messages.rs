@@ -4,8 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use rbd_engine::{
-    AttachedDisk, Change, Command, Handler, HandlerFacts, HandlerResult, OperationId, Seek,
-    VolumeFacts,
+    AttachedDisk, Change, Command, DiskError, DiskMeasure, Handler, HandlerFacts, HandlerResult,
+    OperationId, Seek, VolumeFacts,
 };
 use rbd_protocol::control::{Changes, Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
@@ -84,6 +84,13 @@ pub enum ToResource {
         /// How.
         result: HandlerResult,
     },
+    /// The size of a disk has been looked at.
+    Measured {
+        /// Which operation asked.
+        id: OperationId,
+        /// How large it is.
+        result: Result<DiskMeasure, DiskError>,
+    },
     /// Finish what is in flight within a deadline and end the thread.
     Shutdown,
 }
@@ -145,6 +152,17 @@ pub enum FromResource {
         id: OperationId,
         /// What to run.
         run: HandlerRun,
+    },
+    /// How large is a disk now? Answered by [`ToResource::Measured`].
+    Measure {
+        /// Names the question.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Its data, opened once more.
+        data: OwnedFd,
+        /// The device of external metadata.
+        metadata: Option<OwnedFd>,
     },
     /// Something changed that belongs in the log.
     Report(Change),

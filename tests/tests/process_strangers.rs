@@ -58,26 +58,6 @@ fn node_ids_that_differ_between_the_configurations_are_named() {
 }
 
 #[test]
-fn a_peer_of_another_size_is_refused_with_both_sizes() {
-    let setup = Setup {
-        disk_bytes: [32 << 20, 40 << 20],
-        ..Setup::default()
-    };
-    let pair = strangers(setup, |_| {});
-    for node in [&pair.alpha, &pair.beta] {
-        let status = node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
-        for size in [pair.alpha.status().size(), pair.beta.status().size()] {
-            assert!(
-                status.note().contains(&size.to_string()),
-                "{}",
-                status.note()
-            );
-        }
-    }
-    stay_apart(pair);
-}
-
-#[test]
 fn a_peer_of_another_protocol_version_is_told_so() {
     let mut pair = Pair::new(Setup::default());
     for node in [&pair.alpha, &pair.beta] {

@@ -169,6 +169,7 @@ impl Pair {
             | Action::ReleaseDisk { .. }
             | Action::CloseClients { .. }
             | Action::RunHandler { .. }
+            | Action::Measure { .. }
             | Action::Report(_) => return,
         };
         self.waiting.push_back(event);

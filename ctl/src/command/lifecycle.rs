@@ -4,7 +4,7 @@ use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
 use crate::arguments::{
-    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Role, Verify,
+    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Resize, Role, Verify,
 };
 use crate::failure::Failure;
 use crate::session::Session;
@@ -170,6 +170,18 @@ pub(super) fn pause_sync(session: &mut Session, words: &[String], paused: bool) 
             volume: target.volume,
             peer: target.peer.clone(),
             paused,
+        })
+    });
+}
+
+/// `resize`
+pub(super) fn resize(session: &mut Session, options: &Resize) {
+    let words = &options.targets.targets;
+    each(session, words, "resize", Scope::Volume, |target, _| {
+        Ok(Request::Resize {
+            resource: target.resource.clone(),
+            volume: target.volume,
+            assume_clean: options.assume_clean,
         })
     });
 }

@@ -33,6 +33,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Secondary(options) => lifecycle::secondary(session, &options),
         Command::Invalidate(options) => lifecycle::invalidate(session, &options),
         Command::InvalidateRemote(options) => lifecycle::invalidate_remote(session, &options),
+        Command::Resize(options) => lifecycle::resize(session, &options),
         Command::Verify(options) => lifecycle::verify(session, &options),
         Command::PauseSync(options) => lifecycle::pause_sync(session, &options.targets, true),
         Command::ResumeSync(options) => lifecycle::pause_sync(session, &options.targets, false),

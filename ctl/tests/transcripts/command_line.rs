@@ -23,7 +23,6 @@ fn usage_errors_exit_with_1_and_go_to_standard_error() {
 fn commands_still_to_come_say_so() {
     let stage = Stage::new();
     for verb in [
-        "resize",
         "apply-al",
         "disk-options",
         "net-options",

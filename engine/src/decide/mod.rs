@@ -8,6 +8,7 @@
 //! In a split brain an administrator's order counts first, then the configured policies.
 
 mod policy;
+mod size;
 
 #[cfg(test)]
 mod order_tests;
@@ -16,7 +17,11 @@ mod policy_tests;
 #[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
+mod size_tests;
+#[cfg(test)]
 mod tests;
+
+pub(crate) use size::agree;
 
 use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::{GenerationId, NodeId};
@@ -232,7 +237,7 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
 /// Whether this node is a Primary that the other one serves and that has been given a disk: its
 /// clients see the other node's data, and nothing of that disk's.
 fn is_filling(side: Side<'_>) -> bool {
-    side.hello.role == Role::Primary && side.volume.disk < DiskState::UpToDate
+    side.hello.role == Role::Primary && side.volume.disk <= DiskState::Outdated
 }
 
 /// The disk is filled from the node that serves. Has it anything that node lacks, it is left alone,

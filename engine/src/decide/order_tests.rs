@@ -40,6 +40,7 @@ fn volume(current: GenerationId, bitmap: GenerationId, dirty_blocks: u64) -> Hel
     HelloVolume {
         number: VolumeNumber(0),
         size_bytes: 1 << 20,
+        capacity_bytes: 1 << 20,
         block_bytes: 512,
         disk: DiskState::UpToDate,
         current,
@@ -132,7 +133,7 @@ fn both_nodes_reach_mirrored_verdicts_and_no_primary_is_overwritten() {
                         Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => continue,
                     };
                     assert!(
-                        target.0.role != Role::Primary || target.1.disk < DiskState::UpToDate,
+                        target.0.role != Role::Primary || target.1.disk <= DiskState::Outdated,
                         "D7"
                     );
                     assert_eq!(source.1.disk, DiskState::UpToDate);

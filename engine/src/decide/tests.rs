@@ -23,6 +23,7 @@ pub(super) fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskSta
         volumes: vec![HelloVolume {
             number: VolumeNumber(0),
             size_bytes: 1 << 20,
+            capacity_bytes: 1 << 20,
             block_bytes: 512,
             disk,
             current: GenerationId(current),
@@ -153,7 +154,7 @@ fn a_primary_is_never_overwritten() {
 /// Whether clients see this disk. Those of a Primary whose disk is not whole are served by the
 /// peer.
 pub(super) fn is_in_use(side: Side<'_>) -> bool {
-    side.hello.role == Role::Primary && side.volume.disk == DiskState::UpToDate
+    side.hello.role == Role::Primary && side.volume.disk > DiskState::Outdated
 }
 
 #[test]

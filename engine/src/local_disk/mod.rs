@@ -9,6 +9,7 @@
 mod attach;
 mod counting;
 mod peers;
+mod size;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -23,11 +24,12 @@ use rbd_protocol::state::DiskState;
 
 use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
-use crate::contract::{AttachedDisk, Time};
+use crate::contract::{AttachedDisk, DiskMeasure, Time};
 use crate::intent::IntentLog;
 use attach::{
     damaged_intent_blocks, reads_true, region_range, superblock_counts, take_slot, take_up,
 };
+use size::measure_of;
 
 /// One attached disk.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ pub(crate) struct LocalDisk {
     /// it was found, under the sequence before it. Were the next write torn as well, it would
     /// otherwise leave a mix of two writes under one sequence, which proves nothing.
     mend: Option<Box<Superblock>>,
+    /// How large the disk is, as last looked at.
+    measure: DiskMeasure,
 }
 
 /// Why a disk cannot be taken.
@@ -136,6 +140,7 @@ impl LocalDisk {
             }
         }
         let mut local = Self {
+            measure: measure_of(&layout),
             layout,
             block_bytes,
             write_cache,
@@ -157,11 +162,6 @@ impl LocalDisk {
         };
         local.intent.rewrite_all();
         Ok((local, bitmaps))
-    }
-
-    /// Usable size in bytes.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.superblock.data_bytes
     }
 
     /// Smallest unit the disk can write.

@@ -54,6 +54,7 @@ impl<B: Clone> Resource<B> {
         let state = local.state_alone();
         let known = self.config.peers.iter().map(|peer| peer.node_id);
         let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();
+        let in_use = volume.told_size.0;
         volume.told_size = (local.size_bytes(), local.block_bytes());
         volume.local = Some(local);
         for (node, bitmap) in bitmaps {
@@ -65,6 +66,11 @@ impl<B: Clone> Resource<B> {
                 peer.behind_since_version = 0;
                 peer.forget_unstable();
             }
+        }
+        volume.take_size(&mut self.cx);
+        if self.role == Role::Primary && volume.size_bytes() > in_use {
+            let resized = volume.resize(in_use, true, &mut self.cx);
+            debug_assert!(resized.is_ok(), "a smaller size always fits");
         }
         if self.role == Role::Primary {
             volume.await_filling(state, &mut self.cx);
@@ -102,12 +108,17 @@ impl<B: Clone> Resource<B> {
             return Err(Refusal::new(RefusalCode::DataNotCurrent, reason, help));
         }
         let (size, block) = volume.told_size;
-        let Superblock { data_bytes, .. } = disk.image.superblock;
-        if data_bytes != size {
+        let Superblock {
+            data_bytes,
+            generation,
+            ..
+        } = disk.image.superblock;
+        // Only a disk without data takes less than there is room for.
+        if data_bytes < size || (data_bytes > size && generation.names_data()) {
             let reason = alloc::format!(
                 "{name}/{number} is in use with {size} bytes, and the disk has {data_bytes}"
             );
-            let help = "make it equal with the `size` option and create-md";
+            let help = "take a disk that is as large, or larger and with new metadata";
             return Err(Refusal::new(RefusalCode::DiskTooSmall, reason, help));
         }
         if disk.block_bytes > block {

@@ -4,7 +4,6 @@
 //! (A7). From then on until the peer's has come, the generations stay as sent.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
@@ -155,8 +154,7 @@ impl<B: Clone> Resource<B> {
 
     fn decide_volumes(&mut self, node: NodeId, sent: &Hello, theirs: &Hello) {
         let outcome = self.compare_volumes(node, sent, theirs);
-        if sent.tentative || theirs.tentative {
-            self.end_tentative(node, sent, &outcome);
+        if self.ends_early(node, sent, theirs, &outcome) {
             return;
         }
         let meeting = self.meeting(node, sent, theirs);
@@ -254,6 +252,21 @@ impl<B: Clone> Resource<B> {
         }
     }
 
+    /// Whether the link is not to be used: it was only a question, or the sizes must change first.
+    fn ends_early(
+        &mut self,
+        node: NodeId,
+        sent: &Hello,
+        theirs: &Hello,
+        outcome: &Result<Vec<Decided>, Objection>,
+    ) -> bool {
+        if sent.tentative || theirs.tentative {
+            self.end_tentative(node, sent, outcome);
+            return true;
+        }
+        outcome.is_ok() && self.agree_on_sizes(node, sent, theirs)
+    }
+
     /// The verdict on every volume, or why this link must not be.
     fn compare_volumes(
         &mut self,
@@ -280,9 +293,6 @@ impl<B: Clone> Resource<B> {
                     "the peer has no {number:?}: the configurations differ"
                 )));
             };
-            if let Some(text) = sizes_differ(own, peer) {
-                return Err(Objection::of_configuration(text));
-            }
             let (own_side, peer_side) = self.sides(node, (sent, own), (theirs, peer));
             let verdict = decide(own_side, peer_side);
             let text = alloc::format!("decided {verdict:?} from own {own:?}, the peer's {peer:?}");
@@ -291,6 +301,7 @@ impl<B: Clone> Resource<B> {
             if let Verdict::Refuse(conflict) = verdict {
                 return Err(Objection::of_data(conflict));
             }
+            decide::agree(own, peer).map_err(Objection::of_configuration)?;
             verdicts.push(Decided {
                 number: own.number,
                 peer_disk: peer.disk,
@@ -363,6 +374,7 @@ fn apply<B: Clone>(
     peer_current: GenerationId,
     cx: &mut crate::context::Context<B>,
 ) {
+    volume.sizes_agree(verdict);
     match verdict {
         Verdict::NoSync => {
             let fresh = volume.local.as_ref().is_some_and(LocalDisk::is_fresh);
@@ -405,6 +417,7 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
     HelloVolume {
         number: volume.number,
         size_bytes: local.map_or(0, LocalDisk::size_bytes),
+        capacity_bytes: volume.capacity_bytes(),
         block_bytes: volume.block_bytes(),
         disk: volume.disk,
         current: volume.shown_generation(),
@@ -418,18 +431,6 @@ fn describe<B: Clone>(volume: &Volume<B>, node: NodeId) -> HelloVolume {
         was_resync_target: volume.disk == DiskState::Inconsistent,
         kept_power: local.is_some_and(LocalDisk::kept_power),
     }
-}
-
-fn sizes_differ(own: &HelloVolume, peer: &HelloVolume) -> Option<String> {
-    let both = own.size_bytes != 0 && peer.size_bytes != 0;
-    (both && own.size_bytes != peer.size_bytes).then(|| {
-        alloc::format!(
-            "the peer's {:?} has {} bytes, this node's {}: make both equal with the `size` option",
-            own.number,
-            peer.size_bytes,
-            own.size_bytes
-        )
-    })
 }
 
 fn is_torn(own: &HelloVolume, peer: &HelloVolume) -> bool {

@@ -178,6 +178,7 @@ impl<B: Clone> Resource<B> {
         self.promotion_lost_peer(node);
         self.clearing_lost_peer(node);
         self.invalidation_lost_peer(node);
+        self.resize_lost_peer(node);
     }
 
     /// Makes the links anew where a volume's situation has changed so that both must decide again.
@@ -349,6 +350,7 @@ impl<B: Clone> Resource<B> {
             self.next_fencing(),
             self.next_parting(),
             self.invalidations.deadline(),
+            self.resize_deadline(),
         ];
         let mut next = deadlines.into_iter().flatten().min();
         let mut earlier = |time: Time| {

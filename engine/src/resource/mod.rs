@@ -6,6 +6,7 @@
 //! | [`attach`] | taking a disk, also under a Primary that has lost its own
 //! | [`fencing`] | what must be known of a lost peer before this node goes on alone |
 //! | [`detach`] | letting go of a disk while everything else goes on |
+//! | [`generation`] | generations begun by command |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`served`] | what they mean where one node serves the other's clients
@@ -14,6 +15,8 @@
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
 //! | [`command`] | commands that are answered at once |
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
+//! | [`sizes`] | disks of different sizes |
+//! | [`resize`] | a volume that grows by command |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
 //! | [`pausing`] | commands that hold resyncs back |
@@ -27,6 +30,7 @@ mod command;
 mod demotion;
 mod detach;
 mod fencing;
+mod generation;
 mod handlers;
 mod handshake;
 mod invalidation;
@@ -36,8 +40,10 @@ mod packets;
 mod parting;
 mod pausing;
 mod promotion;
+mod resize;
 mod resolve;
 mod served;
+mod sizes;
 mod status;
 mod suspension;
 mod verification;
@@ -63,6 +69,7 @@ use demotion::{Demotion, Stop};
 use detach::Detaching;
 use invalidation::Invalidations;
 use promotion::Promotion;
+use resize::Resizing;
 
 /// What a resource takes from outside at its birth because it cannot make it itself.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +116,8 @@ pub struct Resource<B> {
     detaching: Option<Detaching>,
     /// Data that is being declared bad.
     invalidations: Invalidations,
+    /// A volume that grows.
+    resizing: Option<Resizing>,
     /// An `outdate` that waits for durability.
     outdating: Option<CallId>,
     /// What was last told of frozen I/O.
@@ -158,6 +167,7 @@ impl<B: Clone> Resource<B> {
             clearing: None,
             detaching: None,
             invalidations: Invalidations::default(),
+            resizing: None,
             outdating: None,
             reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
@@ -204,6 +214,7 @@ impl<B: Clone> Resource<B> {
             }
             Event::DiskDone { id, result } => self.disk_done(id, result),
             Event::Digests { id, result } => self.digests_made(id, result),
+            Event::Measured { id, result } => self.measured(id, result),
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
@@ -248,6 +259,7 @@ impl<B: Clone> Resource<B> {
             || self.detaching.is_some()
             || self.is_any_leaving()
             || self.invalidations.is_busy()
+            || self.resizing.is_some()
             || self.stop != Stop::No
             || !self.cx.is_wake_pending()
     }
@@ -262,6 +274,7 @@ impl<B: Clone> Resource<B> {
             self.renegotiate_where_needed();
             self.advance_outdate();
             self.advance_invalidations();
+            self.advance_resize();
             self.advance_handshakes();
             self.answer_requests();
             self.advance_partings();
@@ -313,6 +326,7 @@ impl<B: Clone> Resource<B> {
             Operation::Superblock { .. }
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
+            | Operation::Measure { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -341,6 +355,7 @@ impl<B: Clone> Resource<B> {
             | Operation::PeerFlush { .. }
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
+            | Operation::Measure { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {
@@ -415,7 +430,7 @@ impl<B: Clone> Resource<B> {
     pub fn volume_facts(&self, volume: VolumeNumber) -> Option<VolumeFacts> {
         let volume = self.volumes.get(&volume)?;
         (volume.has_data() || volume.awaits_server()).then(|| VolumeFacts {
-            size_bytes: volume.size_bytes(),
+            size_bytes: volume.shown_bytes(),
             block_bytes: volume.block_bytes(),
             generation: volume.shown_generation(),
         })
@@ -456,6 +471,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
         ),
         Event::MetaDone { .. }
         | Event::Digests { .. }
+        | Event::Measured { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Timer

@@ -87,6 +87,9 @@ impl<B: Clone> Resource<B> {
             Packet::InvalidateRequest { .. } | Packet::InvalidateReply { .. } => {
                 self.invalidation_packet(node, &packet)
             }
+            Packet::ResizeRequest { .. } | Packet::ResizeReply { .. } => {
+                self.resize_packet((node, id), &packet)
+            }
             other => self.volume_packet(node, id, other, data),
         };
         if let Err(rule) = result {
@@ -383,6 +386,8 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::Outdated
         | Packet::InvalidateRequest { .. }
         | Packet::InvalidateReply { .. }
+        | Packet::ResizeRequest { .. }
+        | Packet::ResizeReply { .. }
         | Packet::Ping { .. }
         | Packet::PingAck { .. } => None,
     }

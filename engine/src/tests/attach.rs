@@ -239,6 +239,21 @@ fn a_disk_of_another_size_is_refused() {
     assert_eq!(bench.refusal(call).code, RefusalCode::DiskTooSmall);
 }
 
+#[test]
+fn a_new_disk_that_is_larger_takes_the_size_in_use() {
+    let mut bench = served();
+    let (size, block_bytes) = (super::SIZE, 512);
+    let mut larger = super::fixtures::image_of(2 * size);
+    larger.superblock.generation = GenerationId::JUST_CREATED;
+    larger.superblock.flags = Default::default();
+    let call = bench.attach(larger);
+    assert_eq!(bench.reply(call), Some(true));
+    let facts = bench.engine.volume_facts(VOLUME).expect("it is served");
+    assert_eq!((facts.size_bytes, facts.block_bytes), (size, block_bytes));
+    let own = bench.relink().expect("a greeting");
+    assert_eq!(own.volumes[0].size_bytes, size);
+}
+
 /// A node that serves a Primary and fills the disk it has been given, which lacks nothing; one
 /// write for its clients is on both disks, and not flushed.
 fn filling() -> Bench {

@@ -18,11 +18,16 @@ use super::{OWN, PEER, SIZE, VOLUME};
 
 /// The disk of a node that was in sync with its peer and shut down in order.
 pub(crate) fn image() -> Image {
+    image_of(SIZE)
+}
+
+/// The same, of another size.
+pub(crate) fn image_of(size: u64) -> Image {
     let placement = Placement::External {
         offset: 0,
-        available: required_external_bytes(SIZE, 1),
+        available: required_external_bytes(size, 1),
     };
-    let layout = Layout::new(SIZE, placement, 1, None).expect("there is room");
+    let layout = Layout::new(size, placement, 1, None).expect("there is room");
     let creation = Creation {
         resource: ResourceName::new("r0").expect("short"),
         node: NodeName::new("alpha").expect("short"),

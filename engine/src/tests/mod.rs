@@ -22,6 +22,7 @@ mod pausing;
 mod promotion;
 mod resync;
 mod silence;
+mod sizes;
 mod split_brain;
 mod stability;
 mod suspension;

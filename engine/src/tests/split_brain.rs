@@ -305,8 +305,11 @@ fn nodes_with_different_volumes_are_not_connected() {
         "the peer has no",
     );
     refused(
-        |hello| hello.volumes[0].size_bytes = 4096,
-        "make both equal with the `size` option",
+        |hello| {
+            hello.volumes[0].size_bytes = 4096;
+            hello.volumes[0].capacity_bytes = 4096;
+        },
+        "The peer's disk size is too small!",
     );
 }
 

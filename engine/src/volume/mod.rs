@@ -14,6 +14,7 @@
 //! | [`resync_compare`] | what need not be copied because both have it |
 //! | [`resync_state`] | who holds it back, and what is told of it |
 //! | [`resync_pace`] | how fast it is, for people |
+//! | [`size`] | how large it is, and how large clients see it |
 //! | [`verify`] | comparing both copies while clients go on |
 //! | [`verified`] | what is read for a peer that does, and which writes wait |
 //! | [`checkpoint`] | when marks and bits may leave the disk |
@@ -42,6 +43,7 @@ mod resync_state;
 mod resync_target;
 mod resync_window;
 mod silence;
+mod size;
 mod state;
 mod verified;
 mod verify;
@@ -95,6 +97,8 @@ pub(crate) struct Volume<B> {
     pub(crate) exposed: GenerationId,
     /// Size and smallest unit as a disk that is or was there has told them, here or on a peer.
     pub(crate) told_size: (u64, u32),
+    /// The size before it grew, until clients may see the new one.
+    pub(crate) held_size: Option<u64>,
     /// The disk was let go because it could not make durable what it had acknowledged: until it is
     /// in sync again it counts as one that has lost its power (B4).
     pub(crate) lost_cache: bool,
@@ -137,6 +141,7 @@ impl<B: Clone> Volume<B> {
             peers: peers.map(|node| (node, PeerDevice::new(node))).collect(),
             exposed: GenerationId::NONE,
             told_size: (0, 512),
+            held_size: None,
             lost_cache: false,
             missed_writes: false,
             openers: 0,
@@ -159,13 +164,6 @@ impl<B: Clone> Volume<B> {
         let config = volume.config.clone();
         volume.configure_resync(&config, Time(0));
         volume
-    }
-
-    /// Usable size in bytes, 0 as long as no disk has been seen.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.local
-            .as_ref()
-            .map_or(self.told_size.0, LocalDisk::size_bytes)
     }
 
     /// Smallest unit of a request.

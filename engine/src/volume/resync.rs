@@ -175,7 +175,10 @@ impl<B: Clone> Volume<B> {
             return Err("an unknown peer");
         };
         match peer.replication {
-            ReplicationState::WFBitMapS => peer.source.bitmap_received = true,
+            ReplicationState::WFBitMapS => {
+                peer.source.bitmap_received = true;
+                self.held_size = None; // the peer is durably a target
+            }
             ReplicationState::WFBitMapT => {
                 let Some(target) = &mut peer.target else {
                     return Err("no resync");

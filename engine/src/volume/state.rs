@@ -35,7 +35,7 @@ impl<B: Clone> Volume<B> {
             disk_note: self.disk_note.clone(),
             backing_disk: self.config.disk.clone(),
             open_count: self.openers,
-            size_bytes: self.size_bytes(),
+            size_bytes: self.shown_bytes(),
             read_bytes: self.counters.read_bytes,
             written_bytes: self.counters.written_bytes,
             intent_writes: self.counters.intent_writes,

@@ -109,7 +109,10 @@ impl<B: Clone> Volume<B> {
         }
         match range {
             // As long as no disk has told the size, it is judged when one does.
-            Some(range) if self.size_bytes() > 0 && !self.accepts(range) => {
+            Some(range)
+                if self.size_bytes() > 0
+                    && (!self.accepts(range) || range.end() > self.shown_bytes()) =>
+            {
                 Err(RequestError::Invalid)
             }
             Some(_) | None => Ok(()),

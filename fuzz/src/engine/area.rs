@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rbd_engine::{Action, DiskMeasure, OperationId};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
     BLOCK_BYTES, Block, BlockAddress, Creation, Image, Layout, NodeName, OpenError, OpenInputs,
@@ -62,6 +63,15 @@ impl Shape {
         NodeId(1)
     }
 
+    /// How large its disks are.
+    #[must_use]
+    pub fn measure(self) -> DiskMeasure {
+        DiskMeasure {
+            device_bytes: self.device_bytes(),
+            placement: self.placement(),
+        }
+    }
+
     fn placement(self) -> Placement {
         if self.is_internal {
             Placement::Internal
@@ -72,6 +82,15 @@ impl Shape {
             }
         }
     }
+}
+
+/// Who wants to know how large a disk is.
+pub(super) fn measures<B>(actions: &[Action<B>]) -> Vec<OperationId> {
+    let asked = actions.iter().filter_map(|action| match action {
+        Action::Measure { id, .. } => Some(*id),
+        _ => None,
+    });
+    asked.collect()
 }
 
 /// The metadata area of one volume of one node.

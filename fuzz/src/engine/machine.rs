@@ -15,7 +15,7 @@ use rbd_protocol::metadata::{Block, Image};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
 
 use super::Tag;
-use super::area::{Area, NAMES, RESOURCE, Shape};
+use super::area::{Area, NAMES, RESOURCE, Shape, measures};
 use super::check::Checks;
 
 /// A disk operation under way.
@@ -153,9 +153,14 @@ impl Machine {
         let mut actions = Vec::new();
         self.trace("<", &event);
         self.engine.handle(Time(self.now), event, &mut actions);
+        let measured = measures(&actions);
         for action in actions {
             self.trace(">", &action);
             self.perform(action);
+        }
+        for id in measured {
+            let result = Ok(self.shape.measure());
+            self.tell(Event::Measured { id, result });
         }
     }
 

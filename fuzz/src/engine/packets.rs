@@ -124,6 +124,7 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         | Packet::RemoteFlush { id, .. }
         | Packet::PromoteRequest { id }
         | Packet::InvalidateRequest { id, .. }
+        | Packet::ResizeRequest { id, .. }
         | Packet::NewGeneration { id, .. } => Some((*id, nowhere)),
         _ => None,
     }
@@ -197,6 +198,7 @@ fn change(machine: &Machine, hello: &mut Hello, volume: usize, input: &mut Input
                 20 => volume.kept_power ^= true,
                 21 => volume.size_bytes = input.u64(),
                 22 => volume.block_bytes = input.u32(),
+                23 => volume.capacity_bytes = input.u64(),
                 _ => volume.number = VolumeNumber(input.u16()),
             }
         }
@@ -246,4 +248,6 @@ const KINDS: &[Kind] = &[
     Kind::VerifyRequest,
     Kind::VerifyRelease,
     Kind::VerifyReply,
+    Kind::ResizeRequest,
+    Kind::ResizeReply,
 ];

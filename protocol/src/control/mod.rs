@@ -159,6 +159,15 @@ pub enum Request {
         /// Hold back; else go on.
         paused: bool,
     },
+    /// Let a volume grow as far as both disks have room for it. Idempotent.
+    Resize {
+        /// Name of the resource.
+        resource: String,
+        /// The volume, or all.
+        volume: Option<u16>,
+        /// What is new counts as in sync: nobody minds what it holds.
+        assume_clean: bool,
+    },
     /// Let requests wait until `ResumeIo`. Idempotent.
     SuspendIo {
         /// Name of the resource.

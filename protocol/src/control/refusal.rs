@@ -68,6 +68,8 @@ pub enum RefusalCode {
     AlreadyAttached,
     /// (125) Already connected or connecting.
     AlreadyConnected,
+    /// (130) A resync is running.
+    ResizeDuringResync,
     /// (134) Resyncs are paused already.
     PauseIsSet,
     /// (135) Resyncs are not paused.
@@ -152,6 +154,7 @@ impl RefusalCode {
             Self::DiscardWhilePrimary => (123, "--discard-my-data not allowed when primary."),
             Self::AlreadyAttached => (124, "Device is attached to a disk (use detach first)"),
             Self::AlreadyConnected => (125, "Device has a net-config (use disconnect first)"),
+            Self::ResizeDuringResync => (130, "Resize not allowed during resync."),
             Self::PauseIsSet => (134, "Sync-pause flag is already set"),
             Self::PauseIsClear => (135, "Sync-pause flag is already cleared"),
             Self::DataNotCurrent => (150, "Can only attach to the data we lost last."),

@@ -69,6 +69,18 @@ impl Packet {
                 volume,
                 granted: flags == 1,
             },
+            Kind::ResizeRequest => Self::ResizeRequest {
+                id,
+                volume,
+                capacity: header.offset,
+                assume_clean: flags == 1,
+            },
+            Kind::ResizeReply => Self::ResizeReply {
+                id,
+                volume,
+                bytes: header.offset,
+                granted: flags == 1,
+            },
             Kind::Write => Self::Write {
                 id,
                 volume,

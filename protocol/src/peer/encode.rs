@@ -82,6 +82,23 @@ impl Packet {
                 header.volume = volume.0;
                 header.flags = u16::from(*yes);
             }
+            Self::ResizeRequest {
+                id,
+                volume,
+                capacity: bytes,
+                assume_clean: yes,
+            }
+            | Self::ResizeReply {
+                id,
+                volume,
+                bytes,
+                granted: yes,
+            } => {
+                header.id = *id;
+                header.volume = volume.0;
+                header.offset = *bytes;
+                header.flags = u16::from(*yes);
+            }
             Self::InvalidateRequest {
                 id,
                 volume,

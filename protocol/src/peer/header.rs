@@ -54,6 +54,10 @@ pub enum Kind {
     InvalidateRequest = 11,
     /// Yes or no to that.
     InvalidateReply = 12,
+    /// [`Packet::ResizeRequest`](super::Packet::ResizeRequest).
+    ResizeRequest = 13,
+    /// [`Packet::ResizeReply`](super::Packet::ResizeReply).
+    ResizeReply = 14,
     /// Write this data.
     Write = 16,
     /// Zero this range, giving the space back if possible.
@@ -135,6 +139,8 @@ impl Kind {
             10 => Self::Outdated,
             11 => Self::InvalidateRequest,
             12 => Self::InvalidateReply,
+            13 => Self::ResizeRequest,
+            14 => Self::ResizeReply,
             16 => Self::Write,
             17 => Self::Discard,
             18 => Self::WriteZeroes,

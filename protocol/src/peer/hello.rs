@@ -50,6 +50,9 @@ pub struct HelloVolume {
     pub number: VolumeNumber,
     /// Usable size in bytes, 0 without a disk.
     pub size_bytes: u64,
+    /// What the size could be at most with this disk, its metadata and the configured limit; 0
+    /// without a disk.
+    pub capacity_bytes: u64,
     /// Smallest unit the disk can write.
     pub block_bytes: u32,
     /// State of its disk.
@@ -144,6 +147,7 @@ impl HelloVolume {
     fn write(&self, out: &mut Writer<'_>) {
         out.u16(self.number.0);
         out.u64(self.size_bytes);
+        out.u64(self.capacity_bytes);
         out.u32(self.block_bytes);
         out.u8(self.disk.number());
         out.u8(u8::from(self.crashed_primary));
@@ -165,6 +169,7 @@ impl HelloVolume {
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let number = VolumeNumber(reader.u16()?);
         let size_bytes = reader.u64()?;
+        let capacity_bytes = reader.u64()?;
         let block_bytes = reader.u32()?;
         let disk = DiskState::from_number(reader.u8()?)
             .ok_or_else(|| reader.malformed("unknown disk state"))?;
@@ -188,6 +193,7 @@ impl HelloVolume {
         Ok(Self {
             number,
             size_bytes,
+            capacity_bytes,
             block_bytes,
             disk,
             current,

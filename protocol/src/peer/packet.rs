@@ -98,6 +98,28 @@ pub enum Packet {
         /// Whether it agrees.
         granted: bool,
     },
+    /// Asks the peer to let the volume grow as far as both disks have room for it.
+    ResizeRequest {
+        /// Names the request.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// What the sender's disk has room for, in bytes.
+        capacity: u64,
+        /// What is new counts as in sync: nobody minds what it holds.
+        assume_clean: bool,
+    },
+    /// Whether it has grown, durably.
+    ResizeReply {
+        /// The request answered.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+        /// If it has, its size; else what the sender's disk has room for, 0 if it is busy.
+        bytes: u64,
+        /// Whether it has.
+        granted: bool,
+    },
     /// Write the payload.
     Write {
         /// Names the request.
@@ -381,6 +403,8 @@ impl Packet {
             Self::Outdated => Kind::Outdated,
             Self::InvalidateRequest { .. } => Kind::InvalidateRequest,
             Self::InvalidateReply { .. } => Kind::InvalidateReply,
+            Self::ResizeRequest { .. } => Kind::ResizeRequest,
+            Self::ResizeReply { .. } => Kind::ResizeReply,
             Self::Write { .. } => Kind::Write,
             Self::Zero { discard: true, .. } => Kind::Discard,
             Self::Zero { discard: false, .. } => Kind::WriteZeroes,

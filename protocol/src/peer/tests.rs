@@ -28,6 +28,7 @@ fn hello() -> Hello {
         volumes: vec![HelloVolume {
             number: VolumeNumber(3),
             size_bytes: 1 << 40,
+            capacity_bytes: 1 << 41,
             block_bytes: 512,
             disk: DiskState::Consistent,
             current: GenerationId(1),
@@ -85,6 +86,18 @@ fn one_of_each() -> Vec<Packet> {
         Packet::InvalidateReply {
             id,
             volume,
+            granted: true,
+        },
+        Packet::ResizeRequest {
+            id,
+            volume,
+            capacity: 1 << 40,
+            assume_clean: true,
+        },
+        Packet::ResizeReply {
+            id,
+            volume,
+            bytes: 1 << 40,
             granted: true,
         },
         Packet::Write {
@@ -302,7 +315,7 @@ fn a_flush_has_these_bytes() {
 fn a_greeting_has_these_bytes() {
     let mut bytes = Vec::new();
     Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
-    let fields: [&[u8]; 25] = [
+    let fields: [&[u8]; 26] = [
         &[1],                       // Primary
         &[1],                       // gives up its changes
         &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
@@ -315,6 +328,7 @@ fn a_greeting_has_these_bytes() {
         &[0, 1],                    // volumes
         &[0, 3],                    // number
         &[0, 0, 1, 0, 0, 0, 0, 0],  // size
+        &[0, 0, 2, 0, 0, 0, 0, 0],  // what it could be
         &[0, 0, 2, 0],              // block
         &[8],                       // Consistent
         &[1],                       // crashed Primary
@@ -330,7 +344,7 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
     ];
     assert_eq!(bytes[HEADER_BYTES..], fields.concat());
-    assert_eq!(bytes.len(), HEADER_BYTES + 57 + 60 + 2 * 8);
+    assert_eq!(bytes.len(), HEADER_BYTES + 57 + 68 + 2 * 8);
 }
 
 #[test]
@@ -416,8 +430,8 @@ fn numbers_nobody_has_assigned_are_refused_wherever_they_stand() {
         (51, 4, "unknown policy"),
         (52, 2, "unknown policy"),
         (55, 1, "too many volumes"),
-        (71, 99, "unknown disk state"),
-        (116, 33, "history too long"),
+        (79, 99, "unknown disk state"),
+        (124, 33, "history too long"),
     ];
     for (at, byte, why) in wrong {
         let result = with_byte(&hello, at, byte);

@@ -160,8 +160,10 @@ fn volume_difference(old: &VolumeConfig, new: &VolumeConfig) -> Option<String> {
     if old.meta_disk != new.meta_disk {
         return Some(format!("meta-disk of volume {volume} differs"));
     }
-    if old.size_limit_bytes != new.size_limit_bytes {
-        return Some(format!("size of volume {volume} differs"));
+    // A larger size is a permission; `resize` makes use of it.
+    let limit = |config: &VolumeConfig| config.size_limit_bytes.unwrap_or(u64::MAX);
+    if limit(new) < limit(old) {
+        return Some(format!("size of volume {volume} is smaller than before"));
     }
     if old.device != new.device || old.minor != new.minor {
         let what = format!("device of volume {volume}");

@@ -193,6 +193,12 @@ impl Daemon {
             match notice {
                 FromResource::SeekLink { peer, seek } => service.links.seek(peer, seek),
                 FromResource::RunHandler { id, run } => service.run_handler(id, run),
+                FromResource::Measure {
+                    id,
+                    volume,
+                    data,
+                    metadata,
+                } => service.measure(id, volume, data, metadata),
                 FromResource::Report(change) => log_change(&service, &change),
                 FromResource::Stopped => {
                     tracing::info!(resource = name, "stopped");

@@ -133,6 +133,17 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             };
             each_volume(daemon, &resource, (volume, peer), command).await
         }
+        Request::Resize {
+            resource,
+            volume,
+            assume_clean,
+        } => {
+            let command = |volume, _| Command::Resize {
+                volume,
+                assume_clean,
+            };
+            each_volume(daemon, &resource, (volume, None), command).await
+        }
         Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
         Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
         Request::ResumeIo { resource } => order(daemon, &resource, Command::ResumeIo).await,
@@ -172,6 +183,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::Invalidate { resource, .. }
         | Request::Verify { resource, .. }
         | Request::PauseSync { resource, .. }
+        | Request::Resize { resource, .. }
         | Request::NewGeneration { resource, .. } => Some(resource),
         Request::Status { resource } => resource.as_deref(),
     }

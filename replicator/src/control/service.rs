@@ -1,14 +1,16 @@
 //! One resource that is up: its thread, its links, and how questions reach it.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rbd_engine::{AttachedDisk, Command, OperationId};
+use rbd_engine::{AttachedDisk, Command, DiskError, OperationId};
 use rbd_protocol::control::{Changes, Refusal, RefusalCode, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::state::ConnectionState;
 use tokio::sync::{oneshot, watch};
 
+use super::disk;
 use super::handlers::Handlers;
 use super::links::Links;
 use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, ToResource};
@@ -134,6 +136,36 @@ impl Service {
         self.handlers.run(&config, run, move |result| {
             if handle.send(ToResource::HandlerDone { id, result }).is_err() {
                 tracing::debug!("a handler outlived its resource");
+            }
+        });
+    }
+
+    /// Looks how large a disk is. One that does not tell is not waited for.
+    pub(super) fn measure(
+        &self,
+        id: OperationId,
+        volume: VolumeNumber,
+        data: OwnedFd,
+        metadata: Option<OwnedFd>,
+    ) {
+        let handle = self.handle.clone();
+        let config = self.config.borrow();
+        let volumes = config.volumes.iter();
+        let meta_disk = volumes
+            .filter(|one| one.number == volume)
+            .map(|one| one.meta_disk.clone())
+            .next();
+        tokio::task::spawn_local(async move {
+            let looking = tokio::task::spawn_blocking(move || {
+                let meta_disk = meta_disk.ok_or(DiskError::Gone)?;
+                disk::measure(&data, metadata.as_ref(), &meta_disk)
+            });
+            let result = match tokio::time::timeout(QUESTION_DEADLINE, looking).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) | Err(_) => Err(DiskError::Io),
+            };
+            if handle.send(ToResource::Measured { id, result }).is_err() {
+                tracing::debug!("a disk told its size too late");
             }
         });
     }

@@ -5,13 +5,14 @@
 //! closed, and their locks go, when it has been released and its last action has finished. Nothing
 //! here decides what is written, and nothing here waits.
 
+mod backing;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rbd_engine::{CallId, DiskError, DiskRequest, Event, OperationId};
-use rbd_protocol::control::Backing;
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
 use rbd_protocol::nbd::Extent;
 use rustix::fs::SeekFrom;
@@ -117,23 +118,6 @@ impl Disks {
             places.candidate = None;
         }
         self.forget_if_empty(volume);
-    }
-
-    /// Which disk the volume is on.
-    pub(super) fn backing(&self, volume: VolumeNumber) -> Option<Backing> {
-        let disk = self.disk(volume)?;
-        let facts = rustix::fs::fstat(&*disk.data).ok()?;
-        let (device, inode) = if disk.block_device {
-            (facts.st_rdev, 0)
-        } else {
-            (facts.st_dev, facts.st_ino)
-        };
-        Some(Backing {
-            path: disk.path.clone(),
-            is_block_device: disk.block_device,
-            device,
-            inode,
-        })
     }
 
     /// How many actions have not finished.

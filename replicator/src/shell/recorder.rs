@@ -109,6 +109,10 @@ impl What {
                 id: id.0,
                 done: result.is_ok(),
             },
+            Event::Measured { id, result } => Self::DiskDone {
+                id: id.0,
+                done: result.is_ok(),
+            },
             Event::MetaDone { id, result } => Self::MetaDone {
                 id: id.0,
                 done: result.is_ok(),
@@ -160,6 +164,7 @@ fn name(command: &Command) -> &'static str {
         Command::Verify { .. } => "verify",
         Command::PauseSync(_) => "pause sync",
         Command::Invalidate { .. } => "invalidate",
+        Command::Resize { .. } => "resize",
         Command::SuspendIo => "suspend I/O",
         Command::ResumeIo => "resume I/O",
         Command::Stop => "stop",

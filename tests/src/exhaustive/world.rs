@@ -351,7 +351,10 @@ impl World {
             Action::Reply { call, result } => self.replied(node, call, &result),
             Action::WakeAt(time) => self.nodes[node].wake = Some(time),
             Action::RunHandler { id, .. } => self.pending.push(Pending::Handler { node, id }),
-            Action::ReleaseDisk { .. } | Action::CloseClients { .. } | Action::Report(_) => {}
+            Action::ReleaseDisk { .. }
+            | Action::CloseClients { .. }
+            | Action::Measure { .. }
+            | Action::Report(_) => {}
         }
     }
 

@@ -76,7 +76,7 @@ impl Spoken {
     pub(super) fn is_to_greet(&mut self, hello: &Hello) {
         self.greeted_as_primary = hello.role == Role::Primary;
         let mut disks = hello.volumes.iter().map(|volume| volume.disk);
-        self.greeted_to_be_filled = disks.all(|disk| disk < DiskState::UpToDate);
+        self.greeted_to_be_filled = disks.all(|disk| disk <= DiskState::Outdated);
     }
 
     /// By what it has said, which both nodes decide from: it may have been promoted or demoted

@@ -113,6 +113,23 @@ impl Layout {
         })
     }
 
+    /// The most data this device and this area can serve, or `size_limit` if that is less; 0 if
+    /// none. Unlike [`Layout::new`] it takes an area that is too small for the device as a limit.
+    #[must_use]
+    pub fn most_data(
+        device_bytes: u64,
+        placement: Placement,
+        max_peers: u8,
+        size_limit: Option<u64>,
+    ) -> u64 {
+        let limit = size_limit.unwrap_or(u64::MAX).min(MAX_DATA_BYTES) / BLOCK;
+        let fits = match placement {
+            Placement::Internal => most_data_blocks(device_bytes / BLOCK, max_peers),
+            Placement::External { available, .. } => most_described(available, max_peers),
+        };
+        fits.min(device_bytes / BLOCK).min(limit) * BLOCK
+    }
+
     /// Where the superblock slots are, known before anything was read.
     pub fn superblock_offset(
         device_bytes: u64,
@@ -289,6 +306,21 @@ fn most_data_blocks(device_blocks: u64, peers: u8) -> u64 {
     while too_much - fits > 1 {
         let middle = fits + (too_much - fits) / 2;
         if middle + metadata_blocks(middle, peers) <= device_blocks {
+            fits = middle;
+        } else {
+            too_much = middle;
+        }
+    }
+    fits
+}
+
+/// The most data an area of so many bytes can describe: its blocks grow with the data, never the
+/// other way, so halving finds it.
+fn most_described(available: u64, peers: u8) -> u64 {
+    let (mut fits, mut too_much) = (0, MAX_DATA_BYTES / BLOCK + 1);
+    while too_much - fits > 1 {
+        let middle = fits + (too_much - fits) / 2;
+        if metadata_blocks(middle, peers) <= available / BLOCK {
             fits = middle;
         } else {
             too_much = middle;

@@ -323,3 +323,26 @@ proptest! {
         prop_assert!(with(required - 1).is_err());
     }
 }
+
+#[test]
+fn the_most_data_is_what_device_area_and_limit_allow() {
+    let area = |available| Placement::External {
+        offset: 0,
+        available,
+    };
+    let gib = 1 << 30;
+    let enough = required_external_bytes(gib, 1);
+    assert_eq!(Layout::most_data(gib, area(enough), 1, None), gib);
+    assert_eq!(Layout::most_data(gib, area(enough), 1, Some(5000)), 4096);
+    assert_eq!(Layout::most_data(4 * gib, area(0), 1, None), 0);
+    // An area made for 1 GiB has room for the bitmap blocks it rounds up to, and not for more.
+    let most = Layout::most_data(4 * gib, area(enough), 1, None);
+    assert_eq!(most, 9 * BYTES_PER_BITMAP_BLOCK);
+    assert!(Layout::with_data(4 * gib, area(enough), 1, most).is_ok());
+    assert!(Layout::with_data(4 * gib, area(enough), 1, most + 4096).is_err());
+    for device in [1 << 20, gib, gib + 12345, 1 << 41] {
+        let most = Layout::most_data(device, Placement::Internal, 3, None);
+        let layout = Layout::new(device, Placement::Internal, 3, None).expect("there is room");
+        assert_eq!(most, layout.data_bytes());
+    }
+}

@@ -10,15 +10,20 @@ pub(super) fn external_placement(
     file: &BackingFile,
     index: Option<u32>,
 ) -> Result<Placement, Refusal> {
+    area(file.size_bytes, index).map_err(|error| {
+        let reason = format!("{}: {error}", file.path);
+        Refusal::new(RefusalCode::MetaDiskTooSmall, reason, "")
+    })
+}
+
+/// The area on a device of this size.
+pub(super) fn area(available: u64, index: Option<u32>) -> Result<Placement, LayoutError> {
     match index {
         None => Ok(Placement::External {
             offset: 0,
-            available: file.size_bytes,
+            available,
         }),
-        Some(index) => Placement::indexed(index, file.size_bytes).map_err(|error| {
-            let reason = format!("{}: {error}", file.path);
-            Refusal::new(RefusalCode::MetaDiskTooSmall, reason, "")
-        }),
+        Some(index) => Placement::indexed(index, available),
     }
 }
 
@@ -40,14 +45,17 @@ pub(super) fn check_size(
         ));
     }
     match volume.size_limit_bytes {
-        Some(limit) if limit < size => Err(Refusal::new(
-            RefusalCode::InvalidRequest,
-            format!(
-                "size {limit} is configured for {}, the volume was made with {size}",
-                data.path
-            ),
-            "volumes do not shrink: correct the size, or run create-md anew",
-        )),
+        // A disk that is just created follows the configuration.
+        Some(limit) if limit < size && image.superblock.generation.names_data() => {
+            Err(Refusal::new(
+                RefusalCode::InvalidRequest,
+                format!(
+                    "size {limit} is configured for {}, the volume was made with {size}",
+                    data.path
+                ),
+                "volumes do not shrink: correct the size, or run create-md anew",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -9,9 +9,13 @@ mod metadata;
 #[cfg(test)]
 mod tests;
 
-use rbd_engine::AttachedDisk;
+use std::os::fd::OwnedFd;
+
+use rbd_engine::{AttachedDisk, DiskError, DiskMeasure};
 use rbd_protocol::control::{MetaDisk, Refusal, RefusalCode, ResourceConfig, VolumeConfig};
 use rbd_protocol::metadata::{self as format, OpenInputs, Placement};
+
+use rustix::fs::SeekFrom;
 
 use self::file::{BackingFile, Sharing};
 use crate::messages::DiskFiles;
@@ -91,6 +95,26 @@ pub(super) fn open(
             metadata: metadata.map(|file| file.file.into()),
         },
     }))
+}
+
+/// How large the open files of a volume are now.
+pub(super) fn measure(
+    data: &OwnedFd,
+    metadata: Option<&OwnedFd>,
+    meta_disk: &MetaDisk,
+) -> Result<DiskMeasure, DiskError> {
+    let size = |file| rustix::fs::seek(file, SeekFrom::End(0)).map_err(|_| DiskError::Io);
+    let placement = match (metadata, meta_disk) {
+        (None, _) => Placement::Internal,
+        (Some(file), MetaDisk::External { index, .. }) => {
+            metadata::area(size(file)?, *index).map_err(|_| DiskError::Io)?
+        }
+        (Some(_), MetaDisk::Internal) => return Err(DiskError::Io),
+    };
+    Ok(DiskMeasure {
+        device_bytes: size(data)?,
+        placement,
+    })
 }
 
 /// The smallest unit any disk has.

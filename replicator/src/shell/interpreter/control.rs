@@ -123,6 +123,9 @@ impl Interpreter {
             ToResource::HandlerDone { id, result } => {
                 self.handle(Event::HandlerDone { id, result });
             }
+            ToResource::Measured { id, result } => {
+                self.handle(Event::Measured { id, result });
+            }
             ToResource::Shutdown => self.shut_down(),
         }
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use rbd_engine::{Action, CallId, Event, Resource, Time};
+use rbd_engine::{Action, CallId, DiskError, Event, OperationId, Resource, Time};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
 use rbd_protocol::nbd::Extent;
 use rbd_protocol::state::DiskState;
@@ -354,7 +354,24 @@ impl Interpreter {
                     facts,
                 },
             }),
+            Action::Measure { id, volume } => self.measure(id, volume),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
+        }
+    }
+
+    /// A disk may take long to tell its size, so somebody else asks it.
+    fn measure(&mut self, id: OperationId, volume: VolumeNumber) {
+        match self.disks.copies_of_files(volume) {
+            Some((data, metadata)) => self.notices.tell(FromResource::Measure {
+                id,
+                volume,
+                data,
+                metadata,
+            }),
+            None => self.events.push_back(Event::Measured {
+                id,
+                result: Err(DiskError::Gone),
+            }),
         }
     }
 

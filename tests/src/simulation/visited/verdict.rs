@@ -24,6 +24,9 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
     if let Some(why) = no_such_situation(situation) {
         return Impossible(why);
     }
+    if OF_GROWTH.contains(&event) {
+        return Impossible("disks do not grow in the simulation");
+    }
     if is_just_created(situation) {
         return of_just_created(event);
     }
@@ -35,6 +38,13 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
         _ => of_fact_or_wish(situation, event),
     }
 }
+
+const OF_GROWTH: [&str; 4] = [
+    "Measured",
+    "command Resize",
+    "packet ResizeRequest",
+    "packet ResizeReply",
+];
 
 fn no_such_situation(situation: Situation) -> Option<&'static str> {
     let Situation {
