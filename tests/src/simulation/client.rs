@@ -336,6 +336,9 @@ impl World {
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
+                if !fua && self.was_lost_on_the_way(node, first..end) {
+                    self.registers.caches_lost();
+                }
                 self.note_if_written_alone(node, first..end);
                 self.check_promise(node, first..end, fua);
             }
@@ -360,6 +363,17 @@ impl World {
                 self.check_shown(node, first..end);
             }
         }
+    }
+
+    /// Whether the node that serves this one has done the write, lost it with its power, and only
+    /// then its answer has come: it went into a cache, and nobody has flushed it.
+    fn was_lost_on_the_way(&self, node: usize, mut sectors: Range<u64>) -> bool {
+        let [own, server] = [&self.nodes[node], &self.nodes[1 - node]];
+        let lacks = |sector| {
+            let content = server.disk.content(sector);
+            self.registers.holds(sector, content).is_err()
+        };
+        !own.serves_itself() && server.suspect && sectors.any(lacks)
     }
 
     /// Whether no disk that has everything could do what this operation asks for (H4).

@@ -34,6 +34,9 @@ impl World {
             let own = status.devices.first();
             let is_whole = own.is_some_and(|own| own.disk_state == DiskState::UpToDate);
             self.nodes[node].is_whole = is_whole;
+            if let Some(own) = own.filter(|own| own.current_generation.names_data()) {
+                self.nodes[node].last_generation = own.current_generation.0;
+            }
             self.nodes[node].was_frozen = is_frozen(status);
         }
         let state = status
@@ -59,8 +62,9 @@ impl World {
         let Some(link) = self.links.values_mut().next_back() else {
             return;
         };
-        if std::mem::replace(&mut link.handshake.decided, true) {
-            return;
+        let is_cut = link.cut;
+        if std::mem::replace(&mut link.handshake.decided, true) || is_cut {
+            return; // over a link that is cut nothing follows; and the peer may be another by now
         }
         self.judge_split_brain(node, state);
         match state {

@@ -82,6 +82,8 @@ pub(super) struct Node {
     pub(super) being_demoted: bool,
     /// It has had its disk since it came up.
     pub(super) held_disk: bool,
+    /// The generation it last said its disk has.
+    pub(super) last_generation: u64,
     /// Nothing is missing on its disk, as it says.
     pub(super) is_whole: bool,
     /// What it has said to its peer.
@@ -140,6 +142,7 @@ impl Node {
             hindered_until: 0,
             held_disk: false,
             is_whole: false,
+            last_generation: 0,
             being_demoted: false,
             spoken: Spoken::default(),
             was_frozen: false,
@@ -179,6 +182,7 @@ impl Node {
         self.disk_failed = false;
         self.held_disk = false;
         self.is_whole = false;
+        self.last_generation = 0;
         self.being_demoted = false;
         self.from_peer = FromPeer::default();
         self.spoken = Spoken::default();

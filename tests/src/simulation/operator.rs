@@ -445,10 +445,15 @@ impl World {
             return false;
         };
         let known = &self.nodes[other].generations;
-        status.devices.iter().any(|device| {
-            let current = device.current_generation;
-            current.names_data() && !known.contains(&current.0)
-        })
+        // A disk that has been let go of may still be taking what was last on its way to it.
+        let last = GenerationId(self.nodes[one].last_generation);
+        let shown = status
+            .devices
+            .iter()
+            .map(|device| device.current_generation);
+        shown
+            .chain([last])
+            .any(|current| current.names_data() && !known.contains(&current.0))
     }
 
     /// The same where neither a link nor fencing may be there to keep the other node from being

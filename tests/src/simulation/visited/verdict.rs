@@ -337,7 +337,7 @@ fn of_errand_answer(situation: Situation, packet: &str) -> Verdict {
     match situation {
         _ if mends && situation.primary && is_established && packet == "RemoteData" => Possible,
         _ if mends => Rare("neither disk can read a place, or much else has changed meanwhile"),
-        _ if situation.disk == Disk::Partial && packet == "RemoteFailed" => {
+        _ if situation.disk == Disk::Partial => {
             Rare("the peer's disk has failed while it filled the one here, and a demotion ended")
         }
         _ if situation.disk != Disk::None => {
