@@ -110,6 +110,7 @@ impl<B: Clone> Resource<B> {
             let changed = config.volumes.iter().find(|one| one.number == number);
             if let Some(changed) = changed {
                 volume.configure_resync(changed, self.cx.now);
+                volume.config.on_disk_trouble = changed.on_disk_trouble;
                 volume.config.size_limit_bytes = changed.size_limit_bytes;
             }
             volume.unsettled = true;

@@ -160,3 +160,16 @@ fn a_disk_that_answers_slowly_is_not_one_that_hangs() {
     }
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }
+
+#[test]
+fn a_changed_limit_counts_at_once() {
+    let mut bench = Bench::primary_as(configured(OnIoError::Detach, 0));
+    bench.write(0);
+    bench.write_metadata();
+    bench.wait_ms(4_000);
+    let changed = Box::new(configured(OnIoError::CallHandler, 4_000));
+    bench.command(crate::Command::Configure(changed));
+    bench.wait_ms(1);
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert!(bench.handlers().contains(&Handler::LocalIoError));
+}
