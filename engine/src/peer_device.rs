@@ -11,7 +11,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Asked, Held, Pace, ResyncWindow, Told, Verify};
+use crate::volume::{Asked, Held, LeftOut, Pace, ResyncWindow, Told, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -109,8 +109,11 @@ pub(crate) struct Source {
     pub(crate) bitmap_received: bool,
     /// The peer is a Primary whose clients this node serves until its disk is whole.
     pub(crate) fills_primary: bool,
-    /// Something has been marked that the target does not know of.
-    pub(crate) has_other_marks: bool,
+    /// Something has been left out that cannot be read here: people have been told.
+    pub(crate) cannot_read: bool,
+    /// A client's write has failed here and gone to the target: what it covered is marked, and the
+    /// target does not know of that.
+    pub(crate) has_failed_writes: bool,
     /// The generation the peer counts from, until it has been recorded that it is behind.
     pub(crate) unrecorded: Option<GenerationId>,
     /// Requests of the target not yet answered, by its name for them.
@@ -169,6 +172,8 @@ pub(crate) struct Target {
     pub(crate) outstanding_bytes: u64,
     /// How much that may be.
     pub(crate) window: ResyncWindow,
+    /// What the source cannot read.
+    pub(crate) left_out: LeftOut,
     /// Where to look for the next dirty block.
     pub(crate) cursor: u64,
     pub(crate) finish: Finish,
@@ -352,6 +357,7 @@ impl Target {
             outstanding_bytes: 0,
             compares,
             window: ResyncWindow::new(),
+            left_out: LeftOut::default(),
             cursor: 0,
             finish: Finish::NotYet,
         }

@@ -405,6 +405,39 @@ fn the_only_copy_goes_on_though_a_place_cannot_be_read_and_a_write_finds_no_spac
     pair.wait_in_sync();
 }
 
+#[test]
+fn a_resync_copies_all_but_what_its_source_cannot_read() {
+    let name = "a_resync_copies_all_but_what_its_source_cannot_read";
+    let Some(mut pair) = pair(name, Opening::Buffered) else {
+        return;
+    };
+    pair.beta.ok("down");
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(300);
+    load.stop(&mut pair.ledger).assert_undisturbed();
+    let mut shards = pair.ledger.take_shards();
+    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
+    let mut client = pair.alpha.open();
+    client.write(0, &data).expect("a write");
+    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
+    pair.ledger.put_back(shards);
+    client.flush().expect("a flush");
+    drop(client.disconnect());
+    let bad = error(On::Read, Errno::IO, 0..4096);
+    let fault = pair.alpha.disks().set(bad);
+    pair.beta.ok("up");
+    let status = pair
+        .beta
+        .wait_for("only the hole", |status| status.out_of_sync() == 4096);
+    assert_eq!(status.disk(), "Inconsistent", "{}", status.text());
+    assert_eq!(pair.alpha.status().disk(), "UpToDate");
+    assert!(pair.alpha.disks().hits(fault) > 0);
+    // It can be read again, as after it has been written.
+    pair.alpha.disks().clear();
+    pair.wait_in_sync();
+    pair.finish_without_power();
+}
+
 struct Failure {
     what: &'static str,
     fault: Fault,

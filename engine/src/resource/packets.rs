@@ -252,8 +252,7 @@ fn of_resync<B: Clone>(
             volume.accept_peer_write(node, link, id, range, PeerWriteKind::ResyncZero, cx)
         }
         Packet::ResyncAck { range, .. } => volume.resync_acked(node, range, cx.now),
-        // The source's disk has failed; it makes the link anew so that both decide again.
-        Packet::ResyncNegativeAck { .. } => Ok(()),
+        Packet::ResyncNegativeAck { id, range, .. } => volume.resync_refused(node, id, range, cx),
         Packet::ResyncState {
             paused,
             limit,

@@ -10,7 +10,7 @@ use rbd_protocol::state::{ConnectionState, DiskState};
 
 use super::resync::{NEWER, WRITE, asked_for, blocks, end, source, target, target_with};
 use super::{Bench, PEER, VOLUME, config, image};
-use crate::{Action, DiskError, DiskRequest, Event, LinkId};
+use crate::{Action, DiskError, DiskRequest, Event, LinkId, RequestError};
 
 const DIGEST: DiskRequest = DiskRequest::Digest;
 const READ: DiskRequest = DiskRequest::ReadUnlessZero;
@@ -247,12 +247,12 @@ fn digests_must_fit_their_range() {
 }
 
 #[test]
-fn a_source_that_cannot_read_what_is_to_be_compared_loses_its_disk() {
+fn a_source_that_cannot_read_what_is_to_be_compared_says_so() {
     let mut bench = asked_to_compare(&[LIKE]);
     digests(&mut bench, Err(DiskError::Io));
     let told = |packet: &Packet| matches!(packet, Packet::ResyncNegativeAck { id: 7, .. });
     assert!(bench.sent().iter().any(told));
-    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }
 
 #[test]
@@ -330,4 +330,31 @@ fn after_a_flush_that_failed_nothing_is_compared_until_both_are_in_sync() {
     bench.packet(end(NEWER));
     assert_eq!(bench.on_disk(DIGEST), 0);
     assert_eq!(asked_for(&mut bench).len(), 1);
+}
+
+#[test]
+fn after_a_write_that_failed_here_nothing_counts_as_the_same() {
+    let mut bench = source();
+    bench.asked.clear();
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.packet(Packet::ResyncCompare {
+        id: 7,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+        digests: alloc::vec![LIKE],
+    });
+    assert!(
+        bench.disk(WRITE, Err(DiskError::NoSpace)),
+        "the target gets it"
+    );
+    digests(&mut bench, Ok(&[LIKE]));
+    let same = |packet: &Packet| matches!(packet, Packet::ResyncSame { .. });
+    assert!(!bench.sent_so_far().any(same));
+    assert!(
+        bench.disk(DiskRequest::ReadUnlessZero, Ok(())),
+        "it is sent"
+    );
+    bench.peer_acks();
+    assert_eq!(bench.answer(write), Some(Err(RequestError::NoSpace)));
 }

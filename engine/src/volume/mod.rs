@@ -10,6 +10,7 @@
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
+//! | [`left_out`] | what the source of a resync cannot read |
 //! | [`resync_window`] | how much of it at once, so that clients do not suffer |
 //! | [`resync_compare`] | what need not be copied because both have it |
 //! | [`resync_state`] | who holds it back, and what is told of it |
@@ -30,6 +31,7 @@ mod barrier;
 mod checkpoint;
 mod freeze;
 mod generation;
+mod left_out;
 mod loss;
 mod mend;
 mod peer_write;
@@ -59,6 +61,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 pub(crate) use barrier::{Barrier, BarrierPurpose};
 pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
 pub(crate) use freeze::Frozen;
+pub(crate) use left_out::LeftOut;
 use mend::Mending;
 pub(crate) use peer_write::{PeerWrite, PeerWriteKind};
 pub(crate) use read::Read;

@@ -384,8 +384,24 @@ impl<B: Clone> Volume<B> {
                 }
             }
         }
-        if let Some(error) = error {
-            self.fail_disk(describe(error), cx);
+        match error {
+            Some(DiskError::Io) => {
+                let text = alloc::format!(
+                    "the disk cannot be read at {}+{}: left out of the resync",
+                    range.offset,
+                    range.length
+                );
+                let is_first = self
+                    .peers
+                    .get_mut(&node)
+                    .is_some_and(|peer| !core::mem::replace(&mut peer.source.cannot_read, true));
+                let level = if is_first { Level::Error } else { Level::Debug };
+                cx.report(level, Some(node), Some(self.number), text);
+            }
+            Some(error @ (DiskError::NoSpace | DiskError::Gone)) => {
+                self.fail_disk(describe(error), cx);
+            }
+            None => {}
         }
     }
 
@@ -428,7 +444,7 @@ impl<B: Clone> Volume<B> {
         if current != Some(generation) {
             return Err("the end of a resync under another generation");
         }
-        if !peer.bitmap.is_clean() && peer.source.has_other_marks {
+        if !peer.bitmap.is_clean() && peer.source.has_failed_writes {
             self.renegotiate = true; // for the rest
             return Ok(());
         }

@@ -91,13 +91,20 @@ impl<B: Clone> Volume<B> {
             return;
         };
         let options = &peer.resync_options;
+        if target.outstanding.is_empty() {
+            target.left_out.try_again(&mut target.cursor, cx.now);
+        }
         loop {
             let under_way = (target.outstanding.len(), target.outstanding_bytes);
             let Some(room) = target.window.room(under_way, options, cx.now) else {
                 break;
             };
-            let Some(range) = peer.bitmap.next_run(target.cursor, room, size) else {
-                if target.outstanding.is_empty() && target.cursor > 0 {
+            let run = target
+                .left_out
+                .next_run(&peer.bitmap, &mut target.cursor, (room, size));
+            let Some(range) = run else {
+                let is_more = target.left_out.leaves_more_of(peer.bitmap.count());
+                if target.outstanding.is_empty() && target.cursor > 0 && is_more {
                     target.cursor = 0; // what was asked for has been answered: look once more
                     continue;
                 }
@@ -169,9 +176,14 @@ impl<B: Clone> Volume<B> {
 
     /// When a resync or a verify of limited rate may ask for more.
     pub(crate) fn next_resync(&self, now: Time) -> Option<Time> {
-        let running = self.peers.values().filter(|peer| is_target(peer));
-        let windows = running.filter_map(|peer| Some(&peer.target.as_ref()?.window));
-        let resyncs = windows.filter_map(|window| window.due(now));
+        let is_running = |peer: &&PeerDevice| is_target(peer) && !peer.pauses.is_any();
+        let running = self.peers.values().filter(is_running);
+        let resyncs = running.filter_map(|peer| {
+            let target = peer.target.as_ref()?;
+            let again = target.left_out.due();
+            let again = again.filter(|_| target.outstanding.is_empty());
+            target.window.due(now).into_iter().chain(again).min()
+        });
         let verifies = self.peers.values().filter_map(|peer| peer.verify.as_ref());
         resyncs
             .chain(verifies.filter_map(|verify| verify.due(now)))

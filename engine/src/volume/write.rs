@@ -267,6 +267,9 @@ impl<B: Clone> Volume<B> {
         };
         write.is_passed_on = true;
         let range = write.range;
+        for peer in self.peers.values_mut() {
+            peer.source.has_failed_writes |= peer.is_resync_source();
+        }
         let why = describe(error);
         let text = alloc::format!(
             "a write at {} failed ({why}): passed on to the client, no other node has the data",
@@ -281,7 +284,6 @@ impl<B: Clone> Volume<B> {
     fn mark_passed_on(&mut self, range: ByteRange) {
         for peer in self.peers.values_mut() {
             peer.bitmap.set_touched(range);
-            peer.source.has_other_marks |= peer.is_resync_source();
             self.renegotiate |= peer.replication == ReplicationState::Established;
         }
     }

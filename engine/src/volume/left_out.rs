@@ -1,0 +1,141 @@
+//! What the source of a resync cannot read: it is left out, everything else is copied, and it is
+//! asked for again now and then.
+//!
+//! A request that fails as a whole is asked again block by block, so that only what really cannot
+//! be read is missing in the end. Its bits stay set on both nodes and the target stays
+//! Inconsistent: a copy with holes is not taken for whole (E1). To let the source go for one place
+//! would leave nobody with the data (H4).
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, NodeId};
+
+use super::Volume;
+use crate::bitmap::Bitmap;
+use crate::context::Context;
+use crate::contract::{Level, Time};
+
+/// What has been left out of one resync.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Where a request has failed: asked for block by block.
+    careful: Vec<ByteRange>,
+    /// Blocks that cannot be read, by their offset.
+    blocks: BTreeSet<u64>,
+    retry_at: Option<Time>,
+}
+
+impl LeftOut {
+    /// The next run to ask for, from `cursor` on, which moves past what is left out.
+    pub(super) fn next_run(
+        &self,
+        bitmap: &Bitmap,
+        cursor: &mut u64,
+        (room, size): (u32, u64),
+    ) -> Option<ByteRange> {
+        if self.is_full() {
+            return None;
+        }
+        loop {
+            let mut run = bitmap.next_run(*cursor, room, size)?;
+            let mut careful = self.careful.iter().filter(|one| one.overlaps(run));
+            if let Some(first) = careful.by_ref().min_by_key(|one| one.offset) {
+                let until = if first.offset > run.offset {
+                    first.offset - run.offset
+                } else {
+                    u64::from(BLOCK_SIZE)
+                };
+                let length = u64::from(run.length).min(until);
+                run.length = u32::try_from(length).unwrap_or(BLOCK_SIZE);
+            }
+            if !self.blocks.contains(&run.offset) {
+                return Some(run);
+            }
+            *cursor = run.end();
+        }
+    }
+
+    /// Whether anything else is missing, of so many blocks, that may be asked for now.
+    pub(super) fn leaves_more_of(&self, missing: u64) -> bool {
+        !self.is_full() && u64::try_from(self.blocks.len()).is_ok_and(|count| count < missing)
+    }
+
+    /// When they are asked for again.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.retry_at
+    }
+
+    fn add(&mut self, range: ByteRange, now: Time) {
+        if range.length > BLOCK_SIZE {
+            self.careful.push(range);
+        } else {
+            self.blocks.insert(range.offset);
+            self.retry_at = self.retry_at.or(Some(now.plus_ms(RETRY_MS)));
+        }
+    }
+
+    /// So many that nothing more is asked for until they are asked for again.
+    fn is_full(&self) -> bool {
+        self.blocks.len() >= MOST
+    }
+
+    /// Asks for them again, if it is time, from the beginning.
+    pub(super) fn try_again(&mut self, cursor: &mut u64, now: Time) {
+        if self.retry_at.is_some_and(|due| due <= now) {
+            *self = Self::default();
+            *cursor = 0;
+        }
+    }
+}
+
+impl<B: Clone> Volume<B> {
+    /// The source cannot read this part of what it was asked for.
+    pub(crate) fn resync_refused(
+        &mut self,
+        node: NodeId,
+        id: u64,
+        part: ByteRange,
+        cx: &mut Context<B>,
+    ) -> Result<(), &'static str> {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return Err("an unknown peer");
+        };
+        let Some(target) = &mut peer.target else {
+            return Ok(());
+        };
+        let Some(asked) = target.outstanding.get_mut(&id) else {
+            return Ok(());
+        };
+        if !asked.takes(part, false) {
+            return Err("that something cannot be read which nobody asked for");
+        }
+        asked.left = asked.left.saturating_sub(u64::from(part.length));
+        if asked.left == 0 {
+            let (whole, asked) = (u64::from(asked.range.length), asked.asked);
+            target.outstanding.remove(&id);
+            target.outstanding_bytes -= whole;
+            let options = &peer.resync_options;
+            target.window.answered(asked, whole, options, cx.now);
+        }
+        // Asked for again when everything under way has been answered, and not twice.
+        target.left_out.add(part, cx.now);
+        if target.left_out.blocks.len() == 1 && part.length <= BLOCK_SIZE {
+            let text = alloc::format!(
+                "the source of the resync cannot read {}: left out, and asked for again in {} s",
+                part.offset,
+                RETRY_MS / 1000
+            );
+            cx.report(Level::Error, Some(node), Some(self.number), text);
+        }
+        self.unsettled = true;
+        Ok(())
+    }
+}
+
+/// After so many blocks (256 MiB) the rest waits until it is time to ask for them again: such a
+/// source has failed, and what is remembered of it is bounded.
+const MOST: usize = 65_536;
+
+/// How long to wait before the source is asked again for what it could not read.
+const RETRY_MS: u64 = 10_000;
