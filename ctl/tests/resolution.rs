@@ -342,7 +342,8 @@ fn a_resource_alone_on_its_host_has_no_peers() {
 #[test]
 fn an_option_without_effect_is_named_once_however_often_it_is_set() {
     let config = text(&with(
-        "net { use-rle yes; } net { no-use-rle; } disk { disable-write-same no; disable-write-same yes; }",
+        "net { use-rle yes; } net { no-use-rle; } \
+         disk { disable-write-same no; disable-write-same yes; }",
     ))
     .unwrap();
     let messages: Vec<&str> = config

@@ -1,8 +1,8 @@
 //! Taking a volume's disk.
 //!
 //! A Secondary's disk counts as what its metadata says until the peer has been met. A Primary that
-//! is given a disk has been served by its peer: its clients go on with the peer's data, and the disk
-//! is not used before it has been filled from there, whatever it says of itself.
+//! is given a disk has been served by its peer: its clients go on with the peer's data, and the
+//! disk is not used before it has been filled from there, whatever it says of itself.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rbd_engine::{Action, DiskMeasure, OperationId};
+use rbd_engine::{Action, DiskMeasure, DiskRequest, OperationId};
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
     BLOCK_BYTES, Block, BlockAddress, Creation, Image, Layout, NodeName, OpenError, OpenInputs,
@@ -82,6 +82,13 @@ impl Shape {
             }
         }
     }
+}
+
+/// Whether a disk operation that succeeds ends in data. Of what need not be given if it is all
+/// zero, every second one is.
+pub(super) fn gives_data(request: DiskRequest, index: usize) -> bool {
+    let if_not_zero = request == DiskRequest::ReadUnlessZero && index.is_multiple_of(2);
+    request == DiskRequest::Read || if_not_zero
 }
 
 /// Who wants to know how large a disk is.

@@ -15,7 +15,7 @@ use rbd_protocol::metadata::{Block, Image};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
 
 use super::Tag;
-use super::area::{Area, NAMES, RESOURCE, Shape, measures};
+use super::area::{Area, NAMES, RESOURCE, Shape, gives_data, measures};
 use super::check::Checks;
 
 /// A disk operation under way.
@@ -314,10 +314,7 @@ impl Machine {
         let operation = self.disk.remove(index);
         let result = match error {
             Some(error) => Err(error),
-            None if operation.request == DiskRequest::Read
-                || (operation.request == DiskRequest::ReadUnlessZero
-                    && index.is_multiple_of(2)) =>
-            {
+            None if gives_data(operation.request, index) => {
                 Ok(Some(self.data(operation.range.length)))
             }
             None => Ok(None),

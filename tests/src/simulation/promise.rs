@@ -95,8 +95,8 @@ impl World {
         }
     }
 
-    /// The same of a node without a disk that clients see: the peer has it, and this node's own disk has it too, or
-    /// is durably told apart (A2).
+    /// The same of a node without a disk that clients see: the peer has it, and this node's own
+    /// disk has it too, or is durably told apart (A2).
     fn check_remote_promise(
         &mut self,
         node: usize,

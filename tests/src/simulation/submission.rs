@@ -133,7 +133,7 @@ impl World {
     /// A write that is not a peer's is given to a node's disk.
     fn look_at_client_write(&mut self, node: usize) {
         let machine = &self.nodes[node];
-        // While its disk is being filled, all that goes there without a payload, too, is the peer's.
+        // While its disk is being filled, all that goes there is the peer's.
         let has_clients = machine.is_primary() && machine.serves_itself();
         if machine.was_frozen && has_clients && self.is_frozen(node) {
             self.violation(format!(
