@@ -62,9 +62,11 @@ impl World {
         let Some(link) = self.links.values_mut().next_back() else {
             return;
         };
-        let is_cut = link.cut;
-        if std::mem::replace(&mut link.handshake.decided, true) || is_cut {
-            return; // over a link that is cut nothing follows; and the peer may be another by now
+        // Over a link that is cut, or that one node has given up, nothing follows; and the peer may
+        // be another by now.
+        let is_over = link.cut || !link.is_used();
+        if std::mem::replace(&mut link.handshake.decided, true) || is_over {
+            return;
         }
         self.judge_split_brain(node, state);
         match state {
