@@ -98,6 +98,13 @@ fn compare(bench: &mut Bench, differing: &[u64]) -> Vec<ByteRange> {
 }
 
 /// The oldest request that has not been answered.
+/// A verify of the first blocks has found that this one differs.
+pub(super) fn finds(bench: &mut Bench, block: u64) {
+    bench.command(start(0, 4 * BLOCK, false));
+    compare(bench, &[block]);
+    bench.sent();
+}
+
 fn asked_first(bench: &mut Bench) -> Option<(u64, ByteRange)> {
     let at = bench
         .asked
