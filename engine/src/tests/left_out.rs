@@ -75,6 +75,27 @@ fn it_is_asked_for_again_after_a_while_and_then_the_resync_ends() {
 }
 
 #[test]
+fn what_cannot_be_read_time_and_again_is_asked_for_ever_more_seldom() {
+    let mut bench = lacking(&[3, 4, 5]);
+    answer(&mut bench, &[4, 5]);
+    let mut wait = |seconds: u64, bad: &[u64]| {
+        for _ in 0..seconds {
+            assert_eq!(answer(&mut bench, bad), [], "too early");
+            bench.flush_all();
+            bench.wait_ms(1_000);
+            bench.packet(Packet::Ping { id: 1 });
+        }
+        answer(&mut bench, bad).len()
+    };
+    for seconds in [10, 10, 20, 40, 80, 160, 320, 640, 640] {
+        assert_eq!(wait(seconds, &[4, 5]), 2);
+    }
+    assert_eq!(wait(640, &[4]), 2);
+    assert_eq!(wait(640, &[4]), 1, "block 5 could be read");
+    assert_eq!(wait(10, &[4]), 1);
+}
+
+#[test]
 fn a_source_that_can_read_nothing_is_asked_for_each_block_once() {
     let all: Vec<usize> = (0..4_000).collect();
     let bad: Vec<u64> = (0..4_000).collect();

@@ -24,6 +24,9 @@ pub(crate) struct LeftOut {
     /// Blocks that cannot be read, by their offset.
     blocks: BTreeSet<u64>,
     retry_at: Option<Time>,
+    /// How many blocks were missing when they were last asked for again, and how long that wait
+    /// was: a source that cannot read any of them is left in peace for longer and longer.
+    last: Option<(u64, u64)>,
 }
 
 impl LeftOut {
@@ -71,7 +74,7 @@ impl LeftOut {
             self.careful.push(range);
         } else {
             self.blocks.insert(range.offset);
-            self.retry_at = self.retry_at.or(Some(now.plus_ms(RETRY_MS)));
+            self.retry_at = self.retry_at.or(Some(now.plus_ms(self.wait_ms())));
         }
     }
 
@@ -80,12 +83,23 @@ impl LeftOut {
         self.blocks.len() >= MOST
     }
 
-    /// Asks for them again, if it is time, from the beginning.
-    pub(super) fn try_again(&mut self, cursor: &mut u64, now: Time) {
-        if self.retry_at.is_some_and(|due| due <= now) {
-            *self = Self::default();
-            *cursor = 0;
+    /// How long they are left in peace, in milliseconds.
+    fn wait_ms(&self) -> u64 {
+        self.last.map_or(RETRY_MS, |(_, wait)| wait)
+    }
+
+    /// Asks for them again, if it is time, from the beginning; so many blocks are missing now.
+    pub(super) fn try_again(&mut self, missing: u64, cursor: &mut u64, now: Time) {
+        if self.retry_at.is_none_or(|due| due > now) {
+            return;
         }
+        let in_vain = |(before, wait): (u64, u64)| (missing >= before).then_some(wait * 2);
+        let wait = self.last.and_then(in_vain).unwrap_or(RETRY_MS);
+        *self = Self {
+            last: Some((missing, wait.min(LONGEST_RETRY_MS))),
+            ..Self::default()
+        };
+        *cursor = 0;
     }
 }
 
@@ -124,7 +138,7 @@ impl<B: Clone> Volume<B> {
             let text = alloc::format!(
                 "the source of the resync cannot read {}: left out, and asked for again in {} s",
                 part.offset,
-                RETRY_MS / 1000
+                target.left_out.wait_ms() / 1000
             );
             cx.report(Level::Error, Some(node), Some(self.number), text);
         }
@@ -139,3 +153,6 @@ const MOST: usize = 65_536;
 
 /// How long to wait before the source is asked again for what it could not read.
 const RETRY_MS: u64 = 10_000;
+
+/// The longest such wait. Each attempt costs a failing disk seconds per place.
+const LONGEST_RETRY_MS: u64 = 640_000;

@@ -92,7 +92,9 @@ impl<B: Clone> Volume<B> {
         };
         let options = &peer.resync_options;
         if target.outstanding.is_empty() {
-            target.left_out.try_again(&mut target.cursor, cx.now);
+            let missing = peer.bitmap.count();
+            let cursor = &mut target.cursor;
+            target.left_out.try_again(missing, cursor, cx.now);
         }
         loop {
             let under_way = (target.outstanding.len(), target.outstanding_bytes);
