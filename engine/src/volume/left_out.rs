@@ -24,9 +24,11 @@ pub(crate) struct LeftOut {
     /// Blocks that cannot be read, by their offset.
     blocks: BTreeSet<u64>,
     retry_at: Option<Time>,
-    /// How many blocks were missing when they were last asked for again, and how long that wait
-    /// was: a source that cannot read any of them is left in peace for longer and longer.
-    last: Option<(u64, u64)>,
+    /// Something has been read since they were last asked for.
+    has_read: bool,
+    /// How long they are left in peace, in milliseconds, if longer than at first: a source that can
+    /// read none of them is asked ever more seldom.
+    patience_ms: Option<u64>,
 }
 
 impl LeftOut {
@@ -83,20 +85,23 @@ impl LeftOut {
         self.blocks.len() >= MOST
     }
 
-    /// How long they are left in peace, in milliseconds.
     fn wait_ms(&self) -> u64 {
-        self.last.map_or(RETRY_MS, |(_, wait)| wait)
+        self.patience_ms.unwrap_or(RETRY_MS)
     }
 
-    /// Asks for them again, if it is time, from the beginning; so many blocks are missing now.
-    pub(super) fn try_again(&mut self, missing: u64, cursor: &mut u64, now: Time) {
+    /// The source has read something.
+    pub(super) fn note_read(&mut self) {
+        self.has_read = true;
+    }
+
+    /// Asks for them again, if it is time, from the beginning.
+    pub(super) fn try_again(&mut self, cursor: &mut u64, now: Time) {
         if self.retry_at.is_none_or(|due| due > now) {
             return;
         }
-        let in_vain = |(before, wait): (u64, u64)| (missing >= before).then_some(wait * 2);
-        let wait = self.last.and_then(in_vain).unwrap_or(RETRY_MS);
+        let longer = (self.wait_ms() * 2).min(LONGEST_RETRY_MS);
         *self = Self {
-            last: Some((missing, wait.min(LONGEST_RETRY_MS))),
+            patience_ms: (!self.has_read).then_some(longer),
             ..Self::default()
         };
         *cursor = 0;

@@ -92,9 +92,7 @@ impl<B: Clone> Volume<B> {
         };
         let options = &peer.resync_options;
         if target.outstanding.is_empty() {
-            let missing = peer.bitmap.count();
-            let cursor = &mut target.cursor;
-            target.left_out.try_again(missing, cursor, cx.now);
+            target.left_out.try_again(&mut target.cursor, cx.now);
         }
         loop {
             let under_way = (target.outstanding.len(), target.outstanding_bytes);
