@@ -353,7 +353,5 @@ fn micros(now: u64) -> String {
 
 const TRACE_LENGTH: usize = 20_000;
 
-/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends. A
-/// source that can read nothing is asked for each of its blocks now and then, which takes hours of
-/// virtual time to come to half of this.
-const MOST_EVENTS: u64 = 2_000_000;
+/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
+const MOST_EVENTS: u64 = 1_000_000;
