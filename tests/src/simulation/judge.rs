@@ -179,6 +179,10 @@ impl World {
     }
 
     fn judge_source(&mut self, source: usize) {
+        // Which of two histories somebody has made by force goes on, is what the policies say.
+        if self.is_forked && self.policy_says(Some(1 - source)) {
+            return;
+        }
         if let Err(missing) = self.missing(source)
             && self.survives_with_everything(1 - source)
         {
