@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::report::{Finding, Target};
 use super::{Ground, log, remove, yardstick};
+use crate::cpu::{self, CpuTime};
 use crate::files;
 use crate::pair::{Pair, RESOURCE};
 
@@ -37,6 +38,8 @@ struct Link {
     ratio: Finding,
     without_ends: Finding,
     speeds: [Finding; 3],
+    /// Cores that both daemons had, and that they would have had but for others.
+    cores: [Finding; 2],
 }
 
 impl Link {
@@ -57,12 +60,15 @@ impl Link {
                 2,
             ),
             speeds: [told("resync"), told("disk"), told("link")],
+            cores: ["used", "waited for"]
+                .map(|what| Finding::told(format!("{words}: cores both daemons {what}"), 2)),
         }
     }
 
     fn findings(self) -> Vec<Finding> {
         let mut all = vec![self.ratio, self.without_ends];
         all.extend(self.speeds);
+        all.extend(self.cores);
         all
     }
 
@@ -81,9 +87,12 @@ impl Link {
         for what in order {
             speeds[what] = match what {
                 0 => {
-                    let (whole, inner) = resync(pair, bytes)?;
-                    without_ends = inner;
-                    whole
+                    let resync = resync(pair, bytes)?;
+                    without_ends = resync.without_ends;
+                    for (finding, cores) in self.cores.iter_mut().zip(resync.cores) {
+                        finding.add(cores);
+                    }
+                    resync.whole
                 }
                 1 => yardstick::disk(source(pair), scratch, bytes)?,
                 _ => yardstick::link(ground, bytes)?,
@@ -112,21 +121,37 @@ fn source(pair: &Pair) -> &PathBuf {
     &pair.files[0]
 }
 
-/// Copies the whole device anew; bytes a second from the command to the end as an administrator
-/// sees it, and of the resync alone.
-fn resync(pair: &mut Pair, bytes: u64) -> Result<(f64, f64), String> {
+/// One resync.
+struct Resync {
+    /// Bytes a second, from the command to the end as an administrator sees it.
+    whole: f64,
+    /// The same of the resync alone.
+    without_ends: f64,
+    cores: [f64; 2],
+}
+
+/// Copies the whole device anew.
+fn resync(pair: &mut Pair, bytes: u64) -> Result<Resync, String> {
+    let pids = pair.pids();
+    let (used, waited) = (CpuTime::of(&pids), cpu::waited(&pids));
     let start = Instant::now();
     let [alpha, beta] = &pair.nodes;
     beta.rbdadm(&["invalidate", RESOURCE])?;
     beta.rbdadm(&["wait-sync", RESOURCE])?;
     let whole = start.elapsed().as_secs_f64();
+    let used = CpuTime::of(&pids).since(used).total();
+    let waited = cpu::waited(&pids) - waited;
     let told = log::last_resync(&alpha.said()).ok_or("the source tells of no resync")?;
     pair.check()?;
     if told.bytes < bytes {
         let copied = told.bytes;
         return Err(format!("only {copied} bytes were out of sync"));
     }
-    let inner = told.took_s.ok_or("the source tells of no end")?;
+    let alone = told.took_s.ok_or("the source tells of no end")?;
     let bytes = told.bytes as f64;
-    Ok((bytes / whole, bytes / inner.max(1e-6)))
+    Ok(Resync {
+        whole: bytes / whole,
+        without_ends: bytes / alone.max(1e-6),
+        cores: [used, waited].map(|us| us / 1e6 / whole),
+    })
 }
