@@ -115,9 +115,9 @@ impl IntentLog {
     }
 
     /// Whether every region of the range is hot. Asks for the marks that are missing, and for a few
-    /// more ahead when the range goes on from a hot region into a cold one, as a stream does, so that
-    /// streams wait rarely. One in the midst of a region is no stream: what would be marked for it
-    /// in vain would be copied in vain after a crash.
+    /// more ahead when the range goes on from a hot region into a cold one, as a stream does, so
+    /// that streams wait rarely. One in the midst of a region is no stream: what would be marked
+    /// for it in vain would be copied in vain after a crash.
     pub(crate) fn admit(&mut self, range: ByteRange, now: Time) -> bool {
         let (first, last) = regions_of(range);
         let mut all_hot = true;
