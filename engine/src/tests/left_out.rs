@@ -87,11 +87,11 @@ fn what_cannot_be_read_time_and_again_is_asked_for_ever_more_seldom() {
         }
         answer(&mut bench, bad).len()
     };
-    for seconds in [10, 10, 20, 40, 80, 160, 320, 640, 640] {
+    for seconds in [10, 10, 20, 40, 40, 40] {
         assert_eq!(wait(seconds, &[4, 5]), 2);
     }
-    assert_eq!(wait(640, &[4]), 2);
-    assert_eq!(wait(640, &[4]), 1, "block 5 could be read");
+    assert_eq!(wait(40, &[4]), 2);
+    assert_eq!(wait(40, &[4]), 1, "block 5 could be read");
     assert_eq!(wait(10, &[4]), 1);
 }
 
@@ -101,15 +101,15 @@ fn a_source_that_can_read_nothing_is_asked_for_few_single_blocks_and_each_time_f
     let bad: Vec<u64> = (0..4_000).collect();
     let mut bench = lacking(&all);
     let mut wait_ms = 0;
-    for single in [64, 128, 256, 512, 1_024, 2_048, 4_000, 4_000] {
+    for single in [64, 128, 192, 256, 320, 384, 448, 512, 576, 640] {
         bench.wait_ms(wait_ms);
         bench.packet(Packet::Ping { id: 1 });
-        wait_ms = (2 * wait_ms).clamp(10_000, 640_000);
+        wait_ms = (2 * wait_ms).clamp(10_000, 40_000);
         let asked = answer(&mut bench, &bad);
         bench.flush_all();
         let singles = asked.iter().filter(|range| range.length == 4096).count();
         // More are under way when enough have failed.
-        assert!((single..single + 400).contains(&singles), "{singles}");
+        assert!((single..single + 600).contains(&singles), "{singles}");
         assert!(asked.len() < singles + 200, "{}", asked.len());
     }
     assert_eq!(bench.out_of_sync_bytes(), 4_000 * BLOCK);
@@ -124,10 +124,10 @@ fn what_can_be_read_amid_a_large_part_that_cannot_is_found_in_the_end() {
     while bench.out_of_sync_bytes() == 4_000 * BLOCK {
         answer(&mut bench, &bad);
         bench.flush_all();
-        bench.wait_ms(640_000);
+        bench.wait_ms(40_000);
         bench.packet(Packet::Ping { id: 1 });
         attempts += 1;
-        assert!(attempts < 10);
+        assert!(attempts < 100);
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct LeftOut {
     /// So many blocks have failed since anything was read.
     in_a_row: usize,
     /// How often they have been asked for again.
-    attempts: u32,
+    attempts: usize,
     /// Something has been read since they were last asked for.
     has_read: bool,
     /// How long they are left in peace, in milliseconds, if longer than at first: a source that can
@@ -104,7 +104,7 @@ impl LeftOut {
 
     /// Whether so much has failed in a row that it is not worth while to ask for single blocks.
     fn is_hopeless(&self) -> bool {
-        self.in_a_row >= SINGLE << self.attempts.min(LONGEST_SINGLE)
+        self.in_a_row >= SINGLE.saturating_mul(self.attempts.saturating_add(1))
     }
 
     /// So many that nothing more is asked for until they are asked for again.
@@ -186,13 +186,13 @@ impl<B: Clone> Volume<B> {
 /// source has failed, and what is remembered of it is bounded.
 const MOST: usize = 65_536;
 
-/// After so many blocks in a row that cannot be read, whole requests are left out: twice as many in
-/// each attempt, up to 2^10 times as many.
+/// After so many blocks in a row that cannot be read, whole requests are left out: after twice as
+/// many in the second attempt, and so on, so that everything has been asked for in the end.
 const SINGLE: usize = 64;
-const LONGEST_SINGLE: u32 = 10;
 
 /// How long to wait before the source is asked again for what it could not read.
 const RETRY_MS: u64 = 10_000;
 
-/// The longest such wait. Each attempt costs a failing disk seconds per place.
-const LONGEST_RETRY_MS: u64 = 640_000;
+/// The longest such wait: each attempt costs a failing disk seconds per place, and people who have
+/// put in the cable again do not want to wait longer.
+const LONGEST_RETRY_MS: u64 = 40_000;
