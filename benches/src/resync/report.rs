@@ -85,7 +85,8 @@ fn met(is_met: bool) -> &'static str {
 pub(super) fn markdown(plan: &Plan, file_system: &str, findings: &[Finding]) -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut text = format!(
-        "- {} with {cores} core(s) for both nodes and their client; disks of both on one {file_system}\n\
+        "- {} with {cores} core(s) for both nodes and their client; \
+         disks of both on one {file_system}\n\
          - {} round(s), interleaved; devices of {} MiB; limited link: {} Mbit/s, veth and tbf\n\n\
          | what | median (min–max) | target | |\n|---|---:|---:|---|\n",
         env::consts::ARCH,
