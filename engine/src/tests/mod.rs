@@ -22,6 +22,7 @@ mod parting;
 mod pausing;
 mod promotion;
 mod resync;
+mod scrub;
 mod silence;
 mod sizes;
 mod split_brain;
