@@ -311,10 +311,13 @@ fn of_consent(situation: Situation, packet: &str) -> Verdict {
 }
 
 /// A Primary without a disk has its clients' requests done by a peer that is UpToDate; one whose
-/// disk cannot read a place asks for that.
+/// disk cannot read a place asks for that, and so does any node for what its verify could not read.
 fn of_errand(situation: Situation, packet: &str) -> Verdict {
     let is_good = situation.disk == Disk::Good;
     match situation {
+        _ if situation.primary && packet == "RemoteRead" => {
+            Rare("what a verify could not read on the other node")
+        }
         _ if situation.primary => ONE_PRIMARY,
         // The disk of the node that asks is being filled from here.
         _ if matches!(situation.between, Between::BitmapSource | Between::Source) => Possible,
