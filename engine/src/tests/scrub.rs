@@ -54,7 +54,10 @@ fn peer_replies(bench: &mut Bench, id: u64, can_read: bool) {
 
 /// The own disk cannot make the digests asked for.
 fn cannot_read(bench: &mut Bench) {
-    let is_digest = |action: &Action<u32>| matches!(action, Action::Disk { request, .. } if *request == DiskRequest::Digest);
+    let is_digest = |action: &Action<u32>| match action {
+        Action::Disk { request, .. } => *request == DiskRequest::Digest,
+        _ => false,
+    };
     let at = bench.asked.iter().position(is_digest);
     let Action::Disk { id, .. } = bench.asked.remove(at.expect("digests are wanted")) else {
         unreachable!()
