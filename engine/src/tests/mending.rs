@@ -191,14 +191,3 @@ fn nothing_is_written_while_clients_are_to_wait() {
     assert!(bench.disk(WRITE, Ok(())));
     assert_eq!(bench.answer(request), Some(Ok(())));
 }
-
-#[test]
-fn what_is_known_to_differ_is_not_asked_of_the_peer() {
-    let mut config = super::config();
-    config.peers[0].net.verify = true;
-    let mut bench = Bench::primary_as(config);
-    super::verify::finds(&mut bench, 1);
-    read(&mut bench);
-    bench.disk(DiskRequest::Read, Err(DiskError::Io));
-    assert!(asked(&mut bench).is_none());
-}

@@ -175,6 +175,7 @@ fn fence() -> HandlerRun {
         volume: None,
         facts: HandlerFacts {
             connection: Some(ConnectionState::NetworkFailure),
+            disk: None,
             up_to_date_nodes: 1,
         },
     }
