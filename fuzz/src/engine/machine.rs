@@ -482,6 +482,7 @@ fn config(node: u8, volumes: u16) -> ResourceConfig {
                 exports: Vec::new(),
                 resync: Vec::new(),
                 on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+                resync_after: None,
             })
             .collect(),
         options: ResourceOptions::default(),

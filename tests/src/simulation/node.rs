@@ -365,6 +365,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            resync_after: None,
             on_disk_trouble: DiskTrouble {
                 on_error: if options.pass_on {
                     OnIoError::PassOn

@@ -192,6 +192,7 @@ fn config(command: &str) -> ResourceConfig {
         exports: Vec::new(),
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+        resync_after: None,
     };
     ResourceConfig {
         name: "r0".into(),
