@@ -75,15 +75,60 @@ fn it_is_asked_for_again_after_a_while_and_then_the_resync_ends() {
 }
 
 #[test]
-fn a_source_that_can_read_nothing_is_asked_for_each_block_once() {
+fn what_cannot_be_read_time_and_again_is_asked_for_ever_more_seldom() {
+    let mut bench = lacking(&[3, 4, 5]);
+    answer(&mut bench, &[4, 5]);
+    let mut wait = |seconds: u64, bad: &[u64]| {
+        for _ in 0..seconds {
+            assert_eq!(answer(&mut bench, bad), [], "too early");
+            bench.flush_all();
+            bench.wait_ms(1_000);
+            bench.packet(Packet::Ping { id: 1 });
+        }
+        answer(&mut bench, bad).len()
+    };
+    for seconds in [10, 10, 20, 40, 40, 40] {
+        assert_eq!(wait(seconds, &[4, 5]), 2);
+    }
+    assert_eq!(wait(40, &[4]), 2);
+    assert_eq!(wait(40, &[4]), 1, "block 5 could be read");
+    assert_eq!(wait(10, &[4]), 1);
+}
+
+#[test]
+fn a_source_that_can_read_nothing_is_asked_for_few_single_blocks_and_each_time_for_more() {
     let all: Vec<usize> = (0..4_000).collect();
     let bad: Vec<u64> = (0..4_000).collect();
     let mut bench = lacking(&all);
-    let asked = answer(&mut bench, &bad);
-    let single = asked.iter().filter(|range| range.length == 4096).count();
-    assert_eq!(single, 4_000);
-    assert!(asked.len() < 4_200, "{}", asked.len());
+    let mut wait_ms = 0;
+    for single in [64, 128, 192, 256, 320, 384, 448, 512, 576, 640] {
+        bench.wait_ms(wait_ms);
+        bench.packet(Packet::Ping { id: 1 });
+        wait_ms = (2 * wait_ms).clamp(10_000, 40_000);
+        let asked = answer(&mut bench, &bad);
+        bench.flush_all();
+        let singles = asked.iter().filter(|range| range.length == 4096).count();
+        // More are under way when enough have failed.
+        assert!((single..single + 600).contains(&singles), "{singles}");
+        assert!(asked.len() < singles + 200, "{}", asked.len());
+    }
     assert_eq!(bench.out_of_sync_bytes(), 4_000 * BLOCK);
+}
+
+#[test]
+fn what_can_be_read_amid_a_large_part_that_cannot_is_found_in_the_end() {
+    let all: Vec<usize> = (0..4_000).collect();
+    let bad: Vec<u64> = (0..4_000).filter(|block| *block != 1_500).collect();
+    let mut bench = lacking(&all);
+    let mut attempts = 0;
+    while bench.out_of_sync_bytes() == 4_000 * BLOCK {
+        answer(&mut bench, &bad);
+        bench.flush_all();
+        bench.wait_ms(40_000);
+        bench.packet(Packet::Ping { id: 1 });
+        attempts += 1;
+        assert!(attempts < 100);
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(crate) fn source() -> Bench {
     });
     assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
     bench.packet(end(GENERATION));
+    bench.write_metadata();
     assert_eq!(replication(&bench), ReplicationState::SyncSource);
     bench
 }

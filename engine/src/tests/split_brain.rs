@@ -10,6 +10,7 @@ use rbd_protocol::policy::{
 };
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
+use super::resync::end;
 use super::{Bench, GENERATION, PEER, config, image};
 use crate::{Action, CallId, Command, Handler, LinkLoss, Seek};
 
@@ -314,6 +315,29 @@ fn nodes_with_different_volumes_are_not_connected() {
         },
         "The peer's disk size is too small!",
     );
+}
+
+#[test]
+fn what_the_loser_has_is_given_up_only_when_it_is_durably_a_target() {
+    let split = SplitPolicies {
+        without_primary: WithoutPrimary::DiscardRemote,
+        ..SplitPolicies::default()
+    };
+    let mut bench = changed(told(split, ResyncConflict::Disconnect));
+    bench.meet(changed_too);
+    bench.command(Command::Promote { force: false });
+    bench.consent();
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Primary);
+    let counts_from = |bench: &Bench| {
+        let superblock = bench.superblock.as_ref().expect("written");
+        superblock.peers[0].bitmap_generation
+    };
+    // Has the peer never read the greeting, it goes on with what it has.
+    assert_eq!(counts_from(&bench), GENERATION);
+    bench.packet(end(THEIRS));
+    bench.write_metadata();
+    assert_eq!(counts_from(&bench), THEIRS);
 }
 
 #[test]

@@ -17,7 +17,7 @@ impl<B: Clone> Volume<B> {
     /// Whether it is durable that this peer lacks data written here.
     pub(crate) fn is_behind(&self, peer: &PeerDevice) -> bool {
         self.local.as_ref().is_some_and(|local| {
-            peer.source.unrecorded.is_none()
+            peer.source.unrecorded != Some(local.current())
                 && !local.bitmap_generation(peer.node).is_none()
                 && local.is_durable(peer.behind_since_version)
         })

@@ -2,7 +2,9 @@
 //! asked for again now and then.
 //!
 //! A request that fails as a whole is asked again block by block, so that only what really cannot
-//! be read is missing in the end. Its bits stay set on both nodes and the target stays
+//! be read is missing in the end. After many such blocks in a row, as on a disk that is gone as a
+//! whole, requests are left out as they are, until they are asked for again: with more patience
+//! each time. The bits stay set on both nodes and the target stays
 //! Inconsistent: a copy with holes is not taken for whole (E1). To let the source go for one place
 //! would leave nobody with the data (H4).
 
@@ -24,6 +26,15 @@ pub(crate) struct LeftOut {
     /// Blocks that cannot be read, by their offset.
     blocks: BTreeSet<u64>,
     retry_at: Option<Time>,
+    /// So many blocks have failed since anything was read.
+    in_a_row: usize,
+    /// How often they have been asked for again.
+    attempts: usize,
+    /// Something has been read since they were last asked for.
+    has_read: bool,
+    /// How long they are left in peace, in milliseconds, if longer than at first: a source that can
+    /// read none of them is asked ever more seldom.
+    patience_ms: Option<u64>,
 }
 
 impl LeftOut {
@@ -66,13 +77,34 @@ impl LeftOut {
         self.retry_at
     }
 
-    fn add(&mut self, range: ByteRange, now: Time) {
-        if range.length > BLOCK_SIZE {
+    fn add(&mut self, range: ByteRange, bitmap: &Bitmap, now: Time) {
+        if range.length > BLOCK_SIZE && !self.is_hopeless() {
             self.careful.push(range);
-        } else {
-            self.blocks.insert(range.offset);
-            self.retry_at = self.retry_at.or(Some(now.plus_ms(RETRY_MS)));
+            return;
         }
+        self.leave(range, bitmap);
+        self.in_a_row += 1;
+        self.retry_at = self.retry_at.or(Some(now.plus_ms(self.wait_ms())));
+        if self.is_hopeless() {
+            for range in core::mem::take(&mut self.careful) {
+                self.leave(range, bitmap);
+            }
+        }
+    }
+
+    /// What is missing there is not asked for in this attempt.
+    fn leave(&mut self, range: ByteRange, bitmap: &Bitmap) {
+        let mut from = range.offset;
+        let next = |from| bitmap.next_run(from, BLOCK_SIZE, range.end());
+        while let Some(run) = next(from).filter(|run| run.length > 0) {
+            self.blocks.insert(run.offset);
+            from = run.end();
+        }
+    }
+
+    /// Whether so much has failed in a row that it is not worth while to ask for single blocks.
+    fn is_hopeless(&self) -> bool {
+        self.in_a_row >= SINGLE.saturating_mul(self.attempts.saturating_add(1))
     }
 
     /// So many that nothing more is asked for until they are asked for again.
@@ -80,12 +112,28 @@ impl LeftOut {
         self.blocks.len() >= MOST
     }
 
+    fn wait_ms(&self) -> u64 {
+        self.patience_ms.unwrap_or(RETRY_MS)
+    }
+
+    /// The source has read something.
+    pub(super) fn note_read(&mut self) {
+        self.has_read = true;
+        self.in_a_row = 0;
+    }
+
     /// Asks for them again, if it is time, from the beginning.
     pub(super) fn try_again(&mut self, cursor: &mut u64, now: Time) {
-        if self.retry_at.is_some_and(|due| due <= now) {
-            *self = Self::default();
-            *cursor = 0;
+        if self.retry_at.is_none_or(|due| due > now) {
+            return;
         }
+        let longer = (self.wait_ms() * 2).min(LONGEST_RETRY_MS);
+        *self = Self {
+            patience_ms: (!self.has_read).then_some(longer),
+            attempts: self.attempts.saturating_add(1),
+            ..Self::default()
+        };
+        *cursor = 0;
     }
 }
 
@@ -119,12 +167,13 @@ impl<B: Clone> Volume<B> {
             target.window.answered(asked, whole, options, cx.now);
         }
         // Asked for again when everything under way has been answered, and not twice.
-        target.left_out.add(part, cx.now);
-        if target.left_out.blocks.len() == 1 && part.length <= BLOCK_SIZE {
+        let is_first = target.left_out.retry_at.is_none();
+        target.left_out.add(part, &peer.bitmap, cx.now);
+        if is_first && target.left_out.retry_at.is_some() {
             let text = alloc::format!(
                 "the source of the resync cannot read {}: left out, and asked for again in {} s",
                 part.offset,
-                RETRY_MS / 1000
+                target.left_out.wait_ms() / 1000
             );
             cx.report(Level::Error, Some(node), Some(self.number), text);
         }
@@ -137,5 +186,13 @@ impl<B: Clone> Volume<B> {
 /// source has failed, and what is remembered of it is bounded.
 const MOST: usize = 65_536;
 
+/// After so many blocks in a row that cannot be read, whole requests are left out: after twice as
+/// many in the second attempt, and so on, so that everything has been asked for in the end.
+const SINGLE: usize = 64;
+
 /// How long to wait before the source is asked again for what it could not read.
 const RETRY_MS: u64 = 10_000;
+
+/// The longest such wait: each attempt costs a failing disk seconds per place, and people who have
+/// put in the cable again do not want to wait longer.
+const LONGEST_RETRY_MS: u64 = 40_000;

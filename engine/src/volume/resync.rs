@@ -73,10 +73,14 @@ impl<B: Clone> Volume<B> {
 
     /// Records that the peer is behind, and since when. While no clients are served that waits
     /// until the peer's bitmap has come: it may never have read the greeting and go on without this
-    /// node, and a generation begun for it would then make a split brain of nobody's writes.
+    /// node, and a generation begun for it would then make a split brain of nobody's writes. For
+    /// the same reason what the peer has counts as given up only from then on: until it is durably
+    /// a target it may add to that, and nobody must take those writes for older than the own (D2).
     fn record_target(&mut self, node: NodeId, cx: &mut Context<B>) {
-        let unrecorded = self.peers.get_mut(&node);
-        let Some(peer_current) = unrecorded.and_then(|peer| peer.source.unrecorded.take()) else {
+        let source = self.peers.get(&node).map(|peer| &peer.source);
+        let Some((peer_current, is_target)) =
+            source.and_then(|source| Some((source.unrecorded?, source.bitmap_received)))
+        else {
             return;
         };
         let needs_generation = self.local.as_ref().is_some_and(|local| {
@@ -84,6 +88,12 @@ impl<B: Clone> Volume<B> {
         });
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
+        }
+        if !is_target {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.source.unrecorded = None;
         }
         let Some(local) = &mut self.local else { return };
         // The bitmap has recorded every change since what the target has now, if only because all
@@ -317,7 +327,8 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get(&node) else {
             return;
         };
-        let due = self.is_behind(peer)
+        let due = peer.source.unrecorded.is_none()
+            && self.is_behind(peer)
             && self
                 .local
                 .as_ref()

@@ -11,6 +11,7 @@ use rbd_protocol::policy::{WithOnePrimary, WithoutPrimary};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::network::Link;
+use super::operator::Wish;
 use super::patience::is_frozen;
 use super::submission::is_target;
 use super::world::World;
@@ -179,6 +180,15 @@ impl World {
     }
 
     fn judge_source(&mut self, source: usize) {
+        // After a promotion by force, the answer to which may come a little later, the policies, or
+        // the generation it began, decide which of two histories goes on.
+        let is_forced = self
+            .calls
+            .values()
+            .any(|call| *call == (source, Wish::ForcePromote));
+        if self.is_forked || self.options.careless && is_forced {
+            return;
+        }
         if let Err(missing) = self.missing(source)
             && self.survives_with_everything(1 - source)
         {
