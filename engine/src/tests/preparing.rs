@@ -69,11 +69,11 @@ fn prepared() -> Bench {
 }
 
 fn last_seek(bench: &Bench) -> Option<Seek> {
-    let seeks = bench.asked.iter().filter_map(|action| match action {
+    let mut seeks = bench.asked.iter().filter_map(|action| match action {
         Action::SeekLink { seek, .. } => Some(*seek),
         _ => None,
     });
-    seeks.last()
+    seeks.next_back()
 }
 
 #[test]
