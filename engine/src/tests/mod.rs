@@ -20,6 +20,7 @@ mod mending;
 mod orders;
 mod parting;
 mod pausing;
+mod preparing;
 mod promotion;
 mod resync;
 mod scrub;

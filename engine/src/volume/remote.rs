@@ -317,7 +317,7 @@ impl<B: Clone> Volume<B> {
     }
 
     /// Clients wait a while for a peer to come back that can serve them.
-    pub(super) fn await_server(&mut self, now: Time) {
+    pub(crate) fn await_server(&mut self, now: Time) {
         if self.role == Role::Primary {
             self.frozen.awaiting = Some(now.plus_ms(RETURN_MS));
         }

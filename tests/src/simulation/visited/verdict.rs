@@ -164,10 +164,10 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
     match event {
         _ if event.starts_with("request") && !primary => NO_CLIENTS,
         "HandlerDone" if disk == Disk::None && (primary || between != Between::Alone) => {
-            Rare("where there are handlers no disk fails, but one may hang for too long")
+            Rare("the disk fails while a handler runs")
         }
         "HandlerDone" if between == Between::Idle => {
-            Rare("where there are handlers a peer has no disk only when it comes up")
+            Rare("a handler is called for a peer with a disk, which has none when it ends")
         }
         "HandlerDone" if disk == Disk::Good && between == Between::Alone => Possible,
         "HandlerDone"
