@@ -228,7 +228,7 @@ impl<B: Clone> Volume<B> {
             // comes after both bitmaps have been joined, so both always agree on what is missing.
             let length = u64::from(range.length);
             asked.left = asked.left.saturating_sub(length);
-            target.left_out.note_read();
+            target.left_out.note_read(length);
             if asked.left == 0 {
                 let (whole, asked) = (u64::from(asked.range.length), asked.asked);
                 target.outstanding.remove(&id);

@@ -120,7 +120,9 @@ impl<B: Clone> Volume<B> {
             return;
         };
         peer.replication = ReplicationState::WFBitMapT;
-        peer.target = Some(Target::new(version, peer.compare_first && reads_true));
+        let compares = peer.compare_first && reads_true;
+        let left_out = core::mem::take(&mut peer.left_out);
+        peer.target = Some(Target::new(version, compares, left_out));
         peer.forget_saved();
         peer.resync_started = cx.now;
         if full {
