@@ -1,6 +1,6 @@
 //! A resync held back between real daemons: by either node, over lost links, under writes.
 
-use rbd_tests::process::{LoadOptions, Pair, Setup, unless, wait_until};
+use rbd_tests::process::{LoadOptions, Meta, Pair, Setup, unless, wait_until};
 
 /// A pair whose beta lacks much and is not given it.
 fn behind() -> Pair {
@@ -89,6 +89,48 @@ fn a_running_resync_tells_what_limits_it() {
     pair.beta.reconfigure("c-max-rate 4k", "c-max-rate 1G");
     pair.beta.ok("adjust");
     pair.wait_in_sync();
+    pair.verify("alpha");
+    pair.finish();
+}
+
+#[test]
+fn a_volume_waits_for_the_one_it_is_to_follow_and_goes_on_when_that_is_done() {
+    let mut setup = Setup::default().volumes(&[Meta::Internal, Meta::Internal]);
+    setup.more.push_str(
+        "  disk {\n    c-max-rate 10M;\n  }\n  volume 1 {\n    disk {\n      \
+         resync-after r0/0;\n    }\n  }\n",
+    );
+    let mut pair = Pair::primary(setup);
+    wait_until("both volumes", || {
+        let said = pair.beta.ok("status");
+        unless(!said.contains("Inconsistent"), || said)
+    });
+    pair.beta.ok("invalidate");
+    let all = |wanted: &[&str]| {
+        let said = pair.beta.ok("status");
+        unless(wanted.iter().all(|text| said.contains(text)), || said)
+    };
+    wait_until("volume 1 to wait for volume 0", || {
+        all(&[
+            "replication:SyncTarget",
+            "replication:PausedSyncT",
+            "dependency",
+        ])
+    });
+    // Nothing of the second has come before the first is done.
+    let told = |text: &str, volume: u32| {
+        let log = pair.beta.log();
+        let is_of = |line: &&str| line.contains(&format!("volume={volume}"));
+        let count = log.lines().filter(|line| line.contains(text)).filter(is_of);
+        count.count()
+    };
+    let before = [0, 1].map(|volume| told("resync done", volume));
+    wait_until("the first", || {
+        unless(told("resync done", 0) > before[0], || pair.beta.log_end())
+    });
+    assert_eq!(told("resync done", 1), before[1]);
+    pair.wait_in_sync();
+    assert_eq!(told("resync done", 1), before[1] + 1);
     pair.verify("alpha");
     pair.finish();
 }

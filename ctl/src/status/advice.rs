@@ -184,12 +184,15 @@ fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, St
     });
     let receiving = towards_peers
         .clone()
-        .find(|(_, one)| one.replication_state == ReplicationState::SyncTarget);
-    if let Some((connection, _)) = receiving {
-        return (
-            format!("being resynchronised from {}", connection.name),
-            format!("wait: rbdadm wait-sync {name}"),
-        );
+        .find(|(_, one)| is_target(one.replication_state));
+    if let Some((connection, one)) = receiving {
+        let next = if one.resync_suspended.user {
+            format!("rbdadm resume-sync {name}")
+        } else {
+            format!("wait: rbdadm wait-sync {name}")
+        };
+        let reason = format!("being resynchronised from {}", connection.name);
+        return (reason, next);
     }
     let connected =
         |connection: &ConnectionStatus| connection.connection_state == ConnectionState::Connected;
@@ -206,6 +209,16 @@ fn inconsistent(resource: &ResourceStatus, device: &DeviceStatus) -> (String, St
     (
         "never synchronised, or a resync was cut short".to_owned(),
         format!("connect a peer with UpToDate data: rbdadm connect {name}"),
+    )
+}
+
+fn is_target(state: ReplicationState) -> bool {
+    matches!(
+        state,
+        ReplicationState::StartingSyncT
+            | ReplicationState::WFBitMapT
+            | ReplicationState::SyncTarget
+            | ReplicationState::PausedSyncT
     )
 }
 
@@ -395,8 +408,10 @@ fn verifying(peer_device: &PeerDeviceStatus) -> String {
 fn held_by(pauses: Pauses) -> &'static str {
     match pauses {
         Pauses { user: true, .. } => "pause-sync on this node",
-        Pauses { peer: true, .. } => "the peer's node",
-        _ => "the resync named in resync-after",
+        Pauses {
+            dependency: true, ..
+        } => "the resync named in resync-after",
+        _ => "the peer's node",
     }
 }
 

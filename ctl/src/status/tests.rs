@@ -266,6 +266,33 @@ fn a_running_resync_tells_rate_and_time_left() {
 }
 
 #[test]
+fn who_is_to_receive_data_is_not_told_to_declare_its_own_good() {
+    let mut status = healthy();
+    status.devices[0].disk_state = DiskState::Inconsistent;
+    let states = [
+        (
+            ReplicationState::WFBitMapT,
+            false,
+            "wait: rbdadm wait-sync r0",
+        ),
+        (
+            ReplicationState::PausedSyncT,
+            false,
+            "wait: rbdadm wait-sync r0",
+        ),
+        (ReplicationState::PausedSyncT, true, "rbdadm resume-sync r0"),
+    ];
+    for (state, user, next) in states {
+        let mut device = resyncing(0, state, DiskState::UpToDate);
+        device.resync_suspended.user = user;
+        status.connections[0].peer_devices = vec![device];
+        let expected =
+            format!("volume 0 Inconsistent: being resynchronised from beta; next: {next}");
+        assert_eq!(advice(&status)[0], expected);
+    }
+}
+
+#[test]
 fn two_fresh_disks_are_told_about_both_ways_to_begin() {
     let mut status = healthy();
     status.devices[0].disk_state = DiskState::Inconsistent;

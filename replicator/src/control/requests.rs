@@ -1,10 +1,13 @@
 //! What the daemon does about each request.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rbd_engine::{Command, PauseOrder, PausedBy};
 use rbd_protocol::control::{Refusal, Reply, Request};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::state::ConnectionState;
+use tokio::time::timeout;
 
 use super::bring_up;
 use super::daemon::Daemon;
@@ -244,8 +247,12 @@ async fn each_volume(
         .map(|volume| volume.number)
         .filter(|number| volume.is_none_or(|wanted| wanted == number.0))
         .collect();
+    let linked = links(&service).await;
     let mut notes = Vec::new();
     for volume in numbers {
+        // What was ordered for the volume before may have the link made anew.
+        let again = wait_for_links(daemon, &service, linked);
+        drop(timeout(LINK_WAIT, again).await);
         notes.extend(service.command(command(volume, peer)).await?);
     }
     if notes.is_empty() {
@@ -255,9 +262,30 @@ async fn each_volume(
     }
 }
 
+/// How many peers are connected.
+async fn links(service: &Service) -> usize {
+    let status = service.status().await.ok();
+    let connections = status.iter().flat_map(|status| &status.connections);
+    let is_up = |state| state == ConnectionState::Connected;
+    let connected = connections.filter(|one| is_up(one.connection_state));
+    connected.count()
+}
+
+async fn wait_for_links(daemon: &Daemon, service: &Service, wanted: usize) {
+    while links(service).await < wanted {
+        drop(timeout(LOOK_AGAIN, daemon.changed()).await);
+    }
+}
+
 fn noted(answer: Answer) -> Result<Reply, Refusal> {
     Ok(match answer? {
         None => Reply::Done,
         Some(note) => Reply::DoneWithNotes(vec![note]),
     })
 }
+
+/// How long a link that is made anew may take before an order goes on without it.
+const LINK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often that is looked at without a reason.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
