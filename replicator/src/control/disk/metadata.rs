@@ -76,6 +76,10 @@ pub(super) fn refusal(error: &OpenError, config: &ResourceConfig, path: &str) ->
                 "if this disk never had any: {create}; if it had, restore its size or its content"
             ),
         ),
+        OpenError::TwoAreas { .. } => (
+            RefusalCode::ForeignMetaData,
+            "restore the size of the disk".to_owned(),
+        ),
         OpenError::MixedAreas { .. } => (RefusalCode::NoMetaData, create),
         OpenError::Damaged { .. } | OpenError::NewestUncertain { .. } => (
             RefusalCode::MetaDataRead,
