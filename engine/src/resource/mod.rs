@@ -215,6 +215,7 @@ impl<B: Clone> Resource<B> {
             Event::DiskDone { id, result } => self.disk_done(id, result),
             Event::Digests { id, result } => self.digests_made(id, result),
             Event::Measured { id, result } => self.measured(id, result),
+            Event::SizeNoted { id, result } => self.size_noted(id, result),
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
@@ -327,6 +328,8 @@ impl<B: Clone> Resource<B> {
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
             | Operation::Measure { .. }
+            | Operation::NoteSize { .. }
+            | Operation::Relocation { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -347,6 +350,7 @@ impl<B: Clone> Resource<B> {
             Operation::Superblock { attachment, .. } => (attachment, "superblock"),
             Operation::Intent { attachment, .. } => (attachment, "write-intent log"),
             Operation::BitmapPage { attachment, .. } => (attachment, "dirty bitmap"),
+            Operation::Relocation { attachment, .. } => (attachment, "metadata on the move"),
             Operation::Write { .. }
             | Operation::Read { .. }
             | Operation::Mend { .. }
@@ -356,6 +360,7 @@ impl<B: Clone> Resource<B> {
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
             | Operation::Measure { .. }
+            | Operation::NoteSize { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {
@@ -372,6 +377,7 @@ impl<B: Clone> Resource<B> {
             }
             (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
             (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
+            (Operation::Relocation { .. }, Ok(())) => local.relocated_block(),
             (_, Ok(())) => {}
         }
     }
@@ -472,6 +478,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
         Event::MetaDone { .. }
         | Event::Digests { .. }
         | Event::Measured { .. }
+        | Event::SizeNoted { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Timer

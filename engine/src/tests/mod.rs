@@ -21,6 +21,7 @@ mod orders;
 mod parting;
 mod pausing;
 mod promotion;
+mod relocation;
 mod resync;
 mod silence;
 mod sizes;
@@ -108,11 +109,7 @@ impl Bench {
     }
 
     pub(crate) fn attach_to(&mut self, volume: VolumeNumber, image: Image) -> CallId {
-        let disk = AttachedDisk {
-            image: Box::new(image),
-            block_bytes: 512,
-            write_cache: WriteCache::Volatile,
-        };
+        let disk = AttachedDisk::new(Box::new(image), 512, WriteCache::Volatile);
         self.command(Command::Attach { volume, disk })
     }
 

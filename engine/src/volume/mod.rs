@@ -36,6 +36,7 @@ mod loss;
 mod mend;
 mod peer_write;
 mod read;
+mod relocation;
 mod remote;
 mod requester;
 mod resync;
@@ -200,6 +201,7 @@ impl<B: Clone> Volume<B> {
             self.advance_verify(cx);
             self.advance_resync_targets(cx);
             self.advance_checkpoint(cx);
+            self.advance_relocation(cx);
             self.start_metadata(cx);
         }
     }
@@ -234,6 +236,9 @@ impl<B: Clone> Volume<B> {
         if self.config.on_disk_trouble.on_error == OnIoError::CallHandler {
             cx.call_handler(Handler::LocalIoError, None, Some(self.number));
         }
+        if let Some(local) = &mut self.local {
+            local.abandon_relocation();
+        }
         self.say_last_words(cx);
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }
@@ -245,6 +250,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn fail_flush(&mut self, why: &str, cx: &mut Context<B>) {
         self.lost_cache = true;
         if let Some(local) = &mut self.local {
+            local.abandon_relocation();
             local.note_lost_cache();
         }
         self.start_metadata(cx);

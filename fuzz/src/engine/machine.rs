@@ -15,7 +15,7 @@ use rbd_protocol::metadata::{Block, Image};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
 
 use super::Tag;
-use super::area::{Area, NAMES, RESOURCE, Shape, gives_data, measures};
+use super::area::{Area, NAMES, RESOURCE, Shape, gives_data, measures, notes};
 use super::check::Checks;
 
 /// A disk operation under way.
@@ -153,7 +153,7 @@ impl Machine {
         let mut actions = Vec::new();
         self.trace("<", &event);
         self.engine.handle(Time(self.now), event, &mut actions);
-        let measured = measures(&actions);
+        let (measured, noted) = (measures(&actions), notes(&actions));
         for action in actions {
             self.trace(">", &action);
             self.perform(action);
@@ -161,6 +161,9 @@ impl Machine {
         for id in measured {
             let result = Ok(self.shape.measure());
             self.tell(Event::Measured { id, result });
+        }
+        for id in noted {
+            self.tell(Event::SizeNoted { id, result: Ok(()) });
         }
     }
 
@@ -285,11 +288,11 @@ impl Machine {
     /// Attaches a disk with this metadata.
     pub fn attach_image(&mut self, image: Image) {
         let volume = image.superblock.volume;
-        let disk = AttachedDisk {
-            image: Box::new(image),
-            block_bytes: self.shape.block_bytes,
-            write_cache: WriteCache::Volatile,
-        };
+        let disk = AttachedDisk::new(
+            Box::new(image),
+            self.shape.block_bytes,
+            WriteCache::Volatile,
+        );
         self.checks.attached.insert(volume);
         self.command(Command::Attach { volume, disk });
     }

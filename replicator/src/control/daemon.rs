@@ -199,6 +199,7 @@ impl Daemon {
                     data,
                     metadata,
                 } => service.measure(id, volume, data, metadata),
+                FromResource::NoteSize { id, volume, end } => service.note_size(id, volume, end),
                 FromResource::Report(change) => log_change(&service, &change),
                 FromResource::Stopped => {
                     tracing::info!(resource = name, "stopped");
