@@ -40,8 +40,8 @@ pub(crate) struct Growth {
     pub(crate) dirty: bool,
 }
 
-/// What is being written. Until `Holding` the metadata changes as ever; from then on nothing of it
-/// is written where it was.
+/// What is being written. Before `Holding` the metadata changes as ever where it was, and after
+/// `Wiping` where it is; in between nothing else of it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RelocationStep {
     /// Nothing yet: other housekeeping comes to its end first.
@@ -104,16 +104,19 @@ impl LocalDisk {
         self.relocation.is_some()
     }
 
-    /// Whether no metadata may be written in the meantime.
+    /// Whether no other metadata may be written in the meantime.
     pub(super) fn is_held(&self) -> bool {
-        self.relocation.as_ref().is_some_and(|one| {
-            !matches!(
-                one.step,
-                RelocationStep::Waiting
-                    | RelocationStep::Clearing
-                    | RelocationStep::Flushing
-                    | RelocationStep::Pages
-            )
+        self.relocation.as_ref().is_some_and(|one| match one.step {
+            RelocationStep::Holding
+            | RelocationStep::Marks
+            | RelocationStep::Superblocks { .. }
+            | RelocationStep::Wiping => true,
+            RelocationStep::Waiting
+            | RelocationStep::Clearing
+            | RelocationStep::Flushing
+            | RelocationStep::Pages
+            | RelocationStep::Announcing
+            | RelocationStep::Noting => false,
         })
     }
 

@@ -225,6 +225,10 @@ impl<B: Clone> Resource<B> {
             let asked = one.peer.is_some_and(|(peer, _)| peer == node);
             asked && one.step == Step::AwaitPeer { request }
         }) else {
+            if granted {
+                // It has grown after all, if too late: the handshake lets this node follow.
+                self.renegotiate();
+            }
             return;
         };
         let peer = alloc::string::ToString::to_string(self.peer_name(node));

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{RefusalCode, WriteCache};
 use rbd_protocol::metadata::{
-    Block, FormerEnd, FoundInternal, Image, Layout, OpenError, OpenInputs, PeerBitmap, Placement,
-    create, encode_bitmap_block, open_internal,
+    Block, FormerEnd, Image, Layout, Located, OpenError, OpenInputs, PeerBitmap, Placement, create,
+    encode_bitmap_block, open_internal,
 };
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
@@ -53,7 +53,7 @@ impl Medium {
     }
 
     /// What an attach would find with this size remembered.
-    fn find(&self, remembered: u64) -> Result<FoundInternal, OpenError> {
+    fn find(&self, remembered: u64) -> Result<Located, OpenError> {
         let inputs = OpenInputs {
             device_bytes: self.device_bytes,
             placement: Placement::Internal,

@@ -380,3 +380,17 @@ fn another_resize_waits_for_its_turn() {
     let call = bench.command(RESIZE);
     assert_eq!(refused_with(&bench, call), RefusalCode::StateConcurrent);
 }
+
+#[test]
+fn a_peer_that_has_grown_too_late_is_met_anew() {
+    let mut bench = before_growth();
+    let call = bench.command(RESIZE);
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    let (request, _) = asked_of_peer(&mut bench).expect("the peer is asked");
+    bench.wait_ms(8_000);
+    assert_eq!(refused_with(&bench, call), RefusalCode::StateTimeout);
+    peer_answers(&mut bench, request, SIZE, false);
+    assert_eq!(bench.close_dropped(), None, "it has not");
+    peer_answers(&mut bench, request, LARGE, true);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}

@@ -15,6 +15,7 @@
 //! | [`resync_compare`] | what need not be copied because both have it |
 //! | [`resync_state`] | who holds it back, and what is told of it |
 //! | [`resync_pace`] | how fast it is, for people |
+//! | [`relocation`] | metadata on its way to the end of a disk that has grown |
 //! | [`size`] | how large it is, and how large clients see it |
 //! | [`verify`] | comparing both copies while clients go on |
 //! | [`verified`] | what is read for a peer that does, and which writes wait |

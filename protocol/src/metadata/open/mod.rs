@@ -8,7 +8,7 @@ mod moved;
 mod scan;
 mod superblocks;
 
-pub use moved::{FormerEnd, Found as FoundInternal, open_internal};
+pub use moved::{FormerEnd, Located, open_internal};
 pub use superblocks::{SuperblockSlot, read_superblocks};
 
 use super::layout::{BlockAddress, Layout, LayoutError, Placement};

@@ -24,7 +24,7 @@ pub struct FormerEnd {
 
 /// Metadata at the end of a device, or where it ended before.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Located {
     /// The metadata. Its layout says which size of the device it was made for.
     pub image: Image,
     /// What is to be written and flushed first: what counts once more, because it may lie in a
@@ -39,7 +39,7 @@ pub fn open_internal(
     read: &mut Reader<'_>,
     inputs: &OpenInputs<'_>,
     former: Option<FormerEnd>,
-) -> Result<Found, OpenError> {
+) -> Result<Located, OpenError> {
     let slots = read_superblocks(read, inputs.device_bytes, Placement::Internal)?;
     let former = former.filter(|former| {
         former.device_bytes < inputs.device_bytes && former.device_bytes >= 2 * (BLOCK_BYTES as u64)
@@ -118,9 +118,9 @@ fn found(
     head: Head,
     again: Vec<Write>,
     wipe: Vec<Write>,
-) -> Result<Found, OpenError> {
+) -> Result<Located, OpenError> {
     let image = scan::scan(read, head.superblock, head.layout, head.damage)?;
-    Ok(Found { image, again, wipe })
+    Ok(Located { image, again, wipe })
 }
 
 /// The highest sequence of those of the two that are whole superblocks of this area.

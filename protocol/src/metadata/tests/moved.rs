@@ -1,7 +1,7 @@
 //! A device with metadata at its end that has grown, and the metadata moved or half moved.
 
 use super::*;
-use crate::metadata::open::{FormerEnd, FoundInternal, open_internal};
+use crate::metadata::open::{FormerEnd, Located, open_internal};
 
 const LARGE: u64 = 2 * SMALL;
 
@@ -20,7 +20,7 @@ fn grown() -> Volume {
     volume
 }
 
-fn find(device: &mut Device, remembered: Option<FormerEnd>) -> Result<FoundInternal, OpenError> {
+fn find(device: &mut Device, remembered: Option<FormerEnd>) -> Result<Located, OpenError> {
     let inputs = inputs(device.bytes, Placement::Internal);
     open_internal(
         &mut |offset, buffer| device.read(offset, buffer),
@@ -56,7 +56,7 @@ fn former_wipe() -> [Write; 2] {
     wipe(SMALL, Placement::Internal).unwrap()
 }
 
-fn tidy(device: &mut Device, found: &FoundInternal) {
+fn tidy(device: &mut Device, found: &Located) {
     for write in found.again.iter().chain(&found.wipe) {
         device.write(write.clone());
     }

@@ -17,7 +17,7 @@ use rbd_engine::{AttachedDisk, DiskError, DiskMeasure};
 use rbd_protocol::control::{MetaDisk, Refusal, RefusalCode, ResourceConfig, VolumeConfig};
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::metadata::{
-    self as format, FormerEnd, FoundInternal, Image, OpenInputs, Placement, Write,
+    self as format, FormerEnd, Image, Located, OpenInputs, Placement, Write,
 };
 
 use rustix::fs::SeekFrom;
@@ -73,13 +73,13 @@ pub(super) fn open(
     };
     let found = match placement {
         Placement::Internal => format::open_internal(&mut read, &inputs, former),
-        Placement::External { .. } => format::open(&mut read, &inputs).map(|image| FoundInternal {
+        Placement::External { .. } => format::open(&mut read, &inputs).map(|image| Located {
             image,
             again: Vec::new(),
             wipe: Vec::new(),
         }),
     };
-    let FoundInternal { image, again, wipe } = found.map_err(|error| {
+    let Located { image, again, wipe } = found.map_err(|error| {
         let remembered = sizes.path(&config.name, volume.number);
         metadata::refusal(&error, config, (&holder.path, &remembered))
     })?;
