@@ -4,15 +4,23 @@
 //! |---|---|
 //! | `engine` | the engine alone: what the decisions about one replicated write cost |
 //! | `path` | two nodes end to end through NBD, beside the raw disk and qemu's quorum node |
+//! | `resync` | how fast a resync is, what clients notice of it, and how much it copies |
 //!
 //! It only ever reports: no figure makes it fail, so that a slow or busy machine breaks nothing.
 
 #![forbid(unsafe_code)]
 
+mod cpu;
 mod engine_cost;
+mod files;
+mod network;
 mod options;
+mod pair;
 mod path;
+mod place;
 mod process;
+mod programs;
+mod resync;
 mod statistics;
 
 use std::env;
@@ -37,7 +45,10 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "engine" => engine_cost::run(&arguments),
         "path" => path::run(&arguments),
-        path::JANITOR_COMMAND => path::janitor(&arguments),
+        "resync" => resync::run(&arguments),
+        place::JANITOR_COMMAND => place::janitor(&arguments),
+        resync::LINK_SINK => resync::link_sink(&arguments),
+        resync::LINK_SOURCE => resync::link_source(&arguments),
         "help" | "-h" => {
             print!("{USAGE}");
             Ok(())
@@ -56,4 +67,5 @@ fn main() -> ExitCode {
 const USAGE: &str = "\
 usage: rbd-bench [path] [OPTIONS]     two nodes end to end (the default)
        rbd-bench engine [OPTIONS]     the engine alone
+       rbd-bench resync [OPTIONS]     resyncs: speed, what clients notice, how much is copied
 ";

@@ -204,6 +204,7 @@ fn volume(volume: &ResolvedVolume, peers: &[ResolvedPeer]) -> VolumeConfig {
         exports: volume.nbd.iter().map(export).collect(),
         resync: resync.collect(),
         on_disk_trouble: volume.on_disk_trouble,
+        resync_after: volume.resync_after.clone(),
     }
 }
 

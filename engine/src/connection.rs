@@ -45,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Where the fencing of the peer stands.
     pub(crate) fence: Fence,
+    /// Where `before-resync-target` stands.
+    pub(crate) preparation: Preparation,
     /// An unfence handler runs, under this name.
     pub(crate) unfencing: Option<OperationId>,
     /// When an unfence handler that failed may run again.
@@ -84,6 +86,31 @@ pub(crate) enum PartingStep {
     Flushing,
     /// The peer declares its data behind.
     Told,
+}
+
+/// Where the handler stands that runs before a resync may overwrite this node's disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Preparation {
+    /// Whether it is to run is not known: the next greeting only asks what would become of the
+    /// disks.
+    Unknown,
+    /// Nothing would be overwritten for which it has not run, and that is taken for granted until
+    /// then.
+    Settled(Time),
+    /// It runs, once for each volume. There is no link meanwhile.
+    Running(Runs),
+}
+
+/// The runs of `before-resync-target` that began together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Runs {
+    /// Those that have not ended.
+    pub(crate) left: Vec<OperationId>,
+    /// What they are for.
+    pub(crate) volumes: Vec<VolumeNumber>,
+    /// The tenure, and which disk was attached last, when they began.
+    pub(crate) began: (u64, u64),
+    pub(crate) has_failed: bool,
 }
 
 /// Where the fencing of a peer out of reach stands.
@@ -191,6 +218,7 @@ impl Connection {
             greeted: (0, 0),
             told: None,
             fence: Fence::Idle,
+            preparation: Preparation::Unknown,
             unfencing: None,
             unfence_again: Time(0),
             disconnecting: Vec::new(),
@@ -223,6 +251,16 @@ impl Connection {
         let (boot, tenure) = self.greeted;
         self.greeted = (theirs.boot, theirs.tenure);
         (tenure == theirs.tenure, boot == theirs.boot)
+    }
+
+    /// Whether `before-resync-target` runs.
+    pub(crate) fn is_preparing(&self) -> bool {
+        matches!(self.preparation, Preparation::Running(_))
+    }
+
+    /// Whether a link is wanted, be it that the last one was refused.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.state != ConnectionState::StandAlone || self.is_refused()
     }
 
     /// Forgets every order to give up data: it was carried out, has lapsed, or was taken back.

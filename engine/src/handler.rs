@@ -5,7 +5,7 @@
 //! it is asked for, so that the hands never have to invent an answer.
 
 use rbd_protocol::ids::NodeId;
-use rbd_protocol::state::ConnectionState;
+use rbd_protocol::state::{ConnectionState, DiskState};
 
 /// One of the programs an administrator can configure, each under its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +97,8 @@ pub enum HandlerResult {
 pub struct HandlerFacts {
     /// The connection to the peer it is about.
     pub connection: Option<ConnectionState>,
+    /// This node's disk of the volume it is about.
+    pub disk: Option<DiskState>,
     /// The nodes known to be UpToDate, by the bit of their number.
     pub up_to_date_nodes: u32,
 }

@@ -115,14 +115,17 @@ impl IntentLog {
     }
 
     /// Whether every region of the range is hot. Asks for the marks that are missing, and for a few
-    /// more ahead when the range continues a hot region, so that streams wait rarely.
+    /// more ahead when the range goes on from a hot region into a cold one, as a stream does, so
+    /// that streams wait rarely. One in the midst of a region is no stream: what would be marked
+    /// for it in vain would be copied in vain after a crash.
     pub(crate) fn admit(&mut self, range: ByteRange, now: Time) -> bool {
         let (first, last) = regions_of(range);
         let mut all_hot = true;
         for number in first..=last {
             all_hot &= self.want(number, now);
         }
-        if !all_hot && first > 0 && self.is_hot(first - 1) {
+        let enters = first != last || range.offset % REGION_SIZE < STREAM_START;
+        if !all_hot && enters && first > 0 && self.is_hot(first - 1) {
             for number in last + 1..=last.saturating_add(MARK_AHEAD) {
                 if number < self.region_count {
                     self.want(number, now);
@@ -283,6 +286,10 @@ impl IntentLog {
 
 /// How many regions ahead of a stream are marked along with the one it needs.
 const MARK_AHEAD: u32 = 8;
+
+/// How far from the beginning of a region a stream's first request in it may be: they need not
+/// arrive in order.
+const STREAM_START: u64 = 256 << 10;
 
 fn regions_of(range: ByteRange) -> (u32, u32) {
     let number = |offset: u64| u32::try_from(offset / REGION_SIZE).unwrap_or(u32::MAX);

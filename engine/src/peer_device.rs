@@ -54,6 +54,8 @@ pub(crate) struct PeerDevice {
     pub(crate) behind_since_version: u64,
     pub(crate) source: Source,
     pub(crate) target: Option<Target>,
+    /// `before-resync-target` has ended well for the resync to come, or under way.
+    pub(crate) is_prepared: bool,
     /// The verify this node leads against it.
     pub(crate) verify: Option<Verify>,
     /// What it has asked for in a verify it leads.
@@ -216,6 +218,7 @@ impl PeerDevice {
             behind_since_version: 0,
             source: Source::default(),
             target: None,
+            is_prepared: false,
             verify: None,
             held: BTreeMap::new(),
             verify_asked: None,

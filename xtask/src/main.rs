@@ -64,6 +64,7 @@ usage: cargo xtask COMMAND
   demo             two nodes on this machine mirror a device, lose each other and fail over
       --verbose    print every command line in full
   bench [ARGS]     the end-to-end benchmark; ARGS are handed on to it
+  bench resync     resyncs beside disk and link, what clients notice, how much is copied (root)
   zoo [NAME…]      breaks the engine on purpose, in a copy, and sees that the simulation notices
       --seeds N    how many seeds a mutant has (5000)
       --profile P  use this profile of the simulation, not the one each mutant names

@@ -218,6 +218,7 @@ fn config(node: u8) -> ResourceConfig {
         exports: Vec::new(),
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+        resync_after: None,
     };
     ResourceConfig {
         name: RESOURCE.to_owned(),

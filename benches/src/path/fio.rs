@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::job::{Job, Kind};
-use crate::process;
+use crate::process::{self, Finished};
 
 /// What fio is pointed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Aim {
+pub(crate) enum Aim {
     /// A file, by io_uring and past the page cache.
     File(String),
     /// An NBD export, by its URI.
@@ -20,33 +20,33 @@ pub(super) enum Aim {
 
 /// What fio measured in one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     /// Requests done; for commits the writes, their flushes not counted.
-    pub(super) operations: f64,
+    pub(crate) operations: f64,
     /// Bytes they moved.
-    pub(super) bytes: f64,
+    pub(crate) bytes: f64,
     /// How long it ran, in microseconds.
-    pub(super) taken_us: f64,
+    pub(crate) taken_us: f64,
     /// Half of the requests took at most so long, from submission to completion; for commits the
     /// time of one commit on average, because fio does not tell a flush's time everywhere.
-    pub(super) latency_us: f64,
+    pub(crate) latency_us: f64,
     /// All but one of a hundred requests took at most so long; for commits that of the write.
-    pub(super) slow_us: f64,
+    pub(crate) slow_us: f64,
     /// Processor time of fio itself.
-    pub(super) client_us: f64,
+    pub(crate) client_us: f64,
     /// The part of it in user space.
-    pub(super) client_user_us: f64,
+    pub(crate) client_user_us: f64,
 }
 
 impl Measured {
     /// Requests per second.
-    pub(super) fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.operations / self.taken_us * 1e6
     }
 }
 
 /// One run: this long, over the first `bytes` of the aim, with random places drawn from `seed`.
-pub(super) fn run(
+pub(crate) fn run(
     aim: &Aim,
     job: &Job,
     bytes: u64,
@@ -81,7 +81,11 @@ pub(super) fn run(
         .args(["--lat_percentiles=1", "--clat_percentiles=0"])
         .args(["--percentile_list=50:99", "--output-format=json"]);
     let deadline = Duration::from_secs(seconds + PATIENCE_SECONDS);
-    let finished = process::capture(&mut command, deadline)?;
+    outcome(&process::capture(&mut command, deadline)?, job.kind)
+}
+
+/// What an fio that has ended has measured.
+pub(crate) fn outcome(finished: &Finished, kind: Kind) -> Result<Measured, String> {
     if !finished.status.success() {
         let all = format!("{}\n{}", finished.stderr, finished.stdout);
         let said = all.lines().find(|line| line.contains("fio:"));
@@ -91,11 +95,11 @@ pub(super) fn run(
             said.unwrap_or("it said nothing").trim()
         ));
     }
-    parse(&finished.stdout, job.kind)
+    parse(&finished.stdout, kind)
 }
 
 /// One clear line if fio or its NBD engine is missing.
-pub(super) fn check_installed(needs_nbd: bool) -> Result<(), String> {
+pub(crate) fn check_installed(needs_nbd: bool) -> Result<(), String> {
     if process::find("fio").is_none() {
         return Err("fio is not installed (package fio)".to_owned());
     }
@@ -108,12 +112,12 @@ pub(super) fn check_installed(needs_nbd: bool) -> Result<(), String> {
 }
 
 /// Which fio it is.
-pub(super) fn version() -> String {
+pub(crate) fn version() -> String {
     version_of(Path::new("fio"))
 }
 
 /// The first line a program prints about its version.
-pub(super) fn version_of(program: &Path) -> String {
+pub(crate) fn version_of(program: &Path) -> String {
     let mut command = Command::new(program);
     let said = process::succeed(command.arg("--version"), Duration::from_secs(20));
     let said = said.unwrap_or_default();

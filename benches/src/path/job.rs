@@ -2,20 +2,20 @@
 
 /// One kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Job {
+pub(crate) struct Job {
     /// Its name: kind, block size, queue depth.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// What it is, for people.
-    pub(super) words: &'static str,
+    pub(crate) words: &'static str,
     /// fio's options for it.
-    pub(super) options: &'static [&'static str],
+    pub(crate) options: &'static [&'static str],
     /// What its requests are.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// What a job's requests are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Reads.
     Read,
     /// Writes.
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 }
 
 /// All jobs, in the order of the report.
-pub(super) const JOBS: &[Job] = &[
+pub(crate) const JOBS: &[Job] = &[
     Job {
         name: "rw4k_qd1",
         words: "random writes of 4 KiB, one at a time",

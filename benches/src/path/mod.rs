@@ -5,28 +5,22 @@
 //! and turns round, so that whatever else the machine does hits all alike. The figures to trust are
 //! the ratios within a round.
 
-mod cpu;
-mod fio;
-mod job;
+pub(crate) mod fio;
+pub(crate) mod job;
 mod json;
-mod network;
-mod place;
 mod report;
 mod sample;
 mod target;
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::PathBuf;
 
+use crate::files;
+use crate::network::Network;
 use crate::options::Options;
-use crate::process;
+use crate::place::Place;
+use crate::programs::{self, file_system};
 use job::{JOBS, Job};
-use network::Network;
-use place::Place;
-pub(crate) use place::{JANITOR_COMMAND, janitor};
 use report::Setting;
 use sample::Sample;
 use target::{Ground, Target};
@@ -40,7 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let plan = Plan::new(arguments)?;
     check_tools(&plan)?;
     let programs = if plan.targets.contains(&target::RBD) {
-        build_programs(plan.programs.as_deref())?
+        programs::build(plan.programs.as_deref())?
     } else {
         PathBuf::new()
     };
@@ -109,7 +103,7 @@ impl Plan {
         let mebibytes = options.number("--size", 512, 16)?;
         let parent = match options.text("--dir")? {
             Some(directory) => PathBuf::from(directory),
-            None => own_directory()?,
+            None => programs::own_directory()?,
         };
         let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
         let chosen = options.choice("--jobs", &names)?;
@@ -185,7 +179,7 @@ fn compare(targets: Vec<(&'static str, Box<dyn Target>)>, bytes: u64) -> Vec<Str
     let mut found = Vec::new();
     for (name, target) in targets {
         let Some(files) = target.stop() else { continue };
-        found.push(match target::first_difference(&files, bytes) {
+        found.push(match files::first_difference(&files, bytes) {
             Ok(None) => format!("{name}: identical"),
             Ok(Some(offset)) => format!("{name}: DIFFERENT from byte {offset} on"),
             Err(error) => format!("{name}: {error}"),
@@ -193,45 +187,6 @@ fn compare(targets: Vec<(&'static str, Box<dyn Target>)>, bytes: u64) -> Vec<Str
     }
     found.sort();
     found
-}
-
-/// Where `rbdd` and `rbdadm` are, built for release first if cargo started this program.
-fn build_programs(given: Option<&Path>) -> Result<PathBuf, String> {
-    let directory = match given {
-        Some(directory) => directory.to_path_buf(),
-        None => own_directory()?,
-    };
-    if let (None, Some(cargo), Some(manifest)) = (
-        given,
-        env::var_os("CARGO"),
-        env::var_os("CARGO_MANIFEST_DIR"),
-    ) {
-        eprintln!("building rbdd and rbdadm for release");
-        let mut command = Command::new(cargo);
-        command
-            .args(["build", "--release", "--quiet"])
-            .args(["--package", "rbd-replicator", "--package", "rbdadm"])
-            .current_dir(manifest);
-        process::succeed(&mut command, BUILD_DEADLINE)?;
-    }
-    for program in ["rbdd", "rbdadm"] {
-        if !directory.join(program).is_file() {
-            return Err(format!(
-                "{program} is not in {}; build it with \
-                 `cargo build --release --package rbd-replicator --package rbdadm`",
-                directory.display()
-            ));
-        }
-    }
-    Ok(directory)
-}
-
-/// The directory of this program: on a disk, writable by who built it, and ignored by git.
-fn own_directory() -> Result<PathBuf, String> {
-    let program =
-        env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))?;
-    let directory = program.parent().ok_or("my own program is nowhere")?;
-    Ok(directory.to_path_buf())
 }
 
 fn versions(plan: &Plan) -> Vec<String> {
@@ -261,19 +216,6 @@ fn warnings(plan: &Plan, network: &Network, file_system: &str) -> Vec<String> {
     warnings
 }
 
-fn file_system(directory: &Path) -> String {
-    let mut command = Command::new("stat");
-    command
-        .args(["--file-system", "--format=%T"])
-        .arg(directory);
-    let said = process::succeed(&mut command, Duration::from_secs(10));
-    // One magic number stands for all three.
-    said.map_or_else(
-        |_| "an unknown file system".to_owned(),
-        |text| text.trim().replace("ext2/ext3", "ext4"),
-    )
-}
-
 const USAGE: &str = "\
 usage: rbd-bench [path] [OPTIONS]
 
@@ -286,8 +228,6 @@ usage: rbd-bench [path] [OPTIONS]
   --programs DIR   where rbdd and rbdadm are (beside this program; cargo builds them)
   --json FILE      also write every figure to FILE
 ";
-
-const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 
 #[cfg(test)]
 mod tests {

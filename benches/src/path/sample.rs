@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::cpu::CpuTime;
 use super::fio::{self, Measured};
 use super::job::Job;
 use super::target::Target;
+use crate::cpu::CpuTime;
 
 /// One measurement and what it is of.
 #[derive(Clone, Debug)]

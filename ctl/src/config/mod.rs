@@ -132,14 +132,13 @@ fn check_whole(model: &Model, sources: &Sources, findings: &mut Findings) {
         plans.push(Plan::new(resource, sources, findings));
     }
     check::check(&plans, sources, findings);
-    let common = model.common.as_ref();
     // A stacked resource is left alone, so nothing it asks for can be missed.
     for plan in plans.iter().filter(|plan| !plan.resource.is_stacked()) {
         for host in 0..plan.hosts.len() {
             if findings.is_full() {
                 return;
             }
-            resolve::resolve(plan, host, common, sources, findings);
+            resolve::resolve(plan, host, model, sources, findings);
         }
     }
 }
@@ -175,11 +174,10 @@ impl Config {
                 continue;
             }
             let plan = Plan::new(resource, &self.sources, &mut findings);
-            let common = self.model.common.as_ref();
             resolved.push(resolve::resolve(
                 &plan,
                 own,
-                common,
+                &self.model,
                 &self.sources,
                 &mut findings,
             ));

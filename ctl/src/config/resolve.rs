@@ -16,10 +16,10 @@ use rbd_protocol::policy::{
 
 use super::diagnostics::{Findings, Severity, error, warning};
 use super::effective::Effective;
-use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, NbdListen};
+use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, Model, NbdListen};
 use super::options::Section;
 use super::plan::{Link, LinkEnd, Plan, PlannedHost, PlannedVolume};
-use super::resync::resync_options;
+use super::resync::{self, resync_options};
 use super::source::Sources;
 
 /// One resource as one of its nodes sees it.
@@ -147,6 +147,8 @@ pub struct ResolvedVolume {
     pub al_extents: u64,
     /// What the disk's errors and silence lead to.
     pub on_disk_trouble: DiskTrouble,
+    /// The volume whose resyncs on this node go first.
+    pub resync_after: Option<(String, VolumeNumber)>,
     /// Where NBD clients reach the volume; never empty.
     pub nbd: Vec<NbdListen>,
     /// Which kernel block device it appears as.
@@ -176,16 +178,18 @@ impl fmt::Debug for Secret {
 pub(crate) fn resolve(
     plan: &Plan<'_>,
     own: usize,
-    common: Option<&Common>,
+    model: &Model,
     sources: &Sources,
     findings: &mut Findings,
 ) -> ResolvedResource {
     let template = plan.resource.template.as_ref();
+    let common = model.common.as_ref();
     let common = template.map_or(common, |template| template.common.as_ref());
     let planned = &plan.hosts[own];
     let mut resolver = Resolver {
         plan,
         own: planned,
+        model,
         common,
         sources,
         findings,
@@ -230,6 +234,7 @@ pub(crate) fn resolve(
 struct Resolver<'a, 'f> {
     plan: &'a Plan<'a>,
     own: &'a PlannedHost<'a>,
+    model: &'a Model,
     common: Option<&'a Common>,
     sources: &'a Sources,
     findings: &'f mut Findings,
@@ -318,6 +323,7 @@ impl<'a> Resolver<'a, '_> {
                 timeout_ms: u32::try_from(disk.number(Section::Disk, "disk-timeout") * 100)
                     .unwrap_or(u32::MAX),
             },
+            resync_after: self.resync_after(&disk),
             nbd: nbd.cloned().unwrap_or_else(|| vec![NbdListen::Unix]),
             kernel: exports
                 .iter()
@@ -325,6 +331,32 @@ impl<'a> Resolver<'a, '_> {
                 .unwrap_or(KernelExport::Auto),
             written: disk.written(),
         })
+    }
+
+    /// The volume named in `resync-after`. One of no resource is not waited for, as with DRBD.
+    fn resync_after(&mut self, disk: &Effective<'a>) -> Option<(String, VolumeNumber)> {
+        let text = disk.text(Section::Disk, "resync-after")?;
+        let setting = disk.setting(Section::Disk, "resync-after")?;
+        if text == "-1" {
+            return None;
+        }
+        let Some((resource, volume)) = resync::named_volume(&text) else {
+            let message = format!("expected RESOURCE or RESOURCE/VOLUME, not '{text}'");
+            self.findings
+                .error(error(self.sources, setting.span, message));
+            return None;
+        };
+        let mut resources = self.model.resources.iter();
+        if !resources.any(|one| one.name.value == resource) {
+            let message = format!("'resync-after' names {resource}, which is no resource");
+            let diagnostic = warning(self.sources, setting.span, message);
+            if !self.warnings.contains(&diagnostic.headline()) {
+                self.warnings.push(diagnostic.headline());
+                self.findings.warning(diagnostic);
+            }
+            return None;
+        }
+        Some((resource.to_owned(), volume))
     }
 
     fn peer(&mut self, link: &Link<'a>, own: usize) -> Option<ResolvedPeer> {

@@ -4,6 +4,7 @@
 //! engine finds what link and disks have to spare.
 
 use rbd_protocol::control::ResyncOptions;
+use rbd_protocol::ids::VolumeNumber;
 
 use super::effective::Effective;
 use super::options::Section;
@@ -29,6 +30,15 @@ pub(super) fn resync_options(disk: &Effective<'_>) -> ResyncOptions {
         fill_bytes: fill.map(|sectors| sectors * SECTOR),
         delay_ms: delay.and_then(|tenths| u32::try_from(tenths * 100).ok()),
     }
+}
+
+/// `RESOURCE/VOLUME`, or `RESOURCE` for its volume 0.
+pub(super) fn named_volume(text: &str) -> Option<(&str, VolumeNumber)> {
+    let (resource, volume) = match text.split_once('/') {
+        Some((resource, volume)) => (resource, volume.parse().ok()?),
+        None => (text, 0),
+    };
+    (!resource.is_empty()).then_some((resource, VolumeNumber(volume)))
 }
 
 const KIBIBYTE: u64 = 1024;

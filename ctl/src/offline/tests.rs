@@ -33,6 +33,7 @@ fn volume(number: u16, disk: &Path, meta_disk: MetaDisk) -> VolumeConfig {
         exports: Vec::new(),
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+        resync_after: None,
     }
 }
 

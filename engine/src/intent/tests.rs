@@ -155,3 +155,15 @@ fn a_stream_marks_ahead_and_not_past_the_end() {
     let marked = written(&mut log).map_or(0, |regions| regions.len());
     assert_eq!(marked, 2 + usize::try_from(MARK_AHEAD).unwrap_or(0));
 }
+
+#[test]
+fn a_write_in_the_midst_of_a_region_marks_nothing_ahead() {
+    let mut log = hot(&[3]);
+    log.admit(ByteRange::new(5 * REGION_SIZE - 4096, 4096), Time(1));
+    assert_eq!(written(&mut log), Some(vec![3, 4]));
+    // One that ends in the next region is a stream again.
+    log.written(0);
+    log.admit(across(4), Time(2));
+    let marked = written(&mut log).map_or(0, |regions| regions.len());
+    assert_eq!(marked, 3 + usize::try_from(MARK_AHEAD).unwrap_or(0));
+}

@@ -201,7 +201,7 @@ impl<B: Clone> Resource<B> {
             let note = "trying to reach the peer";
             connection.enter(ConnectionState::Connecting, note, self.cx.now);
             connection.refused = None;
-            if connection.link.is_none() {
+            if connection.link.is_none() && !connection.is_preparing() {
                 let seek = Seek::AtOnce;
                 self.cx.out.push(Action::SeekLink { peer: node, seek });
             }

@@ -31,7 +31,7 @@ impl<B: Clone> Resource<B> {
     /// Starts a handler that is configured.
     pub(super) fn start_handler(&mut self, wanted: Wanted) -> OperationId {
         let id = self.cx.operation_id();
-        let facts = self.handler_facts(wanted.peer);
+        let facts = self.handler_facts(&wanted);
         self.handlers.insert(id, wanted);
         self.cx.out.push(Action::RunHandler {
             id,
@@ -43,7 +43,7 @@ impl<B: Clone> Resource<B> {
         id
     }
 
-    fn handler_facts(&self, peer: Option<NodeId>) -> HandlerFacts {
+    fn handler_facts(&self, wanted: &Wanted) -> HandlerFacts {
         let is_up_to_date = |of: &dyn Fn(&crate::volume::Volume<B>) -> DiskState| {
             let mut volumes = self.volumes.values();
             volumes.all(|volume| of(volume) == DiskState::UpToDate)
@@ -63,9 +63,14 @@ impl<B: Clone> Resource<B> {
         }
         let bit = |node: NodeId| 1_u32.checked_shl(u32::from(node.0)).unwrap_or(0);
         HandlerFacts {
-            connection: peer
+            connection: wanted
+                .peer
                 .and_then(|node| self.connections.get(&node))
                 .map(|connection| connection.state),
+            disk: wanted
+                .volume
+                .and_then(|number| self.volumes.get(&number))
+                .map(|volume| volume.disk),
             up_to_date_nodes: up_to_date
                 .into_iter()
                 .map(bit)
@@ -86,6 +91,9 @@ impl<B: Clone> Resource<B> {
         match (handler, peer) {
             (Handler::FencePeer, Some(node)) => return self.fence_done(node, id, result),
             (Handler::UnfencePeer, Some(node)) => return self.unfence_done(node, id, result),
+            (Handler::BeforeResyncTarget, Some(node)) => {
+                return self.preparation_done(node, id, volume, result);
+            }
             _ => {}
         }
         let name = handler.name();

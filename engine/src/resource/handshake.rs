@@ -74,6 +74,7 @@ impl<B: Clone> Resource<B> {
     }
 
     fn greet(&mut self, node: NodeId) {
+        let asks_first = self.asks_first(node);
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -89,7 +90,7 @@ impl<B: Clone> Resource<B> {
             tenure: self.tenure,
             condemned_tenure: condemned.map_or(0, |shown| shown.tenure),
             policies: connection.config.net.split,
-            tentative: connection.tentative == Tentative::Wanted,
+            tentative: connection.tentative == Tentative::Wanted || asks_first,
             discard_my_data: connection.discard_my_data,
             volumes: self
                 .volumes
@@ -166,6 +167,9 @@ impl<B: Clone> Resource<B> {
                 return;
             }
         };
+        if self.is_unprepared(node, &verdicts) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };

@@ -8,7 +8,7 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::Resource;
 use super::fencing::remembered;
-use crate::connection::{Connection, Link, Phase, describe};
+use crate::connection::{Connection, Link, Phase, Preparation, describe};
 use crate::contract::{Action, Level, LinkId, LinkLoss, Seek, Time};
 use crate::handler::Handler;
 use crate::volume::{is_due, is_full_due};
@@ -23,7 +23,7 @@ impl<B: Clone> Resource<B> {
             return;
         };
         let again = connection.is_refused();
-        if connection.state == ConnectionState::StandAlone && !again {
+        if !connection.is_wanted() || connection.is_preparing() {
             let loss = LinkLoss::Commanded;
             self.cx.out.push(Action::DropLink {
                 peer: node,
@@ -94,7 +94,10 @@ impl<B: Clone> Resource<B> {
         } else {
             Seek::Soon
         };
-        if connection.state != ConnectionState::StandAlone || connection.is_refused() {
+        if connection.is_preparing() {
+            return; // the link is sought when that is over
+        }
+        if connection.is_wanted() {
             self.cx.out.push(Action::SeekLink { peer: node, seek });
         }
         if connection.state != ConnectionState::StandAlone && !connection.is_refused() {
@@ -156,6 +159,9 @@ impl<B: Clone> Resource<B> {
         connection.consented_until = None;
         connection.asked_for_consent = None;
         connection.told = None;
+        if was_connected {
+            connection.preparation = Preparation::Unknown;
+        }
         self.forget_parting(node);
         if was_connected {
             self.freeze_for_loss(node, loss);

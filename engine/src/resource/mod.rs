@@ -19,6 +19,7 @@
 //! | [`resize`] | a volume that grows by command |
 //! | [`resolve`] | the order to end a split brain |
 //! | [`changes`] | what that order would destroy on this node |
+//! | [`preparation`] | what must be done before a resync may overwrite this node's disk |
 //! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
 //! | [`promotion`] | promotion, which takes several steps |
@@ -39,6 +40,7 @@ mod objection;
 mod packets;
 mod parting;
 mod pausing;
+mod preparation;
 mod promotion;
 mod resize;
 mod resolve;
@@ -276,6 +278,7 @@ impl<B: Clone> Resource<B> {
             self.advance_outdate();
             self.advance_invalidations();
             self.advance_resize();
+            self.forget_preparations();
             self.advance_handshakes();
             self.answer_requests();
             self.advance_partings();

@@ -15,7 +15,7 @@ use rbd_protocol::state::{ConnectionState, Role};
 
 use super::Resource;
 use super::handshake::Decided;
-use crate::connection::{Met, Refused, Tentative};
+use crate::connection::{Connection, Met, Refused, Tentative};
 use crate::contract::{Action, Level, LinkLoss, Seek};
 use crate::decide::{self, Conflict, Verdict};
 use crate::handler::Handler;
@@ -168,6 +168,11 @@ impl<B: Clone> Resource<B> {
         sent: &Hello,
         outcome: &Result<Vec<Decided>, Objection>,
     ) {
+        let is_wanted = |known: &Connection| known.tentative == Tentative::Wanted;
+        if sent.tentative && !self.connections.get(&node).is_some_and(is_wanted) {
+            self.prepare(node, outcome.as_deref().unwrap_or_default());
+            return;
+        }
         let text = match outcome {
             Ok(decided) => {
                 let each: Vec<String> = decided.iter().map(|one| forecast(one, sent)).collect();

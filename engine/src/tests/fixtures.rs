@@ -80,6 +80,7 @@ pub(crate) fn config() -> ResourceConfig {
             exports: Vec::new(),
             resync: Vec::new(),
             // Most tests let a disk be silent for as long as they like.
+            resync_after: None,
             on_disk_trouble: DiskTrouble {
                 timeout_ms: 0,
                 ..DiskTrouble::default()

@@ -27,9 +27,12 @@ pub(crate) fn told(split: SplitPolicies, resync_conflict: ResyncConflict) -> Res
     let mut config = config();
     config.peers[0].net.split = split;
     config.peers[0].net.resync_conflict = resync_conflict;
+    // All but the one that has a node greet twice.
     config.handlers = Handler::ALL
+        .into_iter()
+        .filter(|handler| *handler != Handler::BeforeResyncTarget)
         .map(|handler| (String::from(handler.name()), String::from("true")))
-        .into();
+        .collect();
     config
 }
 

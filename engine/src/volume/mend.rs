@@ -85,9 +85,9 @@ impl<B: Clone> Volume<B> {
     /// Why nobody has what this read asks for, if that is so: then letting the disk go would bring
     /// nobody the data, and take everything else from the clients (H4).
     fn why_not_elsewhere(&self, read: &Read) -> Option<&'static str> {
-        let Requester::Client(_) = read.requester else {
+        if matches!(read.requester, Requester::Peer { .. }) {
             return Some("and the peer, which asks for it, cannot read it either");
-        };
+        }
         let mut peers = self.peers.values();
         match peers.find(|peer| self.is_whole(peer)) {
             None => Some("and no other node has all of the data"),
@@ -156,7 +156,7 @@ impl<B: Clone> Volume<B> {
         if self.is_being_mended(read.range) {
             return true; // then it is read again
         }
-        if !matches!(read.requester, Requester::Client(_)) {
+        if matches!(read.requester, Requester::Peer { .. }) {
             return false;
         }
         let Some((node, link)) = self.mender(id) else {

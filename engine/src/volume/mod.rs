@@ -24,6 +24,7 @@
 //! | [`freeze`] | what waits while clients must not be answered |
 //! | [`loss`] | what is marked when a peer goes out of reach |
 //! | [`mend`] | reads that the disk cannot do |
+//! | [`scrub`] | what a verify cannot read |
 //! | [`silence`] | a disk that does not answer |
 //!
 //! [`state`] decides nothing: it is the snapshot for `status`.
@@ -46,6 +47,7 @@ mod resync_pace;
 mod resync_state;
 mod resync_target;
 mod resync_window;
+mod scrub;
 mod silence;
 mod size;
 mod state;

@@ -148,7 +148,7 @@ impl<B: Clone> Volume<B> {
         } else {
             result
         };
-        if result.is_ok() {
+        if result.is_ok() && !matches!(read.requester, Requester::Scrub(_)) {
             self.counters.read_bytes += u64::from(read.range.length);
         }
         self.answer(read.requester, read.range, result, cx);

@@ -199,7 +199,7 @@ impl<B: Clone> Volume<B> {
                 Requester::Client(_) => {
                     self.waiting_writes.insert(*id);
                 }
-                Requester::Peer { .. } => failed.push(*id),
+                Requester::Peer { .. } | Requester::Scrub(_) => failed.push(*id),
             }
         }
         for id in failed {
@@ -230,7 +230,9 @@ impl<B: Clone> Volume<B> {
                 BarrierPurpose::Client(requester @ Requester::Client(_)) => {
                     self.keep_flush(requester);
                 }
-                BarrierPurpose::Client(requester @ Requester::Peer { .. }) => {
+                BarrierPurpose::Client(
+                    requester @ (Requester::Peer { .. } | Requester::Scrub(_)),
+                ) => {
                     let nothing = ByteRange::new(0, 0);
                     self.answer(requester, nothing, Err(RequestError::Io), cx);
                 }
@@ -315,7 +317,7 @@ impl<B: Clone> Volume<B> {
     }
 
     /// Clients wait a while for a peer to come back that can serve them.
-    pub(super) fn await_server(&mut self, now: Time) {
+    pub(crate) fn await_server(&mut self, now: Time) {
         if self.role == Role::Primary {
             self.frozen.awaiting = Some(now.plus_ms(RETURN_MS));
         }

@@ -6,7 +6,7 @@
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{FailureCode, Packet};
 
-use super::Volume;
+use super::{Volume, scrub};
 use crate::context::Context;
 use crate::contract::{LinkId, RequestError, RequestId};
 use crate::local_disk::LocalDisk;
@@ -18,6 +18,8 @@ pub(crate) enum Requester {
     Client(RequestId),
     /// A peer, under its own name for it.
     Peer { node: NodeId, link: LinkId, id: u64 },
+    /// This node, which reads what a verify could not.
+    Scrub(scrub::Piece),
 }
 
 impl Requester {
@@ -52,6 +54,10 @@ impl<B: Clone> Volume<B> {
                 return;
             }
             Requester::Peer { node, link, id } => (node, link, id),
+            Requester::Scrub(piece) => {
+                self.scrubbed(piece);
+                return;
+            }
         };
         self.unsettled = true; // a handshake may wait for the last of an older link's
         let volume = self.number;

@@ -348,6 +348,9 @@ impl<B: Clone> Volume<B> {
     fn tell_target_ended(&mut self, node: NodeId, cx: &mut Context<B>) {
         let volume = self.number;
         cx.call_handler(Handler::AfterResyncTarget, Some(node), Some(volume));
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.is_prepared = false;
+        }
         let saved = self.peers.get(&node).map(PeerDevice::saved);
         let text = alloc::format!(
             "resync done (this node was the target){}",

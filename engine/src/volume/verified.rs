@@ -142,7 +142,8 @@ impl<B: Clone> Volume<B> {
     ) {
         self.unsettled = true;
         let digests = match result {
-            Ok(digests) => digests,
+            Ok(digests) => Some(digests),
+            Err(DiskError::Io) => None,
             Err(error) => {
                 self.fail_disk(describe(error), cx);
                 return;
@@ -155,7 +156,10 @@ impl<B: Clone> Volume<B> {
             return; // of an older link (A7)
         }
         if !for_peer {
-            self.compare((node, id), &digests, cx);
+            match digests {
+                Some(digests) => self.compare((node, id), &digests, cx),
+                None => self.cannot_compare((node, id), true, cx),
+            }
             return;
         }
         // What has been let go meanwhile may have been read while it was written.
@@ -163,13 +167,17 @@ impl<B: Clone> Volume<B> {
             return;
         };
         held.step = Step::Answered(cx.now);
-        let volume = self.number;
+        let (volume, range) = (self.number, held.range);
+        let cannot_read = digests.is_none();
         let packet = Packet::VerifyReply {
             id,
             volume,
-            digests,
+            digests: digests.unwrap_or_default(),
         };
         cx.send(node, link, packet, None);
+        if cannot_read {
+            self.scrub(None, range, cx);
+        }
     }
 
     /// Since when this peer has owed something to a verify for which writes wait here.

@@ -12,7 +12,7 @@
 //! copies anything or changes a state. Payloads are not looked at: the hands make the digests.
 //!
 //! How much is compared at once is decided in `resync_window`, as for a resync: clients go first.
-//! The peer's part is in `verified`.
+//! The peer's part is in `verified`, and what happens when a disk cannot read a range in `scrub`.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -36,13 +36,15 @@ pub(crate) struct Verify {
     from: u64,
     /// Everything before this has been begun.
     cursor: u64,
-    pieces: BTreeMap<u64, Piece>,
+    pub(super) pieces: BTreeMap<u64, Piece>,
     /// How much may be compared at once.
-    window: ResyncWindow,
+    pub(super) window: ResyncWindow,
     /// What differs is to be copied at the end.
     repair: bool,
     compared_bytes: u64,
     differing_blocks: u64,
+    /// What one of the disks could not read.
+    pub(super) unread_bytes: u64,
     /// Ranges that people were told of.
     told: u32,
     /// Everything has been compared; marks are being made durable.
@@ -52,19 +54,25 @@ pub(crate) struct Verify {
 
 /// A range being compared.
 #[derive(Clone, Debug)]
-struct Piece {
-    range: ByteRange,
-    step: Step,
+pub(super) struct Piece {
+    pub(super) range: ByteRange,
+    pub(super) step: Step,
+    /// One of the disks could not read it before.
+    pub(super) is_second_time: bool,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Writes under way are waited for.
     Holding,
     /// The peer has been asked.
     Asked { since: Time, asked: Asked },
     /// These are the peer's digests; the own ones are being made.
     Reading { theirs: Vec<Digest>, asked: Asked },
+    /// The own disk could not read it, and so many blocks are still being read one by one.
+    Mending { blocks: u32 },
+    /// The peer's disk could not read it, and is given until then to mend that.
+    Waiting(Time),
 }
 
 /// What is wanted of a verify.
@@ -94,6 +102,7 @@ impl<B: Clone> Volume<B> {
             repair: wish.repair,
             compared_bytes: 0,
             differing_blocks: 0,
+            unread_bytes: 0,
             told: 0,
             is_saving: false,
             started: cx.now,
@@ -153,6 +162,11 @@ impl<B: Clone> Volume<B> {
         let Some(verify) = &mut peer.verify else {
             return;
         };
+        for piece in verify.pieces.values_mut() {
+            if matches!(piece.step, Step::Waiting(until) if until <= cx.now) {
+                piece.step = Step::Holding;
+            }
+        }
         while verify.pieces.len() < PIECES_AT_ONCE && verify.cursor < verify.until {
             let pieces = verify.pieces.values();
             let bytes = pieces.map(|piece| u64::from(piece.range.length)).sum();
@@ -164,8 +178,12 @@ impl<B: Clone> Volume<B> {
             let length = u32::try_from(left).unwrap_or(u32::MAX).min(room);
             let range = ByteRange::new(verify.cursor, length.min(PIECE_BYTES));
             verify.cursor = range.end();
-            let step = Step::Holding;
-            verify.pieces.insert(cx.name(), Piece { range, step });
+            let piece = Piece {
+                range,
+                step: Step::Holding,
+                is_second_time: false,
+            };
+            verify.pieces.insert(cx.name(), piece);
         }
     }
 
@@ -219,6 +237,10 @@ impl<B: Clone> Volume<B> {
         let Some(piece) = verify.pieces.get_mut(&id) else {
             return Ok(());
         };
+        if digests.is_empty() && matches!(piece.step, Step::Asked { .. }) {
+            self.cannot_compare((node, id), false, cx);
+            return Ok(());
+        }
         let range = piece.range;
         piece.step = match piece.step {
             Step::Asked { asked, .. } if digests.len() == blocks_of(range) => Step::Reading {
@@ -252,7 +274,7 @@ impl<B: Clone> Volume<B> {
         let (Some(verify), Some(link)) = (&mut peer.verify, peer.link) else {
             return;
         };
-        let Some(Piece { range, step }) = verify.pieces.remove(&id) else {
+        let Some(Piece { range, step, .. }) = verify.pieces.remove(&id) else {
             return;
         };
         cx.send(node, link, Packet::VerifyRelease { id, volume }, None);
@@ -306,12 +328,19 @@ impl<B: Clone> Volume<B> {
             }
         }
         let repair = verify.repair && !peer.bitmap.is_clean();
-        let bytes = verify.compared_bytes;
+        let (bytes, unread) = (verify.compared_bytes, verify.unread_bytes);
         peer.verify_next = if verify.until < size { verify.until } else { 0 };
         peer.verify = None;
         let volume = self.number;
-        let level = if found > 0 { Level::Warn } else { Level::Info };
-        let text = alloc::format!("verify done: {bytes} bytes, {found} blocks out of sync");
+        let level = if found + unread > 0 {
+            Level::Warn
+        } else {
+            Level::Info
+        };
+        let mut text = alloc::format!("verify done: {bytes} bytes, {found} blocks out of sync");
+        if unread > 0 {
+            text += &alloc::format!(", {unread} bytes cannot be read");
+        }
         cx.report(level, Some(node), Some(volume), text);
         if found > 0 {
             cx.call_handler(Handler::OutOfSync, Some(node), Some(volume));
@@ -343,7 +372,11 @@ impl Verify {
 
     /// When the limits let it go on although nothing has come back.
     pub(super) fn due(&self, now: Time) -> Option<Time> {
-        self.window.due(now)
+        let waits = self.pieces.values().filter_map(|piece| match piece.step {
+            Step::Waiting(until) => Some(until),
+            _ => None,
+        });
+        waits.chain(self.window.due(now)).min()
     }
 
     /// Everything before this has been compared.
@@ -354,7 +387,10 @@ impl Verify {
 
     /// The ranges that are being compared.
     pub(super) fn ranges(&self) -> impl Iterator<Item = ByteRange> {
-        self.pieces.values().map(|piece| piece.range)
+        let is_compared =
+            |piece: &&Piece| !matches!(piece.step, Step::Mending { .. } | Step::Waiting(_));
+        let pieces = self.pieces.values().filter(is_compared);
+        pieces.map(|piece| piece.range)
     }
 
     /// Since when the peer has owed digests.
@@ -362,7 +398,7 @@ impl Verify {
         let steps = self.pieces.values().map(|piece| &piece.step);
         let asked = steps.filter_map(|step| match step {
             Step::Asked { since, .. } => Some(*since),
-            Step::Holding | Step::Reading { .. } => None,
+            Step::Holding | Step::Reading { .. } | Step::Mending { .. } | Step::Waiting(_) => None,
         });
         asked.min()
     }

@@ -460,7 +460,6 @@ fn born(random: u64) -> Seed {
 
 fn config(node: u8, volumes: u16) -> ResourceConfig {
     let name = |node: u8| NAMES[usize::from(node & 1)].to_owned();
-    let peer = 1 - node;
     ResourceConfig {
         name: RESOURCE.into(),
         defined_at: "r0.res:1".into(),
@@ -469,8 +468,8 @@ fn config(node: u8, volumes: u16) -> ResourceConfig {
         node_id: NodeId(node),
         listen: Some("127.0.0.1:7788".into()),
         peers: vec![PeerConfig {
-            name: name(peer),
-            node_id: NodeId(peer),
+            name: name(1 - node),
+            node_id: NodeId(1 - node),
             address: "127.0.0.2:7788".into(),
             net: NetOptions::default(),
         }],
@@ -485,6 +484,7 @@ fn config(node: u8, volumes: u16) -> ResourceConfig {
                 exports: Vec::new(),
                 resync: Vec::new(),
                 on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+                resync_after: None,
             })
             .collect(),
         options: ResourceOptions::default(),

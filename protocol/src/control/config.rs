@@ -124,6 +124,8 @@ pub struct VolumeConfig {
     pub resync: Vec<(NodeId, ResyncOptions)>,
     /// What a disk's errors and silence lead to.
     pub on_disk_trouble: DiskTrouble,
+    /// A volume of this node whose resyncs go first: its resource and number (`resync-after`).
+    pub resync_after: Option<(String, VolumeNumber)>,
 }
 
 /// What a disk's errors and silence lead to.

@@ -70,6 +70,8 @@ pub enum RefusalCode {
     AlreadyConnected,
     /// (130) A resync is running.
     ResizeDuringResync,
+    /// (133) Volumes wait for each other's resyncs in a circle.
+    ResyncAfterCycle,
     /// (134) Resyncs are paused already.
     PauseIsSet,
     /// (135) Resyncs are not paused.
@@ -155,6 +157,7 @@ impl RefusalCode {
             Self::AlreadyAttached => (124, "Device is attached to a disk (use detach first)"),
             Self::AlreadyConnected => (125, "Device has a net-config (use disconnect first)"),
             Self::ResizeDuringResync => (130, "Resize not allowed during resync."),
+            Self::ResyncAfterCycle => (133, "The resync-after configuration is a cycle."),
             Self::PauseIsSet => (134, "Sync-pause flag is already set"),
             Self::PauseIsClear => (135, "Sync-pause flag is already cleared"),
             Self::DataNotCurrent => (150, "Can only attach to the data we lost last."),

@@ -31,6 +31,7 @@ pub(super) async fn up(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Re
         Some(service) => adjust::bring_to(daemon, &service, config).await?,
         None => create(daemon, config).await?,
     };
+    daemon.has_changed();
     Ok(if notes.is_empty() {
         Reply::Done
     } else {

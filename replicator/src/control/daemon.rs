@@ -11,6 +11,7 @@ use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Mutex, Notify};
 
+use super::dependencies;
 use super::handlers::Surroundings;
 use super::nbd::NbdFront;
 use super::remembered::Remembered;
@@ -39,6 +40,7 @@ pub(super) struct Daemon {
     /// One change at a time per resource.
     gates: RefCell<BTreeMap<String, Rc<Mutex<()>>>>,
     emptied: Notify,
+    changed: Notify,
     /// Resources that were up when the daemon ended, and are on their way up again.
     resuming: RefCell<BTreeSet<String>>,
     resumed: Notify,
@@ -61,6 +63,7 @@ impl Daemon {
             claims: RefCell::default(),
             gates: RefCell::default(),
             emptied: Notify::new(),
+            changed: Notify::new(),
             resuming: RefCell::default(),
             resumed: Notify::new(),
         }
@@ -107,6 +110,16 @@ impl Daemon {
         if self.services.borrow().is_empty() {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// Notes that a resource, or its configuration, may not be what it was.
+    pub(super) fn has_changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until something may have changed; for one who asks.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Waits until no resource is up.
@@ -156,6 +169,8 @@ impl Daemon {
         for other in claims.values().filter(|other| other.name != config.name) {
             super::conflicts::check(config, other)?;
         }
+        let others = claims.values().filter(|other| other.name != config.name);
+        dependencies::check(&dependencies::order(others.chain([config])))?;
         claims.insert(config.name.clone(), config.clone());
         Ok(())
     }
@@ -200,7 +215,12 @@ impl Daemon {
                     metadata,
                 } => service.measure(id, volume, data, metadata),
                 FromResource::NoteSize { id, volume, end } => service.note_size(id, volume, end),
-                FromResource::Report(change) => log_change(&service, &change),
+                FromResource::Report(change) => {
+                    log_change(&service, &change);
+                    if change.level != Level::Debug {
+                        self.has_changed();
+                    }
+                }
                 FromResource::Stopped => {
                     tracing::info!(resource = name, "stopped");
                     self.remove(&name);

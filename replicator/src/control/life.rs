@@ -19,7 +19,7 @@ use super::run_directory::{
 };
 use super::settings::Settings;
 use super::task::Task;
-use super::{bring_up, log, socket, system};
+use super::{bring_up, dependencies, log, socket, system};
 use crate::shell;
 
 /// Runs the daemon until it is told to stop. The exit code is 0 after an orderly stop and 20 when
@@ -69,6 +69,7 @@ fn start_and_serve(settings: Settings) -> Result<(), StartError> {
     let served = tasks.block_on(&runtime, async {
         let signals = Signals::listen()?;
         let _heeding = Task::spawn(Rc::clone(&daemon).heed_notices(heard));
+        let _ordering = Task::spawn(dependencies::keep(Rc::clone(&daemon)));
         serve(&daemon, signals, control, nbd).await
     });
     directory.remove_sockets();

@@ -20,6 +20,7 @@ mod adjust;
 mod bring_up;
 mod conflicts;
 mod daemon;
+mod dependencies;
 mod disk;
 mod handlers;
 mod life;

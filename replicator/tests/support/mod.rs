@@ -260,6 +260,7 @@ pub(crate) fn config(node: &Node, addresses: &[String; 2]) -> ResourceConfig {
             exports: vec![NbdExport::Unix],
             resync: Vec::new(),
             on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+            resync_after: None,
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

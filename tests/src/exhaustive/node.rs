@@ -274,6 +274,7 @@ fn config(index: usize) -> ResourceConfig {
             exports: Vec::new(),
             resync: Vec::new(),
             on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+            resync_after: None,
         }],
         options: ResourceOptions {
             // Every checkpoint cools what it may.

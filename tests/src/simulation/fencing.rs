@@ -65,10 +65,12 @@ impl World {
     }
 
     fn handler_goes_on(&mut self, end: HandlerEnd) {
-        let most = self
-            .options
-            .fencing
-            .map_or(1_000_000, |model| model.most_us);
+        let (fencing, guard) = (self.options.fencing, self.options.guard);
+        let most = match end.handler {
+            Handler::BeforeResyncTarget => guard.map(|guard| guard.most_us),
+            _ => fencing.map(|model| model.most_us),
+        };
+        let most = most.unwrap_or(1_000_000);
         let delay = self.random.magnitude(100, most);
         self.after_us(delay, Happening::HandlerDone(end));
     }
@@ -89,12 +91,14 @@ impl World {
         let name = handler.name();
         if let Some(result) = end.result {
             self.note(|| format!("node {node}: handler {name} ends: {result:?}"));
+            self.guard_told(node, handler, result);
             self.tell(node, Event::HandlerDone { id, result });
             return;
         }
         let result = match handler {
             Handler::FencePeer => self.fence(node),
             Handler::UnfencePeer => self.unfence(node),
+            Handler::BeforeResyncTarget => self.guard(),
             _ => HandlerResult::Exited(0),
         };
         self.note(|| format!("node {node}: handler {name} has worked, will end: {result:?}"));

@@ -49,6 +49,7 @@ impl World {
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
         self.nodes[node].was_target |= is_target(state);
         self.aim_at_resync(node, before, state);
+        self.check_prepared(node, before, state);
         if state == ReplicationState::Established
             && before != state
             && before != ReplicationState::Off

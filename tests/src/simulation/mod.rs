@@ -12,6 +12,7 @@ mod disk;
 mod errands;
 mod faults;
 mod fencing;
+mod guard;
 mod hands;
 mod judge;
 mod many;

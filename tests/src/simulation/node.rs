@@ -90,6 +90,8 @@ pub(super) struct Node {
     pub(super) spoken: Spoken,
     /// Its clients had to wait when it was last looked at.
     pub(super) was_frozen: bool,
+    /// `before-resync-target` has ended well.
+    pub(super) prepared: bool,
     /// It has been the target of a resync since it took its disk.
     pub(super) was_target: bool,
     /// It has been set back to this generation, which its peer knows for an old one: that, and no
@@ -146,6 +148,7 @@ impl Node {
             being_demoted: false,
             spoken: Spoken::default(),
             was_frozen: false,
+            prepared: false,
             was_target: false,
             set_back_to: None,
         }
@@ -187,6 +190,7 @@ impl Node {
         self.from_peer = FromPeer::default();
         self.spoken = Spoken::default();
         self.was_frozen = false;
+        self.prepared = false;
         self.replication = ReplicationState::Off;
     }
 
@@ -365,6 +369,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             size_limit_bytes: None,
             exports: Vec::new(),
             resync: Vec::new(),
+            resync_after: None,
             on_disk_trouble: DiskTrouble {
                 on_error: if options.pass_on {
                     OnIoError::PassOn
@@ -378,11 +383,16 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             hot_region_limit: options.hot_region_limit,
             suspend_without_data: false,
         },
-        handlers: if options.fencing.is_some() {
-            let handler = |name: &str| (name.to_owned(), "simulated".to_owned());
-            vec![handler("fence-peer"), handler("unfence-peer")]
-        } else {
-            Vec::new()
-        },
+        handlers: handlers(options),
     }
+}
+
+fn handlers(options: &Options) -> Vec<(String, String)> {
+    let fencing = options.fencing.is_some();
+    let fencing = ["fence-peer", "unfence-peer"].map(|name| (name, fencing));
+    let guard = ("before-resync-target", options.guard.is_some());
+    let each = fencing.into_iter().chain([guard]);
+    each.filter(|(_, wanted)| *wanted)
+        .map(|(name, _)| (name.to_owned(), "simulated".to_owned()))
+        .collect()
 }

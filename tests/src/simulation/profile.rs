@@ -2,6 +2,7 @@
 
 use super::faults::{Class, Fault};
 use super::fencing::Model;
+use super::guard::Guard;
 use super::random::Random;
 use rbd_protocol::control::Fencing;
 use rbd_protocol::policy::{
@@ -168,6 +169,8 @@ pub(super) struct Options {
     pub(super) duration_ms: u64,
     pub(super) faults: Vec<(Fault, u64)>,
     pub(super) fencing: Option<Model>,
+    /// What must be done before a resync overwrites anything.
+    pub(super) guard: Option<Guard>,
     /// What ends a split brain without a person, as the first node reads it.
     pub(super) split: SplitPolicies,
     pub(super) resync_conflict: ResyncConflict,
@@ -224,13 +227,11 @@ impl Options {
             compares: has_resyncs(profile) && random.percent(40),
             fault_every_ms: random.magnitude(5, 3_000),
             duration_ms: random.magnitude(2_000, 60_000),
-            fencing: None,
+            fencing: draw_fencing(profile, random),
+            guard: draw_guard(profile, &mut random.clone()),
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::default(),
         };
-        if matches!(profile, Profile::Fencing | Profile::FencingLies) {
-            options.fencing = Some(draw_fencing(profile == Profile::FencingLies, random));
-        }
         if options.careless && random.percent(50) {
             options.split = draw_policies(random);
             options.resync_conflict = random.pick(ResyncConflict::ALL).unwrap_or_default();
@@ -342,8 +343,18 @@ fn draw_policies(random: &mut Random) -> SplitPolicies {
     }
 }
 
-fn draw_fencing(lies: bool, random: &mut Random) -> Model {
-    Model {
+/// Without disturbing what else is drawn, and independently of what is drawn next.
+fn draw_guard(profile: Profile, random: &mut Random) -> Option<Guard> {
+    for _ in 0..8 {
+        random.next();
+    }
+    let is_calm = matches!(profile, Profile::Calm | Profile::Rivals | Profile::Scrub);
+    (!is_calm && random.percent(25)).then(|| Guard::draw(random))
+}
+
+fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
+    let lies = profile == Profile::FencingLies;
+    (lies || profile == Profile::Fencing).then(|| Model {
         policy: Fencing::ResourceAndStonith,
         fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
         mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
@@ -351,5 +362,5 @@ fn draw_fencing(lies: bool, random: &mut Random) -> Model {
         stonith_percent: random.pick(&[0, 50, 100]).unwrap_or(0),
         rivals_percent: random.pick(&[0, 5, 30]).unwrap_or(0),
         most_us: random.magnitude(1_000, 10_000_000),
-    }
+    })
 }

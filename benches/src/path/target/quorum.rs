@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Ground, Target};
+use crate::network::Network;
 use crate::path::fio::Aim;
-use crate::path::network::Network;
 use crate::process::Daemon;
 
 /// Two daemons of qemu's.

@@ -63,7 +63,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         DISK_OR_SYNCER,
         Kind::Text { longest: 160 },
         "",
-        warned_unless(&["-1"], "volumes resync independently of each other"),
+        Verdict::Implemented,
     ),
     OptionSpec::new(
         "al-updates",

@@ -301,7 +301,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     handler("local-io-error").runs(),
     handler("initial-split-brain").runs(),
     handler("split-brain").runs(),
-    handler("before-resync-target"),
+    handler("before-resync-target").runs(),
     handler("after-resync-target").runs(),
     handler("before-resync-source").runs(),
     handler("out-of-sync").runs(),

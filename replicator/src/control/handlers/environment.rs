@@ -50,6 +50,9 @@ pub(super) fn variables(
     if let Some(state) = run.facts.connection {
         set("DRBD_CSTATE", state.to_string());
     }
+    if let Some(state) = run.facts.disk {
+        set("RBD_DISK_STATE", state.to_string());
+    }
     let mask = run.facts.up_to_date_nodes;
     set(
         "UP_TO_DATE_NODES",

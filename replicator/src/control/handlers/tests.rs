@@ -175,6 +175,7 @@ fn fence() -> HandlerRun {
         volume: None,
         facts: HandlerFacts {
             connection: Some(ConnectionState::NetworkFailure),
+            disk: None,
             up_to_date_nodes: 1,
         },
     }
@@ -191,6 +192,7 @@ fn config(command: &str) -> ResourceConfig {
         exports: Vec::new(),
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+        resync_after: None,
     };
     ResourceConfig {
         name: "r0".into(),

@@ -306,6 +306,7 @@ fn config(id: usize) -> ResourceConfig {
             exports: Vec::new(),
             resync: Vec::new(),
             on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+            resync_after: None,
         }],
         options: ResourceOptions::default(),
         handlers: Vec::new(),

@@ -85,6 +85,7 @@ fn a_resource_without_any_disk_stops_when_asked() {
         exports: Vec::new(),
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
+        resync_after: None,
     };
     for volumes in [Vec::new(), vec![volume]] {
         let (handle, mut notices) = start_with(volumes);

@@ -165,10 +165,10 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
     match event {
         _ if event.starts_with("request") && !primary => NO_CLIENTS,
         "HandlerDone" if disk == Disk::None && (primary || between != Between::Alone) => {
-            Rare("where there are handlers no disk fails, but one may hang for too long")
+            Rare("the disk fails while a handler runs")
         }
         "HandlerDone" if between == Between::Idle => {
-            Rare("where there are handlers a peer has no disk only when it comes up")
+            Rare("a handler is called for a peer with a disk, which has none when it ends")
         }
         "HandlerDone" if disk == Disk::Good && between == Between::Alone => Possible,
         "HandlerDone"
@@ -312,10 +312,13 @@ fn of_consent(situation: Situation, packet: &str) -> Verdict {
 }
 
 /// A Primary without a disk has its clients' requests done by a peer that is UpToDate; one whose
-/// disk cannot read a place asks for that.
+/// disk cannot read a place asks for that, and so does any node for what its verify could not read.
 fn of_errand(situation: Situation, packet: &str) -> Verdict {
     let is_good = situation.disk == Disk::Good;
     match situation {
+        _ if situation.primary && packet == "RemoteRead" => {
+            Rare("what a verify could not read on the other node")
+        }
         _ if situation.primary => ONE_PRIMARY,
         // The disk of the node that asks is being filled from here.
         _ if matches!(situation.between, Between::BitmapSource | Between::Source) => Possible,

@@ -12,12 +12,12 @@ use std::process::{self as std_process, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::network::Network;
+use crate::network::Network;
 use crate::process;
 
 /// The directories of a run, and their janitor.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     disks: PathBuf,
     run: PathBuf,
     janitor: Child,
@@ -26,7 +26,7 @@ pub(super) struct Place {
 impl Place {
     /// Makes the directories: one below `parent` for the disks, one for sockets and logs where
     /// paths are short enough for sockets.
-    pub(super) fn new(parent: &Path) -> Result<Self, String> {
+    pub(crate) fn new(parent: &Path) -> Result<Self, String> {
         let make = |parent: &Path| {
             tempfile::Builder::new()
                 .prefix("rbd-bench-")
@@ -55,12 +55,12 @@ impl Place {
     }
 
     /// Where the disks are.
-    pub(super) fn disks(&self) -> &Path {
+    pub(crate) fn disks(&self) -> &Path {
         &self.disks
     }
 
     /// Where everything else is.
-    pub(super) fn run(&self) -> &Path {
+    pub(crate) fn run(&self) -> &Path {
         &self.run
     }
 }
@@ -112,6 +112,8 @@ fn programs_in(directories: &[&String]) -> Vec<u32> {
     };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        // The janitor is told the directories, too.
+        .filter(|pid| *pid != std_process::id())
         .filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             is_ours(&String::from_utf8_lossy(&line), directories)
@@ -134,7 +136,15 @@ fn is_ours(command_line: &str, directories: &[&String]) -> bool {
 pub(crate) const JANITOR_COMMAND: &str = "janitor";
 
 /// What a run starts.
-const PROGRAMS: &[&str] = &["rbdd", "rbdadm", "qemu-storage-daemon", "fio", "ip"];
+const PROGRAMS: &[&str] = &[
+    "rbdd",
+    "rbdadm",
+    "qemu-storage-daemon",
+    "fio",
+    "ip",
+    "dd",
+    "rbd-bench",
+];
 
 const DEADLINE: Duration = Duration::from_secs(10);
 

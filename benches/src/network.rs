@@ -10,7 +10,7 @@ use crate::process;
 
 /// How the nodes reach each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Network {
+pub(crate) enum Network {
     /// Each node has a network of its own; these are the namespaces' names.
     Veth([String; 2]),
     /// Both share this machine's loopback interface.
@@ -19,7 +19,7 @@ pub(super) enum Network {
 
 impl Network {
     /// Makes namespaces if it may. Otherwise the loopback interface serves, and why.
-    pub(super) fn new() -> (Self, Option<String>) {
+    pub(crate) fn new() -> (Self, Option<String>) {
         let names = namespaces(&id().to_string());
         match connect(&names) {
             Ok(()) => (Self::Veth(names), None),
@@ -31,7 +31,7 @@ impl Network {
     }
 
     /// Removes the namespaces a process of this id has made, if it has.
-    pub(super) fn remove(process_id: &str) {
+    pub(crate) fn remove(process_id: &str) {
         for name in namespaces(process_id) {
             if Path::new("/run/netns").join(&name).exists() {
                 drop(ip(&["netns", "del", &name]));
@@ -39,8 +39,29 @@ impl Network {
         }
     }
 
+    /// Limits the link, in both directions, to so many megabits a second; `None` takes the limit
+    /// away.
+    pub(crate) fn shape(&self, rate: Option<u64>) -> Result<(), String> {
+        let Self::Veth(names) = self else {
+            return Err("the loopback interface is not shaped: other programs use it".to_owned());
+        };
+        for name in names {
+            let device = ["-n", name, "qdisc"];
+            let Some(rate) = rate else {
+                // There may be none.
+                drop(tc(&[&device[..], &["del", "dev", "veth0", "root"]].concat()));
+                continue;
+            };
+            let rate = format!("{rate}mbit");
+            let limit = ["replace", "dev", "veth0", "root", "tbf", "rate", &rate];
+            let depth = ["burst", "256kb", "latency", "50ms"];
+            tc(&[&device[..], &limit, &depth].concat())?;
+        }
+        Ok(())
+    }
+
     /// A command that runs a program on this node's network.
-    pub(super) fn command(&self, node: usize, program: &Path) -> Command {
+    pub(crate) fn command(&self, node: usize, program: &Path) -> Command {
         match self {
             Self::Veth(names) => {
                 let mut command = ip_command();
@@ -53,14 +74,14 @@ impl Network {
     }
 
     /// The node's address.
-    pub(super) fn address(&self, node: usize) -> &'static str {
+    pub(crate) fn address(&self, node: usize) -> &'static str {
         self.one_of(node, ADDRESSES)
     }
 
     /// Another address of the node. What is sent between two of these is acknowledged at once,
     /// where the nodes have networks of their own: qemu before 8.1 leaves the end of a reply to
     /// TCP's delayed acknowledgement, which would cost it 40 ms again and again.
-    pub(super) fn hurried_address(&self, node: usize) -> &'static str {
+    pub(crate) fn hurried_address(&self, node: usize) -> &'static str {
         self.one_of(node, HURRIED_ADDRESSES)
     }
 
@@ -73,7 +94,7 @@ impl Network {
     }
 
     /// Two different ports nobody listens on.
-    pub(super) fn free_ports() -> Result<[u16; 2], String> {
+    pub(crate) fn free_ports() -> Result<[u16; 2], String> {
         let listen = || {
             TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"))
         };
@@ -89,7 +110,7 @@ impl Network {
     }
 
     /// What the report says about it.
-    pub(super) fn words(&self) -> &'static str {
+    pub(crate) fn words(&self) -> &'static str {
         match self {
             Self::Veth(_) => "veth between two network namespaces",
             Self::Loopback => "the loopback interface",
@@ -123,6 +144,11 @@ fn connect([a, b]: &[String; 2]) -> Result<(), String> {
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
     process::succeed(ip_command().args(arguments), DEADLINE).map(drop)
+}
+
+fn tc(arguments: &[&str]) -> Result<(), String> {
+    let program = process::find("tc").unwrap_or_else(|| "tc".into());
+    process::succeed(Command::new(program).args(arguments), DEADLINE).map(drop)
 }
 
 fn ip_command() -> Command {

@@ -4,16 +4,16 @@ use std::fs;
 
 /// Processor time in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct CpuTime {
+pub(crate) struct CpuTime {
     /// In the program itself.
-    pub(super) user: f64,
+    pub(crate) user: f64,
     /// In the kernel on its behalf.
-    pub(super) system: f64,
+    pub(crate) system: f64,
 }
 
 impl CpuTime {
     /// What these processes have used so far, threads that have ended included.
-    pub(super) fn of(pids: &[u32]) -> Self {
+    pub(crate) fn of(pids: &[u32]) -> Self {
         pids.iter()
             .filter_map(|pid| {
                 let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -26,23 +26,36 @@ impl CpuTime {
     }
 
     /// What all programs of this machine have used in user space so far.
-    pub(super) fn everybody_user() -> f64 {
+    pub(crate) fn everybody_user() -> f64 {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         of_machine(&text).unwrap_or_default()
     }
 
     /// User and system time together.
-    pub(super) fn total(self) -> f64 {
+    pub(crate) fn total(self) -> f64 {
         self.user + self.system
     }
 
     /// What was used since an earlier look.
-    pub(super) fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user - earlier.user,
             system: self.system - earlier.system,
         }
     }
+}
+
+/// How long the threads of these processes have stood ready to run while every core was taken, in
+/// microseconds; those that have ended left out. Nothing where the kernel does not count it.
+pub(crate) fn waited(pids: &[u32]) -> f64 {
+    let threads = pids.iter().filter_map(|pid| {
+        let entries = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        Some(entries.filter_map(|entry| {
+            let text = fs::read_to_string(entry.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse::<f64>().ok()
+        }))
+    });
+    threads.flatten().sum::<f64>() / 1e3
 }
 
 /// Fields 14 and 15 of a process's `stat`. The name before them may contain anything.
