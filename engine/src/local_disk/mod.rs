@@ -28,9 +28,7 @@ use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
 use crate::contract::{AttachedDisk, DiskMeasure, Time};
 use crate::intent::IntentLog;
-use attach::{
-    damaged_intent_blocks, reads_true, region_range, superblock_counts, take_slot, take_up,
-};
+use attach::{reads_true, region_range, superblock_counts, take_slot, take_up, unwritten_blocks};
 use relocation::Relocation;
 pub(crate) use relocation::{Growth, RelocationStep};
 
@@ -142,13 +140,7 @@ impl LocalDisk {
                 ..superblock.clone()
             })
         });
-        let mut unwritten: BTreeMap<u32, u8> =
-            (0..intent.block_count()).map(|block| (block, 1)).collect();
-        for block in damage.iter().flat_map(damaged_intent_blocks) {
-            if let Some(times) = unwritten.get_mut(&block) {
-                *times = 2;
-            }
-        }
+        let unwritten = unwritten_blocks(intent.block_count(), &damage);
         let mut local = Self {
             measure: DiskMeasure {
                 device_bytes,

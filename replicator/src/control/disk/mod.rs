@@ -90,18 +90,7 @@ pub(super) fn open(
     if placement == Placement::Internal {
         remember(sizes, (&config.name, volume.number), &image, former)?;
     }
-    for damage in &image.damage {
-        tracing::warn!(
-            resource = config.name,
-            volume = volume.number.0,
-            "metadata on {}: {} damaged block(s) at {:?} ({}), counted as {:?}",
-            holder.path,
-            damage.blocks,
-            damage.at,
-            damage.cause,
-            damage.effect
-        );
-    }
+    report_damage(config, volume, (&holder.path, &image));
     let block_bytes = data.block_bytes.max(
         metadata
             .as_ref()
@@ -123,6 +112,21 @@ pub(super) fn open(
             metadata: metadata.map(|file| file.file.into()),
         },
     }))
+}
+
+/// What of the metadata cannot be read, and what it is taken for.
+fn report_damage(config: &ResourceConfig, volume: &VolumeConfig, (path, image): (&str, &Image)) {
+    for damage in &image.damage {
+        tracing::warn!(
+            resource = config.name,
+            volume = volume.number.0,
+            "metadata on {path}: {} damaged block(s) at {:?} ({}), counted as {:?}",
+            damage.blocks,
+            damage.at,
+            damage.cause,
+            damage.effect
+        );
+    }
 }
 
 /// Writes these blocks, durably.
