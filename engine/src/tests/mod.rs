@@ -23,6 +23,7 @@ mod pausing;
 mod preparing;
 mod promotion;
 mod relocation;
+mod relocation_hold;
 mod resync;
 mod scrub;
 mod silence;

@@ -12,29 +12,34 @@ use rbd_protocol::metadata::{
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
-use super::{Bench, OWN, SIZE, VOLUME, config, image};
+use super::fixtures::image_of;
+use super::{Bench, OWN, SIZE, VOLUME, config};
 use crate::{
     Action, AttachedDisk, CallId, Command, DiskError, DiskMeasure, DiskRequest, Event, LinkLoss,
     OperationId, RequestKind,
 };
 
 /// How large the disk was when its metadata was made, and is now.
-const FORMER: u64 = SIZE + 5 * 4096;
-const LARGE: u64 = 256 << 20;
+pub(super) const FORMER: u64 = SIZE + 5 * 4096;
+pub(super) const LARGE: u64 = 256 << 20;
 
 /// A disk as it would be found: blocks of metadata, zeroes where none was written.
 #[derive(Clone)]
-struct Medium {
+pub(super) struct Medium {
     device_bytes: u64,
-    blocks: BTreeMap<u64, Box<Block>>,
+    pub(super) blocks: BTreeMap<u64, Box<Block>>,
 }
 
 impl Medium {
     /// The disk of a node in sync with its peer, of the former size.
     fn in_sync() -> Self {
-        let (image, layout) = (internal(), internal().layout);
+        Self::made_for(&internal(SIZE))
+    }
+
+    fn made_for(image: &Image) -> Self {
+        let layout = image.layout;
         let mut medium = Self {
-            device_bytes: FORMER,
+            device_bytes: layout.device_bytes(),
             blocks: BTreeMap::new(),
         };
         let identity = image.superblock.identity();
@@ -53,7 +58,7 @@ impl Medium {
     }
 
     /// What an attach would find with this size remembered.
-    fn find(&self, remembered: u64) -> Result<Located, OpenError> {
+    pub(super) fn find(&self, remembered: u64) -> Result<Located, OpenError> {
         let inputs = OpenInputs {
             device_bytes: self.device_bytes,
             placement: Placement::Internal,
@@ -81,23 +86,29 @@ impl Medium {
     }
 }
 
-fn internal() -> Image {
-    let mut image = image();
-    image.layout = Layout::with_data(FORMER, Placement::Internal, 1, SIZE).expect("there is room");
-    image.superblock.device_bytes = FORMER;
+fn internal(size: u64) -> Image {
+    let mut image = image_of(size);
+    let former = size + image.layout.metadata_bytes();
+    image.layout = Layout::with_data(former, Placement::Internal, 1, size).expect("there is room");
+    image.superblock.device_bytes = former;
     image.superblock.metadata_offset = None;
     image
 }
 
-const GROWN: DiskMeasure = DiskMeasure {
+pub(super) const GROWN: DiskMeasure = DiskMeasure {
     device_bytes: LARGE,
     placement: Placement::Internal,
 };
 
 /// A node in sync with its peer, and its disk.
 fn before_growth() -> (Bench, Medium) {
-    let mut medium = Medium::in_sync();
-    let found = medium.find(FORMER).expect("metadata");
+    before_growth_to(SIZE, LARGE)
+}
+
+/// The same with a volume and, then, a disk of these sizes.
+pub(super) fn before_growth_to(size: u64, device_bytes: u64) -> (Bench, Medium) {
+    let mut medium = Medium::made_for(&internal(size));
+    let found = medium.find(medium.device_bytes).expect("metadata");
     let mut bench = Bench::bare(config());
     let disk = AttachedDisk::new(Box::new(found.image), 512, WriteCache::Volatile);
     bench.command(Command::Attach {
@@ -107,7 +118,7 @@ fn before_growth() -> (Bench, Medium) {
     bench.connect();
     write_all(&mut bench, &mut medium);
     bench.meet_on(&mut medium);
-    medium.device_bytes = LARGE;
+    medium.device_bytes = device_bytes;
     bench.asked.clear();
     (bench, medium)
 }
@@ -125,7 +136,7 @@ impl Bench {
 }
 
 /// The metadata writes under way.
-fn under_way(bench: &Bench) -> Vec<(OperationId, u64, Box<Block>)> {
+pub(super) fn under_way(bench: &Bench) -> Vec<(OperationId, u64, Box<Block>)> {
     let writes = bench.asked.iter().filter_map(|action| match action {
         Action::Meta {
             id, offset, block, ..
@@ -136,7 +147,7 @@ fn under_way(bench: &Bench) -> Vec<(OperationId, u64, Box<Block>)> {
 }
 
 /// Ends the oldest metadata write.
-fn write_one(bench: &mut Bench, medium: &mut Medium) -> Option<u64> {
+pub(super) fn write_one(bench: &mut Bench, medium: &mut Medium) -> Option<u64> {
     let (id, offset, block) = under_way(bench).into_iter().next()?;
     bench
         .asked
@@ -146,7 +157,7 @@ fn write_one(bench: &mut Bench, medium: &mut Medium) -> Option<u64> {
     Some(offset)
 }
 
-fn write_all(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
+pub(super) fn write_all(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
     let mut offsets = Vec::new();
     while let Some(offset) = write_one(bench, medium) {
         offsets.push(offset);
@@ -155,7 +166,7 @@ fn write_all(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
 }
 
 /// Everything but the note of the new size: flushes here and there, metadata.
-fn go_on(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
+pub(super) fn go_on(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
     let mut offsets = Vec::new();
     loop {
         let flushed = bench.disk(DiskRequest::Flush, Ok(()));
@@ -169,7 +180,7 @@ fn go_on(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
 }
 
 /// The note that is asked for: the size.
-fn note(bench: &mut Bench, result: Result<(), DiskError>) -> Option<u64> {
+pub(super) fn note(bench: &mut Bench, result: Result<(), DiskError>) -> Option<u64> {
     let at = bench
         .asked
         .iter()
@@ -186,11 +197,16 @@ fn note(bench: &mut Bench, result: Result<(), DiskError>) -> Option<u64> {
 
 /// The peer has grown to this size; here it begins. The command, with the move not yet begun.
 fn resize(bench: &mut Bench, assume_clean: bool) -> CallId {
+    resize_on(bench, GROWN, assume_clean)
+}
+
+/// The same on a disk that is found to be so large.
+pub(super) fn resize_on(bench: &mut Bench, found: DiskMeasure, assume_clean: bool) -> CallId {
     let call = bench.command(Command::Resize {
         volume: VOLUME,
         assume_clean,
     });
-    measured(bench, GROWN);
+    measured(bench, found);
     let sent = bench.sent();
     let asked = sent.iter().find_map(|packet| match packet {
         Packet::ResizeRequest { id, capacity, .. } => Some((*id, *capacity)),
@@ -369,7 +385,7 @@ fn a_disk_that_has_not_grown_enough_says_how_much_is_missing() {
         volume: VOLUME,
         assume_clean: false,
     });
-    let needed = internal().layout.metadata_bytes();
+    let needed = internal(SIZE).layout.metadata_bytes();
     let found = DiskMeasure {
         device_bytes: FORMER + needed - 4096,
         ..GROWN
@@ -409,7 +425,7 @@ fn a_write_that_fails_on_the_way_costs_the_disk_and_leaves_what_counts() {
 
 impl Bench {
     /// Ends the flushes under way, here and on the peer.
-    fn flush_only(&mut self) -> bool {
+    pub(super) fn flush_only(&mut self) -> bool {
         let here = self.disk(DiskRequest::Flush, Ok(()));
         self.peer_acks() > 0 || here
     }
