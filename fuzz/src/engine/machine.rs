@@ -7,16 +7,15 @@ use rbd_engine::{
     Action, AttachedDisk, CallId, Command, DiskError, DiskRequest, Event, LinkId, LinkLoss,
     OperationId, RequestId, RequestKind, Resource, Seed, Time,
 };
-use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig, WriteCache,
-};
+use rbd_protocol::control::{ResourceConfig, WriteCache};
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{Block, Image};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
 
 use super::Tag;
-use super::area::{Area, NAMES, RESOURCE, Shape, gives_data, measures, notes};
+use super::area::{Area, Shape, gives_data, measures, notes};
 use super::check::Checks;
+use super::config::config;
 
 /// A disk operation under way.
 #[derive(Clone, Copy, Debug)]
@@ -455,40 +454,6 @@ fn born(random: u64) -> Seed {
         random,
         boot: BOOT,
         unix_start: 0,
-    }
-}
-
-fn config(node: u8, volumes: u16) -> ResourceConfig {
-    let name = |node: u8| NAMES[usize::from(node & 1)].to_owned();
-    ResourceConfig {
-        name: RESOURCE.into(),
-        defined_at: "r0.res:1".into(),
-        config_path: "r0.res".into(),
-        node_name: name(node),
-        node_id: NodeId(node),
-        listen: Some("127.0.0.1:7788".into()),
-        peers: vec![PeerConfig {
-            name: name(1 - node),
-            node_id: NodeId(1 - node),
-            address: "127.0.0.2:7788".into(),
-            net: NetOptions::default(),
-        }],
-        volumes: (0..volumes)
-            .map(|number| VolumeConfig {
-                number: VolumeNumber(number),
-                device: "/dev/drbd0".into(),
-                minor: Some(0),
-                disk: Some("disk".into()),
-                meta_disk: MetaDisk::Internal,
-                size_limit_bytes: None,
-                exports: Vec::new(),
-                resync: Vec::new(),
-                on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
-                resync_after: None,
-            })
-            .collect(),
-        options: ResourceOptions::default(),
-        handlers: Vec::new(),
     }
 }
 
