@@ -78,6 +78,8 @@ pub(crate) struct PeerDevice {
     pub(crate) told: Told,
     /// How fast a resync is.
     pub(crate) pace: Pace,
+    /// What it could not read as the source of a resync that was interrupted.
+    pub(crate) left_out: LeftOut,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -232,6 +234,7 @@ impl PeerDevice {
             pauses: Pauses::default(),
             told: Told::default(),
             pace: Pace::default(),
+            left_out: LeftOut::default(),
             sent_bytes: 0,
             received_bytes: 0,
         }
@@ -351,7 +354,7 @@ impl PeerDevice {
 }
 
 impl Target {
-    pub(crate) fn new(inconsistent_version: u64, compares: bool) -> Self {
+    pub(crate) fn new(inconsistent_version: u64, compares: bool, left_out: LeftOut) -> Self {
         Self {
             inconsistent_version,
             bitmap_sent: false,
@@ -360,7 +363,7 @@ impl Target {
             outstanding_bytes: 0,
             compares,
             window: ResyncWindow::new(),
-            left_out: LeftOut::default(),
+            left_out,
             cursor: 0,
             finish: Finish::NotYet,
         }

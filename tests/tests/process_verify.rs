@@ -4,7 +4,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use rbd_tests::faultfs::{Effect, Fault, On, Opening};
 use rbd_tests::process::{LoadOptions, Node, Pair, Setup, unless, wait_until};
+use rustix::io::Errno;
 
 #[test]
 fn what_has_changed_behind_a_daemons_back_is_found_told_and_repaired() {
@@ -150,6 +152,56 @@ fn a_verify_is_refused_where_it_makes_no_sense() {
     pair.beta.ok("down");
     let said = pair.alpha.refused("verify", 11);
     assert!(said.contains("not connected"), "{said}");
+}
+
+#[test]
+fn what_a_verify_cannot_read_is_written_anew_and_compared_or_told_and_the_disk_stays() {
+    let name = "what_a_verify_cannot_read_is_written_anew_and_compared_or_told_and_the_disk_stays";
+    let Some(setup) = verified("").faulty(name, Opening::Direct) else {
+        return;
+    };
+    let mut pair = Pair::primary(setup);
+    work(&mut pair, 200);
+    let unreadable = || Fault::new(On::Read, Effect::Error(Errno::IO)).within(0..BLOCK);
+    for whose in ["alpha", "beta"] {
+        // The comparison's read fails, and then the block's own: it comes from the other node.
+        flip(pair.node(whose), 9);
+        let faults = [0; 2].map(|_| pair.node(whose).disks().set(unreadable().once()));
+        pair.alpha.ok("verify");
+        pair.node(whose).wait_for_log("is written anew");
+        pair.alpha.wait_for("its end", |status| status.is_in_sync());
+        let hits = faults.map(|fault| pair.node(whose).disks().hits(fault));
+        assert_eq!(hits, [1, 1]);
+        let log = pair.alpha.log();
+        assert!(!log.contains("out of sync: "), "{}", pair.alpha.log_end());
+    }
+    assert_eq!(ends_without_a_finding(&pair.alpha), 2);
+
+    // What cannot be read even then is told, everything else is compared.
+    pair.beta.disks().set(unreadable());
+    flip(&pair.beta, BLOCK * 2_000);
+    pair.alpha.ok("verify");
+    pair.alpha.wait_for_log("the peer's disk cannot read it");
+    pair.alpha.wait_for_log("out of sync: 8192000+4096");
+    pair.alpha.wait_for_log(" bytes cannot be read");
+    pair.alpha.wait_for_log("1 blocks out of sync, ");
+    assert_eq!(pair.beta.status().disk(), "UpToDate");
+    pair.beta.disks().clear();
+    pair.alpha.ok("verify --repair");
+    pair.alpha.wait_for("repaired", |status| {
+        status.is_in_sync() && status.out_of_sync() == 0
+    });
+    pair.wait_in_sync();
+    pair.verify("alpha");
+    pair.finish_without_power();
+}
+
+/// How many verifies have compared everything and found nothing.
+fn ends_without_a_finding(node: &Node) -> usize {
+    let log = node.log();
+    let ends = log.lines().filter(|line| line.contains("verify done"));
+    let is_clean = |line: &&str| line.contains(" 0 blocks out of sync") && !line.contains("read");
+    ends.filter(is_clean).count()
 }
 
 /// Copies may be compared, and the handler writes down what it is told.

@@ -360,6 +360,28 @@ fn a_primary_whose_new_disk_is_not_prepared_goes_on_without_it() {
 }
 
 #[test]
+fn clients_of_a_primary_wait_for_the_handler_and_not_for_ever_after_it() {
+    for result in [GOOD, HandlerResult::Exited(1)] {
+        let mut bench = served();
+        let mut config = guarded();
+        config.peers = super::config().peers;
+        bench.command(Command::Configure(alloc::boxed::Box::new(config)));
+        bench.attach(image());
+        bench.close_dropped();
+        bench.meet(|hello| {
+            *hello = whole(hello);
+            newer(hello, 0, (NEWER, SHARED));
+        });
+        let id = starts(&mut bench);
+        let write = bench.write(0);
+        bench.close_dropped();
+        bench.handler_ends(id, result);
+        bench.wait_ms(60_000);
+        assert!(bench.answer(write).is_some(), "the peer does not come");
+    }
+}
+
+#[test]
 fn a_primary_asks_nothing_first() {
     let mut bench = Bench::alone(guarded(), image());
     meet_same(&mut bench);

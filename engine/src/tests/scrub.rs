@@ -1,9 +1,11 @@
 //! A verify on disks that cannot read everything.
 
+use alloc::vec::Vec;
+
 use rbd_protocol::control::VerifyOrder;
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::DiskState;
+use rbd_protocol::state::{DiskState, Role};
 
 use super::{Bench, VOLUME, config};
 use crate::{Action, Command, DiskError, DiskRequest, Event};
@@ -176,4 +178,93 @@ fn a_verify_that_is_stopped_meanwhile_stays_stopped() {
     });
     assert!(bench.disk(READ, Ok(())));
     assert_eq!(asked(&mut bench), None);
+}
+
+/// The peer has become Primary, this node is in sync with it, and it asks for digests of a place
+/// that cannot be read here. Returns the name of the read the peer is asked for.
+fn secondary_with_a_bad_place() -> (Bench, u64) {
+    let mut bench = primary();
+    bench.command(Command::Demote { force: false });
+    bench.flush_all();
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 7,
+        disks: alloc::vec![(VOLUME, DiskState::UpToDate)],
+    });
+    bench.sent();
+    let (id, volume, range) = (7, VOLUME, RANGE);
+    bench.packet(Packet::VerifyRequest { id, volume, range });
+    cannot_read(&mut bench);
+    bench.disk(READ, Err(DiskError::Io));
+    let read = bench.sent().into_iter().find_map(|packet| match packet {
+        Packet::RemoteRead { id, .. } => Some(id),
+        _ => None,
+    });
+    (bench, read.expect("the peer is asked"))
+}
+
+fn peer_writes(bench: &mut Bench, id: u64, offset: u64) {
+    let (volume, fua) = (VOLUME, false);
+    let range = ByteRange::new(offset, 512);
+    bench.packet(Packet::Write {
+        id,
+        volume,
+        range,
+        fua,
+    });
+}
+
+#[test]
+fn what_the_primary_writes_after_its_answer_waits_for_that_to_be_written() {
+    let (mut bench, id) = secondary_with_a_bad_place();
+    // What it wrote before the answer is in it, and is not held back: the answer waits for it.
+    peer_writes(&mut bench, 10, 512);
+    assert!(bench.disk(WRITE, Ok(())));
+    let (volume, range) = (VOLUME, RANGE);
+    bench.packet(Packet::RemoteData { id, volume, range });
+    assert_eq!(bench.on_disk(WRITE), 1);
+    peer_writes(&mut bench, 11, 1024);
+    assert_eq!(bench.on_disk(WRITE), 1, "the place first");
+    peer_writes(&mut bench, 12, 8192);
+    assert_eq!(bench.on_disk(WRITE), 2, "others do not wait");
+    assert!(bench.disk(WRITE, Ok(())));
+    assert_eq!(bench.on_disk(WRITE), 2, "and now it");
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}
+
+#[test]
+fn a_primary_reads_what_its_peer_is_to_write_anew_between_its_own_writes() {
+    let mut bench = primary();
+    bench.write(0);
+    bench.write_metadata();
+    let (id, volume, range) = (7, VOLUME, RANGE);
+    bench.packet(Packet::RemoteRead { id, volume, range });
+    assert_eq!(bench.on_disk(READ), 0, "the other node may not have it yet");
+    assert!(bench.disk(WRITE, Ok(())));
+    bench.peer_acks();
+    bench.write(0);
+    assert_eq!(bench.on_disk(WRITE), 0, "the answer has to go first");
+    bench.sent();
+    assert!(bench.disk(READ, Ok(())));
+    let of_place = |packet: Packet| match packet {
+        Packet::RemoteData { .. } => Some(true),
+        Packet::Write { .. } => Some(false),
+        _ => None,
+    };
+    let order: Vec<bool> = bench.sent().into_iter().filter_map(of_place).collect();
+    assert_eq!(order, [true, false]);
+}
+
+#[test]
+fn the_peer_is_given_more_time_while_what_it_has_asked_for_is_not_read() {
+    let mut bench = primary();
+    let piece = verify(&mut bench);
+    peer_replies(&mut bench, piece, false);
+    let (id, volume, range) = (7, VOLUME, RANGE);
+    bench.packet(Packet::RemoteRead { id, volume, range });
+    bench.wait_ms(1_000);
+    assert_eq!(asked(&mut bench), None);
+    assert!(bench.disk(READ, Ok(())));
+    bench.wait_ms(1_000);
+    assert_eq!(asked(&mut bench), Some(piece));
 }

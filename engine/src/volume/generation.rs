@@ -125,6 +125,7 @@ impl<B: Clone> Volume<B> {
             peer.behind_since_version = 0;
             peer.lacks_writes = false;
             peer.target = None;
+            peer.left_out = super::LeftOut::default();
             peer.source = crate::peer_device::Source::default();
         }
         self.checkpoint_wanted = true;

@@ -3,12 +3,14 @@
 //!
 //! A request that fails as a whole is asked again block by block, so that only what really cannot
 //! be read is missing in the end. After many such blocks in a row, as on a disk that is gone as a
-//! whole, requests are left out as they are, until they are asked for again: with more patience
-//! each time. The bits stay set on both nodes and the target stays
+//! whole, requests are left out as they are. The bits stay set on both nodes and the target stays
 //! Inconsistent: a copy with holes is not taken for whole (E1). To let the source go for one place
 //! would leave nobody with the data (H4).
+//!
+//! Each question costs a failing disk seconds. So only a few of the blocks are asked for again at a
+//! time, others each time; and as long as most of those can be read, more and more at once.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, NodeId};
@@ -22,25 +24,26 @@ use crate::contract::{Level, Time};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LeftOut {
     /// Where a request has failed: asked for block by block.
-    careful: Vec<ByteRange>,
+    careful: VecDeque<ByteRange>,
     /// Blocks that cannot be read, by their offset.
     blocks: BTreeSet<u64>,
     retry_at: Option<Time>,
     /// So many blocks have failed since anything was read.
     in_a_row: usize,
-    /// How often they have been asked for again.
-    attempts: usize,
-    /// Something has been read since they were last asked for.
-    has_read: bool,
-    /// How long they are left in peace, in milliseconds, if longer than at first: a source that can
-    /// read none of them is asked ever more seldom.
+    /// Some are being asked for again: so many at a time, the next from this offset on.
+    probing: Option<(usize, u64)>,
+    /// How many blocks have been read, and how many have failed, since that began.
+    read: u64,
+    failed: u64,
+    /// How long they are left in peace, in milliseconds, if longer than at first.
     patience_ms: Option<u64>,
 }
 
 impl LeftOut {
-    /// The next run to ask for, from `cursor` on, which moves past what is left out.
+    /// The next run to ask for: a block of what has failed, or else from `cursor` on, which moves
+    /// past it and past what is left out.
     pub(super) fn next_run(
-        &self,
+        &mut self,
         bitmap: &Bitmap,
         cursor: &mut u64,
         (room, size): (u32, u64),
@@ -48,22 +51,31 @@ impl LeftOut {
         if self.is_full() {
             return None;
         }
+        while let Some(failed) = self.careful.front_mut() {
+            let run = bitmap.next_run(failed.offset, BLOCK_SIZE, failed.end());
+            let Some(run) = run.filter(|run| run.length > 0) else {
+                self.careful.pop_front();
+                continue;
+            };
+            let rest = failed.end() - run.end();
+            *failed = ByteRange::new(run.end(), u32::try_from(rest).unwrap_or(0));
+            return Some(run);
+        }
         loop {
             let mut run = bitmap.next_run(*cursor, room, size)?;
-            let mut careful = self.careful.iter().filter(|one| one.overlaps(run));
-            if let Some(first) = careful.by_ref().min_by_key(|one| one.offset) {
-                let until = if first.offset > run.offset {
-                    first.offset - run.offset
-                } else {
-                    u64::from(BLOCK_SIZE)
-                };
-                let length = u64::from(run.length).min(until);
-                run.length = u32::try_from(length).unwrap_or(BLOCK_SIZE);
-            }
-            if !self.blocks.contains(&run.offset) {
-                return Some(run);
+            match self.blocks.range(run.offset..run.end()).next() {
+                Some(first) if *first == run.offset => {
+                    *cursor = run.offset + u64::from(BLOCK_SIZE);
+                    continue;
+                }
+                Some(first) => {
+                    let length = first - run.offset;
+                    run.length = u32::try_from(length).unwrap_or(BLOCK_SIZE);
+                }
+                None => {}
             }
             *cursor = run.end();
+            return Some(run);
         }
     }
 
@@ -77,9 +89,25 @@ impl LeftOut {
         self.retry_at
     }
 
+    /// A new link: what is no longer missing is forgotten, and nothing is under way any more.
+    pub(super) fn resume(&mut self, bitmap: &Bitmap) {
+        let block = u64::from(BLOCK_SIZE);
+        let run = |at: u64| bitmap.next_run(at, BLOCK_SIZE, at + block);
+        let is_missing = |at: &u64| run(*at).is_some_and(|run| run.length > 0);
+        let mut blocks = core::mem::take(&mut self.blocks);
+        blocks.retain(is_missing);
+        *self = Self {
+            retry_at: self.retry_at.filter(|_| !blocks.is_empty()),
+            probing: self.probing,
+            patience_ms: self.patience_ms,
+            blocks,
+            ..Self::default()
+        };
+    }
+
     fn add(&mut self, range: ByteRange, bitmap: &Bitmap, now: Time) {
         if range.length > BLOCK_SIZE && !self.is_hopeless() {
-            self.careful.push(range);
+            self.careful.push_back(range);
             return;
         }
         self.leave(range, bitmap);
@@ -98,13 +126,14 @@ impl LeftOut {
         let next = |from| bitmap.next_run(from, BLOCK_SIZE, range.end());
         while let Some(run) = next(from).filter(|run| run.length > 0) {
             self.blocks.insert(run.offset);
+            self.failed += 1;
             from = run.end();
         }
     }
 
     /// Whether so much has failed in a row that it is not worth while to ask for single blocks.
     fn is_hopeless(&self) -> bool {
-        self.in_a_row >= SINGLE.saturating_mul(self.attempts.saturating_add(1))
+        self.in_a_row >= SINGLE
     }
 
     /// So many that nothing more is asked for until they are asked for again.
@@ -116,23 +145,47 @@ impl LeftOut {
         self.patience_ms.unwrap_or(RETRY_MS)
     }
 
-    /// The source has read something.
-    pub(super) fn note_read(&mut self) {
-        self.has_read = true;
+    /// The source has read so many bytes.
+    pub(super) fn note_read(&mut self, length: u64) {
+        self.read += length.div_ceil(u64::from(BLOCK_SIZE));
         self.in_a_row = 0;
     }
 
-    /// Asks for them again, if it is time, from the beginning.
+    /// Asks for some of them again, if it is time.
     pub(super) fn try_again(&mut self, cursor: &mut u64, now: Time) {
-        if self.retry_at.is_none_or(|due| due > now) {
+        let goes_well = self.probing.is_some() && self.read > self.failed;
+        if !goes_well && self.retry_at.is_none_or(|due| due > now) {
             return;
         }
-        let longer = (self.wait_ms() * 2).min(LONGEST_RETRY_MS);
-        *self = Self {
-            patience_ms: (!self.has_read).then_some(longer),
-            attempts: self.attempts.saturating_add(1),
-            ..Self::default()
+        let patience = match self.probing {
+            Some(_) if self.read > 0 => RETRY_MS,
+            _ => (self.wait_ms() * 2).min(LONGEST_RETRY_MS),
         };
+        let (count, from) = match self.probing {
+            Some((count, from)) if goes_well => (count.saturating_mul(2), from),
+            Some((_, from)) => (PROBES, from),
+            None => (PROBES, 0),
+        };
+        if self.is_full() {
+            // Such a source has failed; but what comes behind may be readable.
+            *cursor = self.blocks.last().map_or(0, |last| last + 1);
+            *self = Self {
+                patience_ms: Some(patience),
+                ..Self::default()
+            };
+            return;
+        }
+        let later = self.blocks.range(from..).chain(self.blocks.range(..from));
+        let asked: Vec<u64> = later.take(count).copied().collect();
+        for offset in &asked {
+            self.blocks.remove(offset);
+        }
+        let next = asked.last().map_or(0, |last| last + 1);
+        self.careful.clear();
+        self.probing = (!asked.is_empty()).then_some((count, next));
+        (self.in_a_row, self.read, self.failed) = (0, 0, 0);
+        self.patience_ms = Some(patience);
+        self.retry_at = (!self.blocks.is_empty()).then(|| now.plus_ms(patience));
         *cursor = 0;
     }
 }
@@ -186,9 +239,11 @@ impl<B: Clone> Volume<B> {
 /// source has failed, and what is remembered of it is bounded.
 const MOST: usize = 65_536;
 
-/// After so many blocks in a row that cannot be read, whole requests are left out: after twice as
-/// many in the second attempt, and so on, so that everything has been asked for in the end.
+/// After so many blocks in a row that cannot be read, whole requests are left out.
 const SINGLE: usize = 64;
+
+/// How many blocks are asked for again at a time.
+const PROBES: usize = 32;
 
 /// How long to wait before the source is asked again for what it could not read.
 const RETRY_MS: u64 = 10_000;

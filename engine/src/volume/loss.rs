@@ -43,7 +43,9 @@ impl<B: Clone> Volume<B> {
         peer.peer_disk = peer_disk;
         peer.handshaking = false;
         peer.source = Source::default();
-        peer.target = None;
+        if let Some(target) = peer.target.take() {
+            peer.left_out = target.left_out;
+        }
         peer.takes_note = None;
         peer.pauses.peer = false;
         peer.told = Told::default();

@@ -3,7 +3,8 @@
 //! another one when it is written; if it does not take the write either, it has failed.
 //!
 //! The data of the place is the same on both disks while this goes on: the read waited for every
-//! earlier write, and later ones wait for the read. So nothing is marked, and stopping at any
+//! earlier write, and later ones wait for the read, or, on a Secondary, for the place to be written:
+//! the Primary sends them after its answer. So nothing is marked, and stopping at any
 //! moment leaves at worst a place that still cannot be read.
 //!
 //! If the peer cannot read it either, the client gets an error, and both disks go on: no third copy
@@ -129,6 +130,13 @@ impl<B: Clone> Volume<B> {
         reads
             .map(|read| read.range)
             .any(|other| other.overlaps(range))
+    }
+
+    /// Where what the peer has answered is being written.
+    pub(super) fn written_anew(&self) -> impl Iterator<Item = ByteRange> {
+        let answered = self.mending.reads.iter().filter(|(_, data)| data.is_some());
+        let reads = answered.filter_map(|(id, _)| self.reads.get(id));
+        reads.map(|read| read.range)
     }
 
     /// A peer whose data at this read's place is the same.

@@ -132,11 +132,10 @@ impl<B: Clone> Volume<B> {
             return true;
         };
         let range = write.range;
-        if self
-            .peer_writes
-            .range(..name)
-            .any(|(_, earlier)| earlier.range.overlaps(range))
-        {
+        let mut earlier = self.peer_writes.range(..name);
+        let is_under_way = earlier.any(|(_, earlier)| earlier.range.overlaps(range));
+        // The peer has read what is being written anew before it began this write.
+        if is_under_way || self.written_anew().any(|anew| anew.overlaps(range)) {
             return false;
         }
         let Some(local) = &self.local else {
@@ -228,7 +227,7 @@ impl<B: Clone> Volume<B> {
             // comes after both bitmaps have been joined, so both always agree on what is missing.
             let length = u64::from(range.length);
             asked.left = asked.left.saturating_sub(length);
-            target.left_out.note_read();
+            target.left_out.note_read(length);
             if asked.left == 0 {
                 let (whole, asked) = (u64::from(asked.range.length), asked.asked);
                 target.outstanding.remove(&id);

@@ -377,16 +377,17 @@ impl<B: Clone> Volume<B> {
         errand: Errand<B>,
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
-        if !self.has_own_data() || self.role == Role::Primary {
+        // A node that has its own data may still meet a place there that it cannot read.
+        let replicates = self.is_replicating_both_ways(requester);
+        let is_mended = replicates && matches!(errand, Errand::Read);
+        if !self.has_own_data() || self.role == Role::Primary && !is_mended {
             if let Requester::Peer { node, link, id } = requester {
                 let (volume, code) = (self.number, FailureCode::NoDisk);
                 cx.send(node, link, Packet::RemoteFailed { id, volume, code }, None);
             }
             return Ok(());
         }
-        // A client that has its own node's data may still meet a place there that cannot be read.
-        let replicates = self.is_replicating_both_ways(requester);
-        if replicates && !matches!(errand, Errand::Read) {
+        if replicates && !is_mended {
             return Err("a request for clients that have their own node's data");
         }
         if !matches!(errand, Errand::Flush) && !self.accepts(range) {

@@ -120,7 +120,9 @@ impl<B: Clone> Volume<B> {
             return;
         };
         peer.replication = ReplicationState::WFBitMapT;
-        peer.target = Some(Target::new(version, peer.compare_first && reads_true));
+        let compares = peer.compare_first && reads_true;
+        let left_out = core::mem::take(&mut peer.left_out);
+        peer.target = Some(Target::new(version, compares, left_out));
         peer.forget_saved();
         peer.resync_started = cx.now;
         if full {
@@ -264,6 +266,7 @@ impl<B: Clone> Volume<B> {
             return; // it has just failed, and the peer does not know yet
         }
         let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        let written_anew: Vec<ByteRange> = self.written_anew().collect();
         for node in nodes {
             self.advance_source(node, cx);
             let Some(peer) = self.peers.get_mut(&node) else {
@@ -285,7 +288,7 @@ impl<B: Clone> Volume<B> {
                 let in_the_way = writes.values().any(|write| {
                     write.started && write.local == Leg::Pending && write.range.overlaps(read.range)
                 });
-                if in_the_way {
+                if in_the_way || written_anew.iter().any(|anew| anew.overlaps(read.range)) {
                     continue;
                 }
                 read.started = true;

@@ -64,6 +64,7 @@ impl<B: Clone> Volume<B> {
         target.bitmap_sent = true;
         if target.generation.is_some() {
             peer.replication = ReplicationState::SyncTarget;
+            target.left_out.resume(&peer.bitmap);
             peer.resync_total_bytes = peer.out_of_sync_bytes();
             peer.pace.begin(cx.now);
             let text = alloc::format!(
@@ -91,7 +92,8 @@ impl<B: Clone> Volume<B> {
             return;
         };
         let options = &peer.resync_options;
-        if target.outstanding.is_empty() {
+        let missing = peer.bitmap.count();
+        if target.outstanding.is_empty() && !target.left_out.leaves_more_of(missing) {
             target.left_out.try_again(&mut target.cursor, cx.now);
         }
         loop {
@@ -103,7 +105,7 @@ impl<B: Clone> Volume<B> {
                 .left_out
                 .next_run(&peer.bitmap, &mut target.cursor, (room, size));
             let Some(range) = run else {
-                let is_more = target.left_out.leaves_more_of(peer.bitmap.count());
+                let is_more = target.left_out.leaves_more_of(missing);
                 if target.outstanding.is_empty() && target.cursor > 0 && is_more {
                     target.cursor = 0; // what was asked for has been answered: look once more
                     continue;
@@ -111,7 +113,6 @@ impl<B: Clone> Volume<B> {
                 break;
             };
             let id = cx.name();
-            target.cursor = range.end();
             let (length, is_alone) = (u64::from(range.length), target.outstanding.is_empty());
             let asked = target.window.ask(length, is_alone, options, cx.now);
             target.outstanding_bytes += length;
@@ -180,8 +181,10 @@ impl<B: Clone> Volume<B> {
         let running = self.peers.values().filter(is_running);
         let resyncs = running.filter_map(|peer| {
             let target = peer.target.as_ref()?;
-            let again = target.left_out.due();
-            let again = again.filter(|_| target.outstanding.is_empty());
+            let left_out = &target.left_out;
+            let is_all = || !left_out.leaves_more_of(peer.bitmap.count());
+            let again = left_out.due();
+            let again = again.filter(|_| target.outstanding.is_empty() && is_all());
             target.window.due(now).into_iter().chain(again).min()
         });
         let verifies = self.peers.values().filter_map(|peer| peer.verify.as_ref());

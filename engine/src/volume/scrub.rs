@@ -99,4 +99,4 @@ impl<B: Clone> Volume<B> {
 }
 
 /// How long the peer is given to mend what it cannot read.
-const PEER_MENDS_MS: u64 = 1_000;
+pub(super) const PEER_MENDS_MS: u64 = 1_000;

@@ -22,6 +22,7 @@ use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, NodeId};
 use rbd_protocol::peer::{Digest, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
+use super::scrub::PEER_MENDS_MS;
 use super::{Asked, Checkpoint, ResyncWindow, Volume};
 use crate::context::{Context, Operation};
 use crate::contract::{DiskRequest, Level, Time};
@@ -156,6 +157,7 @@ impl<B: Clone> Volume<B> {
     }
 
     fn begin_pieces(&mut self, node: NodeId, cx: &mut Context<B>) {
+        let read_for_peer: Vec<ByteRange> = self.errands_of(node).collect();
         let Some(peer) = self.peers.get_mut(&node).filter(|peer| is_in_sync(peer)) else {
             return;
         };
@@ -164,7 +166,15 @@ impl<B: Clone> Volume<B> {
         };
         for piece in verify.pieces.values_mut() {
             if matches!(piece.step, Step::Waiting(until) if until <= cx.now) {
-                piece.step = Step::Holding;
+                // Writes that are held back now may be in the way of what the peer mends it with.
+                let is_mending = read_for_peer
+                    .iter()
+                    .any(|range| range.overlaps(piece.range));
+                piece.step = if is_mending {
+                    Step::Waiting(cx.now.plus_ms(PEER_MENDS_MS))
+                } else {
+                    Step::Holding
+                };
             }
         }
         while verify.pieces.len() < PIECES_AT_ONCE && verify.cursor < verify.until {

@@ -181,13 +181,14 @@ impl World {
     }
 
     fn judge_source(&mut self, source: usize) {
-        // After a promotion by force, the answer to which may come a little later, the policies, or
-        // the generation it began, decide which of two histories goes on.
+        // Of two histories that a promotion by force has made, the answer to which may come a little
+        // later, the policies may have decided which one goes on.
         let is_forced = self
             .calls
             .values()
             .any(|call| *call == (source, Wish::ForcePromote));
-        if self.is_forked || self.options.careless && is_forced {
+        let is_decided = self.is_forked && self.policy_says(Some(1 - source));
+        if is_decided || self.options.careless && is_forced {
             return;
         }
         if let Err(missing) = self.missing(source)
