@@ -82,6 +82,16 @@ pub(crate) enum Operation {
     },
     /// How large the disk is.
     Measure { volume: VolumeNumber },
+    /// A metadata block on its way to another end of the disk.
+    Relocation {
+        volume: VolumeNumber,
+        attachment: u64,
+    },
+    /// Where that end is.
+    NoteSize {
+        volume: VolumeNumber,
+        attachment: u64,
+    },
 }
 
 /// The surroundings of the event being handled.
@@ -249,6 +259,17 @@ impl<B> Context<B> {
         self.out.push(Action::Measure { id, volume });
     }
 
+    pub(crate) fn note_size(&mut self, operation: Operation, device_bytes: u64, device_id: u64) {
+        let volume = operation.volume();
+        let id = self.operation(operation);
+        self.out.push(Action::NoteSize {
+            id,
+            volume,
+            device_bytes,
+            device_id,
+        });
+    }
+
     pub(crate) fn send(&mut self, peer: NodeId, link: LinkId, packet: Packet, data: Option<B>) {
         let channel = channel_of(&packet);
         self.out.push(Action::Send {
@@ -322,6 +343,8 @@ impl Operation {
             | Self::Superblock { volume, .. }
             | Self::Intent { volume, .. }
             | Self::BitmapPage { volume, .. }
+            | Self::Relocation { volume, .. }
+            | Self::NoteSize { volume, .. }
             | Self::Measure { volume } => *volume,
         }
     }

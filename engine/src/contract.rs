@@ -137,6 +137,13 @@ pub enum Event<B> {
         /// How large the disk is.
         result: Result<DiskMeasure, DiskError>,
     },
+    /// [`Action::NoteSize`] has finished; if `Ok`, it is durable.
+    SizeNoted {
+        /// Which one.
+        id: OperationId,
+        /// How.
+        result: Result<(), DiskError>,
+    },
     /// [`Action::Meta`] has finished; if `Ok`, the block is durable.
     MetaDone {
         /// Which one.
@@ -326,6 +333,19 @@ pub enum Action<B> {
         id: OperationId,
         /// The volume.
         volume: VolumeNumber,
+    },
+    /// Note durably, elsewhere than on the disk, that metadata at the end of a device of this size
+    /// counts: there an attach looks for it when the device has grown. Answered by
+    /// [`Event::SizeNoted`].
+    NoteSize {
+        /// Names it.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// The size.
+        device_bytes: u64,
+        /// Whose metadata it is.
+        device_id: u64,
     },
     /// Write this metadata block, durably. Answered by [`Event::MetaDone`].
     Meta {

@@ -273,6 +273,11 @@ impl IntentLog {
         }
     }
 
+    /// Whether any block is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     /// Whether any block is being written or waits to be.
     pub(crate) fn is_busy(&self) -> bool {
         !self.stale.is_empty() || !self.writing.is_empty()

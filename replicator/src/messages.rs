@@ -9,6 +9,7 @@ use rbd_engine::{
 };
 use rbd_protocol::control::{Changes, Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::nbd::Session;
 use rbd_protocol::state::Role;
 use tokio::sync::oneshot;
@@ -91,6 +92,13 @@ pub enum ToResource {
         /// How large it is.
         result: Result<DiskMeasure, DiskError>,
     },
+    /// It is durably remembered where a volume's metadata is, or cannot be.
+    SizeNoted {
+        /// Which operation asked.
+        id: OperationId,
+        /// How it went.
+        result: Result<(), DiskError>,
+    },
     /// Finish what is in flight within a deadline and end the thread.
     Shutdown,
 }
@@ -163,6 +171,15 @@ pub enum FromResource {
         data: OwnedFd,
         /// The device of external metadata.
         metadata: Option<OwnedFd>,
+    },
+    /// Remember where a volume's metadata is. Answered by [`ToResource::SizeNoted`].
+    NoteSize {
+        /// Names the wish.
+        id: OperationId,
+        /// The volume.
+        volume: VolumeNumber,
+        /// Where it is.
+        end: FormerEnd,
     },
     /// Something changed that belongs in the log.
     Report(Change),

@@ -129,21 +129,6 @@ fn what_does_not_fit_or_is_not_whole_does_not_grow() {
 }
 
 #[test]
-fn internal_metadata_does_not_move_and_the_volume_is_used_on() {
-    let pair = Pair::primary(Setup::default());
-    for node in [&pair.alpha, &pair.beta] {
-        set_length(&node.disk(0), 48 * MIB);
-    }
-    let text = pair.alpha.refused("resize", 10);
-    assert!(text.contains("does not move"), "{text}");
-    assert!(pair.alpha.status().is_in_sync());
-    pair.alpha
-        .open()
-        .write_durably(0, &[0; 512])
-        .expect("it is used on");
-}
-
-#[test]
 fn a_daemon_killed_while_the_volume_grows_costs_nothing() {
     let mut pair = Pair::primary(external());
     let mut size = 32 * MIB;

@@ -170,6 +170,7 @@ impl Pair {
             | Action::CloseClients { .. }
             | Action::RunHandler { .. }
             | Action::Measure { .. }
+            | Action::NoteSize { .. }
             | Action::Report(_) => return,
         };
         self.waiting.push_back(event);
@@ -272,11 +273,11 @@ fn disk(node: u8) -> Result<AttachedDisk, String> {
         accept_older_superblock: false,
     };
     let image = open(&mut read, &inputs).map_err(|error| format!("no metadata: {error}"))?;
-    Ok(AttachedDisk {
-        image: Box::new(image),
-        block_bytes: 4096,
-        write_cache: rbd_protocol::control::WriteCache::Volatile,
-    })
+    Ok(AttachedDisk::new(
+        Box::new(image),
+        4096,
+        rbd_protocol::control::WriteCache::Volatile,
+    ))
 }
 
 fn node_name(node: u8) -> &'static str {

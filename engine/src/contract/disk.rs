@@ -47,11 +47,26 @@ pub enum DiskError {
 pub struct AttachedDisk {
     /// What was found on it.
     pub image: Box<Image>,
+    /// Size of the device the data is on. Metadata at its end lies before that if it has grown.
+    pub device_bytes: u64,
     /// Smallest unit it can write, in bytes: 512 or 4096.
     pub block_bytes: u32,
     /// Only shown to people: every flush is made whatever this says, because a device that is wrong
     /// about itself must not cost data.
     pub write_cache: WriteCache,
+}
+
+impl AttachedDisk {
+    /// A disk that is as large as its metadata says.
+    #[must_use]
+    pub fn new(image: Box<Image>, block_bytes: u32, write_cache: WriteCache) -> Self {
+        Self {
+            device_bytes: image.layout.device_bytes(),
+            image,
+            block_bytes,
+            write_cache,
+        }
+    }
 }
 
 /// How large a disk is.

@@ -1,6 +1,8 @@
 //! What an attach works out of the metadata it found: a peer's slot, which bitmap counts, which
 //! blocks were damaged. Never changes anything but the slot it hands out.
 
+use alloc::collections::BTreeMap;
+
 use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::metadata::{BlockAddress, Damage, NodeName, Superblock};
 
@@ -32,8 +34,19 @@ pub(super) fn take_slot(
     u8::try_from(index).map_err(|_| AttachError::NoPeerSlot)
 }
 
+/// Which of so many blocks of the intent log are to be written, and how often.
+pub(super) fn unwritten_blocks(count: u32, damage: &[Damage]) -> BTreeMap<u32, u8> {
+    let mut unwritten: BTreeMap<u32, u8> = (0..count).map(|block| (block, 1)).collect();
+    for block in damage.iter().flat_map(damaged_intent_blocks) {
+        if let Some(times) = unwritten.get_mut(&block) {
+            *times = 2;
+        }
+    }
+    unwritten
+}
+
 /// The blocks of the intent log a damage concerns.
-pub(super) fn damaged_intent_blocks(damage: &Damage) -> core::ops::Range<u32> {
+fn damaged_intent_blocks(damage: &Damage) -> core::ops::Range<u32> {
     match damage.at {
         BlockAddress::Intent { block, .. } => block..block.saturating_add(damage.blocks),
         BlockAddress::Superblock { .. } | BlockAddress::Bitmap { .. } => 0..0,

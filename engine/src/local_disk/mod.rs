@@ -9,11 +9,13 @@
 mod attach;
 mod counting;
 mod peers;
+mod relocation;
 mod size;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use rbd_protocol::control::WriteCache;
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
@@ -26,10 +28,9 @@ use crate::bitmap::{Bitmap, Words};
 use crate::context::{Context, Operation};
 use crate::contract::{AttachedDisk, DiskMeasure, Time};
 use crate::intent::IntentLog;
-use attach::{
-    damaged_intent_blocks, reads_true, region_range, superblock_counts, take_slot, take_up,
-};
-use size::measure_of;
+use attach::{reads_true, region_range, superblock_counts, take_slot, take_up, unwritten_blocks};
+use relocation::Relocation;
+pub(crate) use relocation::{Growth, RelocationStep};
 
 /// One attached disk.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ pub(crate) struct LocalDisk {
     mend: Option<Box<Superblock>>,
     /// How large the disk is, as last looked at.
     measure: DiskMeasure,
+    /// Its metadata is on its way to the end of the disk as it is now.
+    relocation: Option<Relocation>,
+    /// Metadata lay here until it was moved, and the volume has not yet grown over it.
+    left_behind: Option<Range<u64>>,
+    /// The metadata has been moved, and where to is not yet noted elsewhere.
+    unnoted: bool,
 }
 
 /// Why a disk cannot be taken.
@@ -85,6 +92,7 @@ impl LocalDisk {
     ) -> Result<(Self, BTreeMap<NodeId, Bitmap>), AttachError> {
         let AttachedDisk {
             image,
+            device_bytes,
             block_bytes,
             write_cache,
         } = disk;
@@ -132,15 +140,15 @@ impl LocalDisk {
                 ..superblock.clone()
             })
         });
-        let mut unwritten: BTreeMap<u32, u8> =
-            (0..intent.block_count()).map(|block| (block, 1)).collect();
-        for block in damage.iter().flat_map(damaged_intent_blocks) {
-            if let Some(times) = unwritten.get_mut(&block) {
-                *times = 2;
-            }
-        }
+        let unwritten = unwritten_blocks(intent.block_count(), &damage);
         let mut local = Self {
-            measure: measure_of(&layout),
+            measure: DiskMeasure {
+                device_bytes,
+                placement: layout.placement(),
+            },
+            relocation: None,
+            left_behind: None,
+            unnoted: false,
             layout,
             block_bytes,
             write_cache,
@@ -269,7 +277,8 @@ impl LocalDisk {
 
     /// Whether everything in the superblock is durable.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_durable(self.version) && self.unwritten.is_empty()
+        let is_written = self.is_durable(self.version) && self.unwritten.is_empty();
+        is_written && self.relocation.is_none()
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Superblock)) {
@@ -340,6 +349,9 @@ impl LocalDisk {
     /// Starts the metadata writes that are wanted and not under way. Returns how many blocks of
     /// the intent log are among them.
     pub(crate) fn start_metadata<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) -> u64 {
+        if self.is_held() {
+            return 0;
+        }
         let started = self.start_intent(volume, cx);
         // The first superblock of an attachment announces its epoch, so it waits for every block of
         // the intent log to have been written under it.

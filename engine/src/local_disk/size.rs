@@ -4,7 +4,7 @@
 //! of the write-intent log are, with all of their regions marked: whatever the added bitmap blocks
 //! hold, a crash finds everything out of sync there. Never decides a size.
 
-use rbd_protocol::metadata::{Layout, LayoutError, Placement};
+use rbd_protocol::metadata::{Layout, LayoutError};
 
 use super::LocalDisk;
 use crate::contract::{DiskMeasure, Time};
@@ -21,6 +21,14 @@ impl LocalDisk {
             device_bytes,
             placement,
         } = self.measure;
+        let device_bytes = if self
+            .missing_to_move(self.measure)
+            .is_some_and(|more| more > 0)
+        {
+            self.layout.device_bytes()
+        } else {
+            device_bytes
+        };
         let most = Layout::most_data(device_bytes, placement, self.layout.max_peers(), limit);
         if self.is_fresh() {
             most
@@ -34,14 +42,11 @@ impl LocalDisk {
         self.layout.max_peers()
     }
 
-    /// Whether the metadata lies elsewhere than it would on the disk as it is now.
-    pub(crate) fn would_move(&self, found: DiskMeasure) -> bool {
-        found.placement == Placement::Internal && found.device_bytes != self.layout.device_bytes()
-    }
-
-    /// The disk is of this size now. Where metadata at its end lies, it keeps lying.
+    /// The disk is of this size now. Where metadata at its end lies, it keeps lying until it is
+    /// moved, and while it is, that is to one place.
     pub(crate) fn note_measure(&mut self, found: DiskMeasure) {
-        if !self.would_move(found) {
+        let is_cut_off = self.is_internal() && found.device_bytes < self.layout.device_bytes();
+        if !is_cut_off && !self.is_relocating() {
             self.measure = found;
         }
     }
@@ -50,9 +55,12 @@ impl LocalDisk {
     /// the size before.
     pub(crate) fn resize(&mut self, data_bytes: u64, now: Time) -> Result<u64, LayoutError> {
         let DiskMeasure {
-            device_bytes,
+            mut device_bytes,
             placement,
         } = self.measure;
+        if self.is_internal() {
+            device_bytes = self.layout.device_bytes(); // where the metadata is
+        }
         let peers = self.layout.max_peers();
         self.layout = Layout::with_data(device_bytes, placement, peers, data_bytes)?;
         let before = self.size_bytes();
@@ -71,13 +79,5 @@ impl LocalDisk {
             self.intent_sequences.resize(count, 0);
         }
         Ok(before)
-    }
-}
-
-/// What the disk was when its metadata was read.
-pub(super) fn measure_of(layout: &Layout) -> DiskMeasure {
-    DiskMeasure {
-        device_bytes: layout.device_bytes(),
-        placement: layout.placement(),
     }
 }

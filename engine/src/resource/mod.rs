@@ -217,6 +217,7 @@ impl<B: Clone> Resource<B> {
             Event::DiskDone { id, result } => self.disk_done(id, result),
             Event::Digests { id, result } => self.digests_made(id, result),
             Event::Measured { id, result } => self.measured(id, result),
+            Event::SizeNoted { id, result } => self.size_noted(id, result),
             Event::MetaDone { id, result } => self.meta_done(id, result),
             Event::LinkUp { peer, link } => self.link_up(peer, link),
             Event::LinkDown { peer, link, loss } => self.link_down(peer, link, loss),
@@ -330,6 +331,8 @@ impl<B: Clone> Resource<B> {
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
             | Operation::Measure { .. }
+            | Operation::NoteSize { .. }
+            | Operation::Relocation { .. }
             | Operation::Intent { .. }
             | Operation::BitmapPage { .. } => {}
         }
@@ -350,6 +353,7 @@ impl<B: Clone> Resource<B> {
             Operation::Superblock { attachment, .. } => (attachment, "superblock"),
             Operation::Intent { attachment, .. } => (attachment, "write-intent log"),
             Operation::BitmapPage { attachment, .. } => (attachment, "dirty bitmap"),
+            Operation::Relocation { attachment, .. } => (attachment, "metadata on the move"),
             Operation::Write { .. }
             | Operation::Read { .. }
             | Operation::Mend { .. }
@@ -359,6 +363,7 @@ impl<B: Clone> Resource<B> {
             | Operation::Digest { .. }
             | Operation::ResyncDigest { .. }
             | Operation::Measure { .. }
+            | Operation::NoteSize { .. }
             | Operation::ResyncRead { .. } => return,
         };
         if attachment != local.attachment {
@@ -375,6 +380,7 @@ impl<B: Clone> Resource<B> {
             }
             (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
             (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
+            (Operation::Relocation { .. }, Ok(())) => local.relocated_block(),
             (_, Ok(())) => {}
         }
     }
@@ -475,6 +481,7 @@ fn is_routine<B>(event: &Event<B>) -> bool {
         Event::MetaDone { .. }
         | Event::Digests { .. }
         | Event::Measured { .. }
+        | Event::SizeNoted { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Timer

@@ -179,6 +179,16 @@ impl<B: Clone> Resource<B> {
         }
     }
 
+    /// It has been noted where a volume's metadata is now, or not.
+    pub(super) fn size_noted(&mut self, id: OperationId, result: Result<(), DiskError>) {
+        let Some(Operation::NoteSize { volume, attachment }) = self.cx.finished(id) else {
+            return;
+        };
+        if let Some(volume) = self.volumes.get_mut(&volume) {
+            volume.size_noted(attachment, result, &mut self.cx);
+        }
+    }
+
     fn ask_to_grow(&mut self, resizing: Resizing, capacity: u64) {
         let size = self
             .volumes
@@ -215,6 +225,10 @@ impl<B: Clone> Resource<B> {
             let asked = one.peer.is_some_and(|(peer, _)| peer == node);
             asked && one.step == Step::AwaitPeer { request }
         }) else {
+            if granted {
+                // It has grown after all, if too late: the handshake lets this node follow.
+                self.renegotiate();
+            }
             return;
         };
         let peer = alloc::string::ToString::to_string(self.peer_name(node));
@@ -274,6 +288,11 @@ impl<B: Clone> Resource<B> {
             return;
         };
         match resizing.step {
+            Step::Recording { bytes, .. } if local.is_settled() && local.size_bytes() != bytes => {
+                let code = RefusalCode::Environment;
+                let reason = "its metadata has moved, but the volume has not grown: see the log";
+                self.end_resize(resizing, refuse(code, reason));
+            }
             Step::Recording { before, bytes } if local.is_settled() => {
                 let note = alloc::format!("{name} grows from {before} to {bytes} bytes");
                 self.end_resize(resizing, Ok(Some(note)));
@@ -393,12 +412,16 @@ fn room_on<B: Clone>(
     let size = volume.size_bytes();
     if let Some(local) = &mut volume.local {
         local.note_measure(found);
-        if local.would_move(found) && local.capacity_bytes(limit) <= size {
+        let missing = local.missing_to_move(found).filter(|more| *more > 0);
+        if let Some(more) = missing
+            && local.capacity_bytes(limit) <= size
+        {
             let reason = alloc::format!(
-                "the metadata of {name} is at the end of a disk that has grown, and does not move"
+                "the disk of {name} must grow by {more} bytes more: the metadata at its end needs \
+                 room to move"
             );
-            let help = "a volume that is to grow needs its metadata elsewhere: meta-disk PATH";
-            return Err(Refusal::new(RefusalCode::InvalidRequest, reason, help));
+            let help = "enlarge it, then run it again";
+            return Err(Refusal::new(RefusalCode::DiskTooSmall, reason, help));
         }
         let wanted = Layout::new(
             found.device_bytes,
@@ -406,7 +429,7 @@ fn room_on<B: Clone>(
             local.max_peers(),
             limit,
         );
-        if let (Err(error), false) = (wanted, local.would_move(found)) {
+        if let (Err(error), None) = (wanted, missing) {
             let reason = alloc::format!("{name}: {error}");
             let help = "enlarge the meta-disk, then run it again";
             return Err(Refusal::new(RefusalCode::MetaDiskTooSmall, reason, help));

@@ -22,6 +22,8 @@ mod parting;
 mod pausing;
 mod preparing;
 mod promotion;
+mod relocation;
+mod relocation_hold;
 mod resync;
 mod scrub;
 mod silence;
@@ -110,11 +112,7 @@ impl Bench {
     }
 
     pub(crate) fn attach_to(&mut self, volume: VolumeNumber, image: Image) -> CallId {
-        let disk = AttachedDisk {
-            image: Box::new(image),
-            block_bytes: 512,
-            write_cache: WriteCache::Volatile,
-        };
+        let disk = AttachedDisk::new(Box::new(image), 512, WriteCache::Volatile);
         self.command(Command::Attach { volume, disk })
     }
 

@@ -328,30 +328,6 @@ fn too_little_room_for_the_metadata_is_said_before_anybody_grows() {
 }
 
 #[test]
-fn metadata_at_the_end_of_a_disk_that_has_grown_does_not_move() {
-    let mut image = image();
-    let device = SIZE + (1 << 20);
-    image.layout = Layout::with_data(device, Placement::Internal, 1, SIZE).expect("there is room");
-    let mut config = config();
-    config.volumes[0].size_limit_bytes = Some(SIZE);
-    let mut bench = Bench::alone(config, image);
-    bench.meet(|_| {});
-    let call = bench.command(RESIZE);
-    let found = DiskMeasure {
-        device_bytes: LARGE,
-        placement: Placement::Internal,
-    };
-    measure(&mut bench, Ok(found));
-    let refusal = bench.refusal(call);
-    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
-    assert!(
-        refusal.reason.contains("does not move"),
-        "{}",
-        refusal.reason
-    );
-}
-
-#[test]
 fn a_peer_without_room_keeps_the_size_as_it_is() {
     let mut bench = before_growth();
     let call = bench.command(RESIZE);
@@ -403,4 +379,18 @@ fn another_resize_waits_for_its_turn() {
     bench.command(RESIZE);
     let call = bench.command(RESIZE);
     assert_eq!(refused_with(&bench, call), RefusalCode::StateConcurrent);
+}
+
+#[test]
+fn a_peer_that_has_grown_too_late_is_met_anew() {
+    let mut bench = before_growth();
+    let call = bench.command(RESIZE);
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    let (request, _) = asked_of_peer(&mut bench).expect("the peer is asked");
+    bench.wait_ms(8_000);
+    assert_eq!(refused_with(&bench, call), RefusalCode::StateTimeout);
+    peer_answers(&mut bench, request, SIZE, false);
+    assert_eq!(bench.close_dropped(), None, "it has not");
+    peer_answers(&mut bench, request, LARGE, true);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
 }

@@ -12,7 +12,7 @@ use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::ReplicationState;
 
 use super::{BarrierPurpose, Volume, elapsed_ms};
-use crate::bitmap::{page_of, set_in_copy};
+use crate::bitmap::{Words, page_of, set_in_copy};
 use crate::context::Context;
 use crate::contract::{DiskError, Time};
 use crate::peer_device::PeerDevice;
@@ -56,6 +56,8 @@ pub(crate) enum Checkpoint {
         next: Vec<(NodeId, u32)>,
         last: bool,
     },
+    /// The barrier before the bitmaps are written at another place.
+    Relocating,
     /// The log is being written without the regions; only the last checkpoint waits for it.
     Cooling,
     /// The last checkpoint before the disk is let go is done.
@@ -99,7 +101,7 @@ impl<B: Clone> Volume<B> {
     }
 
     fn start_full_checkpoint(&mut self, hot_limit: u32, cx: &mut Context<B>) -> bool {
-        let Some(local) = &self.local else {
+        let Some(local) = self.local.as_ref().filter(|local| !local.is_relocating()) else {
             return false;
         };
         let before = Time(cx.now.0.saturating_sub(IDLE_MS * 1_000_000));
@@ -170,6 +172,7 @@ impl<B: Clone> Volume<B> {
                     last,
                 };
             }
+            Checkpoint::Relocating => self.relocation_flushed(),
             Checkpoint::Light | Checkpoint::Idle => {}
             other @ (Checkpoint::Saving { .. } | Checkpoint::Cooling | Checkpoint::Done) => {
                 self.checkpoint = other;
@@ -197,6 +200,7 @@ impl<B: Clone> Volume<B> {
             }
             Checkpoint::Idle
             | Checkpoint::Light
+            | Checkpoint::Relocating
             | Checkpoint::Flushing { .. }
             | Checkpoint::Done => {}
         }
@@ -235,15 +239,7 @@ impl<B: Clone> Volume<B> {
             if let Some(entry) = next.last_mut() {
                 entry.1 = page + 1;
             }
-            let mut words = peer.bitmap.page(page);
-            peer.bitmap.note_saving(page);
-            // What the peer has acknowledged and not made durable stays marked on disk (B5, B10).
-            for range in peer.unstable.iter().map(|entry| entry.range) {
-                if page_of(range.offset) <= page && page <= page_of(range.end()) {
-                    set_in_copy(&mut words, page, range);
-                    peer.saved_with_unstable.insert(page);
-                }
-            }
+            let words = words_to_save(peer, page);
             local.save_page(self.number, node, page, &words, cx);
             self.counters.bitmap_writes += 1;
             in_flight += 1;
@@ -329,8 +325,22 @@ pub(crate) fn is_full_due(now: Time, last_full: Time) -> bool {
     elapsed_ms(now, last_full) >= INTERVAL_MS
 }
 
+/// What a page says that is about to be written.
+pub(super) fn words_to_save(peer: &mut PeerDevice, page: u32) -> Words {
+    let mut words = peer.bitmap.page(page);
+    peer.bitmap.note_saving(page);
+    // What the peer has acknowledged and not made durable stays marked on disk (B5, B10).
+    for range in peer.unstable.iter().map(|entry| entry.range) {
+        if page_of(range.offset) <= page && page <= page_of(range.end()) {
+            set_in_copy(&mut words, page, range);
+            peer.saved_with_unstable.insert(page);
+        }
+    }
+    words
+}
+
 /// A target keeps its bits on disk until the resync is over: what it has written is not flushed.
-fn may_save(replication: ReplicationState) -> bool {
+pub(super) fn may_save(replication: ReplicationState) -> bool {
     !matches!(
         replication,
         ReplicationState::WFBitMapT | ReplicationState::SyncTarget

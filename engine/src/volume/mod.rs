@@ -15,6 +15,7 @@
 //! | [`resync_compare`] | what need not be copied because both have it |
 //! | [`resync_state`] | who holds it back, and what is told of it |
 //! | [`resync_pace`] | how fast it is, for people |
+//! | [`relocation`] | metadata on its way to the end of a disk that has grown |
 //! | [`size`] | how large it is, and how large clients see it |
 //! | [`verify`] | comparing both copies while clients go on |
 //! | [`verified`] | what is read for a peer that does, and which writes wait |
@@ -37,6 +38,7 @@ mod loss;
 mod mend;
 mod peer_write;
 mod read;
+mod relocation;
 mod remote;
 mod requester;
 mod resync;
@@ -202,6 +204,7 @@ impl<B: Clone> Volume<B> {
             self.advance_verify(cx);
             self.advance_resync_targets(cx);
             self.advance_checkpoint(cx);
+            self.advance_relocation(cx);
             self.start_metadata(cx);
         }
     }
@@ -236,6 +239,9 @@ impl<B: Clone> Volume<B> {
         if self.config.on_disk_trouble.on_error == OnIoError::CallHandler {
             cx.call_handler(Handler::LocalIoError, None, Some(self.number));
         }
+        if let Some(local) = &mut self.local {
+            local.abandon_relocation();
+        }
         self.say_last_words(cx);
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }
@@ -247,6 +253,7 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn fail_flush(&mut self, why: &str, cx: &mut Context<B>) {
         self.lost_cache = true;
         if let Some(local) = &mut self.local {
+            local.abandon_relocation();
             local.note_lost_cache();
         }
         self.start_metadata(cx);

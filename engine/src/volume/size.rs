@@ -10,7 +10,7 @@ use super::Volume;
 use crate::context::Context;
 use crate::contract::Level;
 use crate::decide::Verdict;
-use crate::local_disk::LocalDisk;
+use crate::local_disk::{Growth, LocalDisk};
 
 impl<B: Clone> Volume<B> {
     /// Usable size in bytes, 0 as long as no disk has been seen.
@@ -33,7 +33,8 @@ impl<B: Clone> Volume<B> {
         local.map_or(0, |local| local.capacity_bytes(limit))
     }
 
-    /// Changes the size. What it has more counts as out of sync, if `dirty`.
+    /// Changes the size, after metadata that is in the way has been moved. What it has more counts
+    /// as out of sync, if `dirty`, and where metadata has lain in any case.
     pub(crate) fn resize(
         &mut self,
         bytes: u64,
@@ -43,6 +44,15 @@ impl<B: Clone> Volume<B> {
         let Some(local) = &mut self.local else {
             return Ok(());
         };
+        if bytes > local.size_bytes() && local.must_relocate() {
+            local.begin_relocation(Growth { bytes, dirty })?;
+            self.unsettled = true;
+            let text = "metadata moves to the end of the disk before the volume grows";
+            cx.report(Level::Info, None, Some(self.number), text);
+            return Ok(());
+        }
+        // Metadata may have been moved earlier, and nobody knows from where.
+        let dirty = dirty || !local.knows_left_behind();
         let before = local.resize(bytes, cx.now)?;
         if !local.is_fresh() {
             self.held_size = self.held_size.or(Some(before));
@@ -50,6 +60,7 @@ impl<B: Clone> Volume<B> {
         for peer in self.peers.values_mut() {
             peer.bitmap.resize(bytes, dirty);
         }
+        self.mark_left_behind(bytes);
         self.told_size.0 = bytes;
         self.unsettled = true;
         let text = alloc::format!("size changes from {before} to {bytes} bytes");

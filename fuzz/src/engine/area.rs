@@ -91,6 +91,15 @@ pub(super) fn gives_data(request: DiskRequest, index: usize) -> bool {
     request == DiskRequest::Read || if_not_zero
 }
 
+/// Who wants to have noted where metadata is.
+pub(super) fn notes<B>(actions: &[Action<B>]) -> Vec<OperationId> {
+    let asked = actions.iter().filter_map(|action| match action {
+        Action::NoteSize { id, .. } => Some(*id),
+        _ => None,
+    });
+    asked.collect()
+}
+
 /// Who wants to know how large a disk is.
 pub(super) fn measures<B>(actions: &[Action<B>]) -> Vec<OperationId> {
     let asked = actions.iter().filter_map(|action| match action {

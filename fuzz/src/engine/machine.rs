@@ -7,16 +7,15 @@ use rbd_engine::{
     Action, AttachedDisk, CallId, Command, DiskError, DiskRequest, Event, LinkId, LinkLoss,
     OperationId, RequestId, RequestKind, Resource, Seed, Time,
 };
-use rbd_protocol::control::{
-    MetaDisk, NetOptions, PeerConfig, ResourceConfig, ResourceOptions, VolumeConfig, WriteCache,
-};
+use rbd_protocol::control::{ResourceConfig, WriteCache};
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{Block, Image};
 use rbd_protocol::peer::{BULK_LIMIT, Packet};
 
 use super::Tag;
-use super::area::{Area, NAMES, RESOURCE, Shape, gives_data, measures};
+use super::area::{Area, Shape, gives_data, measures, notes};
 use super::check::Checks;
+use super::config::config;
 
 /// A disk operation under way.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +152,7 @@ impl Machine {
         let mut actions = Vec::new();
         self.trace("<", &event);
         self.engine.handle(Time(self.now), event, &mut actions);
-        let measured = measures(&actions);
+        let (measured, noted) = (measures(&actions), notes(&actions));
         for action in actions {
             self.trace(">", &action);
             self.perform(action);
@@ -161,6 +160,9 @@ impl Machine {
         for id in measured {
             let result = Ok(self.shape.measure());
             self.tell(Event::Measured { id, result });
+        }
+        for id in noted {
+            self.tell(Event::SizeNoted { id, result: Ok(()) });
         }
     }
 
@@ -285,11 +287,11 @@ impl Machine {
     /// Attaches a disk with this metadata.
     pub fn attach_image(&mut self, image: Image) {
         let volume = image.superblock.volume;
-        let disk = AttachedDisk {
-            image: Box::new(image),
-            block_bytes: self.shape.block_bytes,
-            write_cache: WriteCache::Volatile,
-        };
+        let disk = AttachedDisk::new(
+            Box::new(image),
+            self.shape.block_bytes,
+            WriteCache::Volatile,
+        );
         self.checks.attached.insert(volume);
         self.command(Command::Attach { volume, disk });
     }
@@ -452,40 +454,6 @@ fn born(random: u64) -> Seed {
         random,
         boot: BOOT,
         unix_start: 0,
-    }
-}
-
-fn config(node: u8, volumes: u16) -> ResourceConfig {
-    let name = |node: u8| NAMES[usize::from(node & 1)].to_owned();
-    ResourceConfig {
-        name: RESOURCE.into(),
-        defined_at: "r0.res:1".into(),
-        config_path: "r0.res".into(),
-        node_name: name(node),
-        node_id: NodeId(node),
-        listen: Some("127.0.0.1:7788".into()),
-        peers: vec![PeerConfig {
-            name: name(1 - node),
-            node_id: NodeId(1 - node),
-            address: "127.0.0.2:7788".into(),
-            net: NetOptions::default(),
-        }],
-        volumes: (0..volumes)
-            .map(|number| VolumeConfig {
-                number: VolumeNumber(number),
-                device: "/dev/drbd0".into(),
-                minor: Some(0),
-                disk: Some("disk".into()),
-                meta_disk: MetaDisk::Internal,
-                size_limit_bytes: None,
-                exports: Vec::new(),
-                resync: Vec::new(),
-                on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
-                resync_after: None,
-            })
-            .collect(),
-        options: ResourceOptions::default(),
-        handlers: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod area;
 mod check;
+mod config;
 mod machine;
 mod packets;
 

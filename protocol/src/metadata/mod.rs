@@ -33,8 +33,8 @@ pub use layout::{
     required_external_bytes,
 };
 pub use open::{
-    Damage, Effect, Image, OpenError, OpenInputs, PeerBitmap, SuperblockSlot, open,
-    read_superblocks,
+    Damage, Effect, FormerEnd, Image, Located, OpenError, OpenInputs, PeerBitmap, SuperblockSlot,
+    open, open_internal, read_superblocks,
 };
 pub use probe::{Found, probe};
 pub use superblock::{

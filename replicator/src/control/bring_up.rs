@@ -11,7 +11,7 @@ use rbd_protocol::state::{ConnectionState, DiskState};
 use tokio::net::TcpListener;
 
 use super::daemon::Daemon;
-use super::disk::{self, OpenVolume};
+use super::disk::{self, FormerSizes, OpenVolume};
 use super::handlers::Handlers;
 use super::links::{self, Links, TakeLink};
 use super::service::Service;
@@ -92,7 +92,8 @@ async fn create(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Re
 
 /// Everything that can fail because of the outside comes before the thread is started.
 async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
-    let disks = open_disks(&config, config.volumes.clone()).await?;
+    let sizes = FormerSizes::below(&daemon.surroundings.state_dir);
+    let disks = open_disks(&config, config.volumes.clone(), &sizes).await?;
     let listener = listen(daemon, &config)?;
     listen_for_clients(daemon, &config)?;
     let handle = shell::spawn(
@@ -104,7 +105,7 @@ async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<N
     .map_err(|error| environment(error.to_string()))?;
     let links = Links::new(&config, listener, take_link(handle.clone()));
     let handlers = Handlers::new(Rc::clone(&daemon.surroundings));
-    let service = Rc::new(Service::new(config, handle, links, handlers));
+    let service = Rc::new(Service::new(config, handle, (links, handlers), sizes));
     daemon.add(Rc::clone(&service));
     match start(&service, disks).await {
         Ok(notes) => {
@@ -186,7 +187,7 @@ async fn attach_missing(service: &Service, only: Option<VolumeNumber>) -> Result
         is_wanted && device.is_none_or(|device| device.disk_state == DiskState::Diskless)
     };
     let missing: Vec<_> = config.volumes.iter().filter(is_missing).cloned().collect();
-    let disks = open_disks(&config, missing).await?;
+    let disks = open_disks(&config, missing, &service.sizes).await?;
     attach(service, disks).await
 }
 
@@ -227,12 +228,13 @@ async fn attach(
 async fn open_disks(
     config: &ResourceConfig,
     volumes: Vec<VolumeConfig>,
+    sizes: &FormerSizes,
 ) -> Result<Vec<(VolumeNumber, OpenVolume)>, Refusal> {
-    let config = config.clone();
+    let (config, sizes) = (config.clone(), sizes.clone());
     let opening = tokio::task::spawn_blocking(move || {
         let mut disks = Vec::new();
         for volume in &volumes {
-            if let Some(disk) = disk::open(&config, volume)? {
+            if let Some(disk) = disk::open(&config, volume, &sizes)? {
                 disks.push((volume.number, disk));
             }
         }

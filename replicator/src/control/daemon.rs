@@ -214,6 +214,7 @@ impl Daemon {
                     data,
                     metadata,
                 } => service.measure(id, volume, data, metadata),
+                FromResource::NoteSize { id, volume, end } => service.note_size(id, volume, end),
                 FromResource::Report(change) => {
                     log_change(&service, &change);
                     if change.level != Level::Debug {

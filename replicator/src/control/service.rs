@@ -7,10 +7,11 @@ use std::time::Duration;
 use rbd_engine::{AttachedDisk, Command, DiskError, OperationId};
 use rbd_protocol::control::{Changes, Refusal, RefusalCode, ResourceConfig, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
+use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::state::ConnectionState;
 use tokio::sync::{oneshot, watch};
 
-use super::disk;
+use super::disk::{self, FormerSizes};
 use super::handlers::Handlers;
 use super::links::Links;
 use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, ToResource};
@@ -27,6 +28,8 @@ pub(super) struct Service {
     pub(super) links: Links,
     /// The handlers that run.
     pub(super) handlers: Handlers,
+    /// Where its disks ended when their metadata was written.
+    pub(super) sizes: FormerSizes,
     handle: ResourceHandle,
     ended: watch::Sender<bool>,
 }
@@ -39,12 +42,13 @@ impl Service {
     pub(super) fn new(
         config: ResourceConfig,
         handle: ResourceHandle,
-        links: Links,
-        handlers: Handlers,
+        (links, handlers): (Links, Handlers),
+        sizes: FormerSizes,
     ) -> Self {
         Self {
             name: config.name.clone(),
             config: RefCell::new(config),
+            sizes,
             links,
             handlers,
             handle,
@@ -166,6 +170,26 @@ impl Service {
             };
             if handle.send(ToResource::Measured { id, result }).is_err() {
                 tracing::debug!("a disk told its size too late");
+            }
+        });
+    }
+
+    /// Remembers where a volume's metadata is now. A state directory that does not take it in time
+    /// has not taken it.
+    pub(super) fn note_size(&self, id: OperationId, volume: VolumeNumber, end: FormerEnd) {
+        let (handle, sizes, name) = (self.handle.clone(), self.sizes.clone(), self.name.clone());
+        tokio::task::spawn_local(async move {
+            let keeping = tokio::task::spawn_blocking(move || sizes.keep(&name, volume, end));
+            let result = match tokio::time::timeout(QUESTION_DEADLINE, keeping).await {
+                Ok(Ok(Ok(()))) => Ok(()),
+                Ok(Ok(Err(error))) => {
+                    tracing::error!(%error, "the size of a disk cannot be remembered");
+                    Err(DiskError::Io)
+                }
+                Ok(Err(_)) | Err(_) => Err(DiskError::Io),
+            };
+            if handle.send(ToResource::SizeNoted { id, result }).is_err() {
+                tracing::debug!("the size of a disk was remembered too late");
             }
         });
     }

@@ -113,6 +113,10 @@ impl What {
                 id: id.0,
                 done: result.is_ok(),
             },
+            Event::SizeNoted { id, result } => Self::DiskDone {
+                id: id.0,
+                done: result.is_ok(),
+            },
             Event::MetaDone { id, result } => Self::MetaDone {
                 id: id.0,
                 done: result.is_ok(),

@@ -110,11 +110,11 @@ impl Node {
     }
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, String> {
-        Ok(AttachedDisk {
-            image: Box::new(image(self.index, &self.disk)?),
-            block_bytes: 512,
-            write_cache: rbd_protocol::control::WriteCache::Volatile,
-        })
+        Ok(AttachedDisk::new(
+            Box::new(image(self.index, &self.disk)?),
+            512,
+            rbd_protocol::control::WriteCache::Volatile,
+        ))
     }
 
     pub(super) fn role(&self) -> Option<Role> {

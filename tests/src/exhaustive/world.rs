@@ -354,6 +354,7 @@ impl World {
             Action::ReleaseDisk { .. }
             | Action::CloseClients { .. }
             | Action::Measure { .. }
+            | Action::NoteSize { .. }
             | Action::Report(_) => {}
         }
     }

@@ -150,7 +150,7 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Measure { .. } => {} // no volume is resized
+            Action::Measure { .. } | Action::NoteSize { .. } => {} // no volume is resized
             Action::Report(change) => self.look_at_verify(node, &change.text),
         }
     }

@@ -226,11 +226,11 @@ impl Node {
     }
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, OpenError> {
-        Ok(AttachedDisk {
-            image: Box::new(self.open()?),
-            block_bytes: 512,
-            write_cache: rbd_protocol::control::WriteCache::Volatile,
-        })
+        Ok(AttachedDisk::new(
+            Box::new(self.open()?),
+            512,
+            rbd_protocol::control::WriteCache::Volatile,
+        ))
     }
 
     /// Whether the disk counts as a copy: a resync target's does not, whatever it holds.

@@ -4,9 +4,11 @@
 //! does not fit this device. Damage further in never fails the open: it is counted as hot or dirty
 //! and listed. Writes nothing; an attach is completed by the caller (see `docs/metadata.md`).
 
+mod moved;
 mod scan;
 mod superblocks;
 
+pub use moved::{FormerEnd, Located, open_internal};
 pub use superblocks::{SuperblockSlot, read_superblocks};
 
 use super::layout::{BlockAddress, Layout, LayoutError, Placement};
@@ -196,6 +198,19 @@ pub enum OpenError {
         /// Offset it was read from.
         found: Option<u64>,
     },
+    /// Metadata of two different areas, at the end of the device and where it ended before.
+    #[error(
+        "two metadata areas: device id {at_end:016x} at its end, and the one remembered, \
+         {remembered:016x}, where it ended when it had {former} bytes"
+    )]
+    TwoAreas {
+        /// Device id at the end.
+        at_end: u64,
+        /// Device id at the former end.
+        remembered: u64,
+        /// The former size.
+        former: u64,
+    },
     /// Internal metadata at the end of a device of another size.
     #[error("metadata was written for a device of {recorded} bytes, this one has {found}")]
     DeviceSize {
@@ -208,11 +223,31 @@ pub enum OpenError {
 
 /// Reads and checks a whole area. At most 1 MiB is read at a time.
 pub fn open(read: &mut Reader<'_>, inputs: &OpenInputs<'_>) -> Result<Image, OpenError> {
+    let head = read_head(read, inputs)?;
+    scan::scan(read, head.superblock, head.layout, head.damage)
+}
+
+/// What the superblocks of an area say.
+struct Head {
+    superblock: Superblock,
+    layout: Layout,
+    damage: Option<Damage>,
+}
+
+fn read_head(read: &mut Reader<'_>, inputs: &OpenInputs<'_>) -> Result<Head, OpenError> {
     let slots = read_superblocks(read, inputs.device_bytes, inputs.placement)?;
+    head_of(slots, inputs)
+}
+
+fn head_of(slots: [SuperblockSlot; 2], inputs: &OpenInputs<'_>) -> Result<Head, OpenError> {
     let (superblock, damage) = superblocks::choose(slots, inputs.accept_older_superblock)?;
     check_identity(&superblock, inputs)?;
     let layout = layout_of(&superblock, inputs)?;
-    scan::scan(read, superblock, layout, damage)
+    Ok(Head {
+        superblock,
+        layout,
+        damage,
+    })
 }
 
 fn check_identity(superblock: &Superblock, inputs: &OpenInputs<'_>) -> Result<(), OpenError> {

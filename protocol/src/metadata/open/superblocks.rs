@@ -4,7 +4,7 @@
 use super::{Damage, Effect, OpenError};
 use crate::metadata::layout::{BlockAddress, Layout, Placement};
 use crate::metadata::superblock_bytes::has_sector_older_than;
-use crate::metadata::{Block, BlockError, Reader, Superblock, empty_block};
+use crate::metadata::{Block, BlockError, Reader, Superblock, Write, empty_block};
 use alloc::boxed::Box;
 
 /// One slot as found, for choosing and for dumps.
@@ -15,6 +15,16 @@ pub struct SuperblockSlot {
     /// What it holds.
     pub content: Result<Superblock, BlockError>,
     bytes: Box<Block>,
+}
+
+impl SuperblockSlot {
+    /// The write that leaves it as it is.
+    pub(super) fn write(&self) -> Write {
+        Write {
+            offset: self.offset,
+            block: self.bytes.clone(),
+        }
+    }
 }
 
 /// Reads both superblock slots and judges neither.

@@ -10,6 +10,7 @@ extern crate std;
 mod damage;
 mod golden;
 mod layout;
+mod moved;
 mod opening;
 mod probing;
 mod superblocks;

@@ -93,6 +93,20 @@ impl BackingFile {
         })
     }
 
+    /// Writes a metadata block.
+    pub(super) fn write(&self, offset: u64, block: &[u8]) -> io::Result<()> {
+        let alignment = usize_from(u64::from(self.alignment.max(1)));
+        let mut bounce = vec![0_u8; block.len() + alignment];
+        let shift = bounce.as_ptr().align_offset(alignment);
+        let aligned = bounce.get_mut(shift..shift + block.len());
+        let aligned = aligned.unwrap_or_default();
+        if aligned.len() != block.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        aligned.copy_from_slice(block);
+        self.file.write_all_at(aligned, offset)
+    }
+
     /// Fills the buffer from an offset, whatever alignment the file asks for.
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let alignment = u64::from(self.alignment.max(1));

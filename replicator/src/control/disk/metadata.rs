@@ -3,6 +3,8 @@
 use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig, VolumeConfig};
 use rbd_protocol::metadata::{Image, LayoutError, OpenError, Placement};
 
+use std::path::Path;
+
 use super::file::BackingFile;
 
 /// The area on a device of its own, whole or one slot of it.
@@ -61,7 +63,12 @@ pub(super) fn check_size(
 }
 
 /// What the administrator is told.
-pub(super) fn refusal(error: &OpenError, config: &ResourceConfig, path: &str) -> Refusal {
+pub(super) fn refusal(
+    error: &OpenError,
+    config: &ResourceConfig,
+    (path, remembered): (&str, &Path),
+) -> Refusal {
+    let remembered = remembered.display();
     let create = format!("rbdadm create-md {}", config.name);
     let elsewhere = "check disk and meta-disk in the configuration".to_owned();
     let (code, help) = match error {
@@ -73,7 +80,16 @@ pub(super) fn refusal(error: &OpenError, config: &ResourceConfig, path: &str) ->
         OpenError::NoMetadata { .. } => (
             RefusalCode::NoMetaData,
             format!(
-                "if this disk never had any: {create}; if it had, restore its size or its content"
+                "if this disk never had any: {create}; if it has grown since, restore its size, \
+                 or write that into {remembered}, as: device-bytes NUMBER; if it had any and has \
+                 not grown, restore its content"
+            ),
+        ),
+        OpenError::TwoAreas { .. } => (
+            RefusalCode::ForeignMetaData,
+            format!(
+                "if create-md was run on the larger disk, remove {remembered}; if not, restore \
+                 the size of the disk"
             ),
         ),
         OpenError::MixedAreas { .. } => (RefusalCode::NoMetaData, create),

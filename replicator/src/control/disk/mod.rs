@@ -1,10 +1,12 @@
 //! Opens a volume's disk and reads its metadata: all that must be known before the resource's
 //! thread gets it.
 //!
-//! Blocking, so it runs beside the control plane's thread. Writes nothing: opening a disk that is
-//! then refused leaves no trace.
+//! Blocking, so it runs beside the control plane's thread. Writes nothing but what makes metadata
+//! unrecognisable that does not count any more: opening a disk that is then refused leaves no other
+//! trace.
 
 mod file;
+mod former;
 mod metadata;
 #[cfg(test)]
 mod tests;
@@ -13,11 +15,15 @@ use std::os::fd::OwnedFd;
 
 use rbd_engine::{AttachedDisk, DiskError, DiskMeasure};
 use rbd_protocol::control::{MetaDisk, Refusal, RefusalCode, ResourceConfig, VolumeConfig};
-use rbd_protocol::metadata::{self as format, OpenInputs, Placement};
+use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::metadata::{
+    self as format, FormerEnd, Image, Located, OpenInputs, Placement, Write,
+};
 
 use rustix::fs::SeekFrom;
 
 use self::file::{BackingFile, Sharing};
+pub(super) use self::former::FormerSizes;
 use crate::messages::DiskFiles;
 
 /// A disk, open and locked, and what its metadata says.
@@ -31,6 +37,7 @@ pub(super) struct OpenVolume {
 pub(super) fn open(
     config: &ResourceConfig,
     volume: &VolumeConfig,
+    sizes: &FormerSizes,
 ) -> Result<Option<OpenVolume>, Refusal> {
     let Some(path) = &volume.disk else {
         return Ok(None);
@@ -60,21 +67,30 @@ pub(super) fn open(
     };
     let holder = metadata.as_ref().unwrap_or(&data);
     let mut read = |offset, buffer: &mut [u8]| holder.read(offset, buffer);
-    let image = format::open(&mut read, &inputs)
-        .map_err(|error| metadata::refusal(&error, config, &holder.path))?;
+    let former = match placement {
+        Placement::Internal => sizes.recall(&config.name, volume.number),
+        Placement::External { .. } => None,
+    };
+    let found = match placement {
+        Placement::Internal => format::open_internal(&mut read, &inputs, former),
+        Placement::External { .. } => format::open(&mut read, &inputs).map(|image| Located {
+            image,
+            again: Vec::new(),
+            wipe: Vec::new(),
+        }),
+    };
+    let Located { image, again, wipe } = found.map_err(|error| {
+        let remembered = sizes.path(&config.name, volume.number);
+        metadata::refusal(&error, config, (&holder.path, &remembered))
+    })?;
     metadata::check_size(&image, volume, &data)?;
-    for damage in &image.damage {
-        tracing::warn!(
-            resource = config.name,
-            volume = volume.number.0,
-            "metadata on {}: {} damaged block(s) at {:?} ({}), counted as {:?}",
-            holder.path,
-            damage.blocks,
-            damage.at,
-            damage.cause,
-            damage.effect
-        );
+    for writes in [again, wipe] {
+        write_out(holder, &writes)?;
     }
+    if placement == Placement::Internal {
+        remember(sizes, (&config.name, volume.number), &image, former)?;
+    }
+    report_damage(config, volume, (&holder.path, &image));
     let block_bytes = data.block_bytes.max(
         metadata
             .as_ref()
@@ -83,6 +99,7 @@ pub(super) fn open(
     Ok(Some(OpenVolume {
         disk: AttachedDisk {
             image: Box::new(image),
+            device_bytes: data.size_bytes,
             block_bytes,
             write_cache: data.write_cache,
         },
@@ -95,6 +112,72 @@ pub(super) fn open(
             metadata: metadata.map(|file| file.file.into()),
         },
     }))
+}
+
+/// What of the metadata cannot be read, and what it is taken for.
+fn report_damage(config: &ResourceConfig, volume: &VolumeConfig, (path, image): (&str, &Image)) {
+    for damage in &image.damage {
+        tracing::warn!(
+            resource = config.name,
+            volume = volume.number.0,
+            "metadata on {path}: {} damaged block(s) at {:?} ({}), counted as {:?}",
+            damage.blocks,
+            damage.at,
+            damage.cause,
+            damage.effect
+        );
+    }
+}
+
+/// Writes these blocks, durably.
+fn write_out(holder: &BackingFile, writes: &[Write]) -> Result<(), Refusal> {
+    let write_all = || {
+        for write in writes {
+            holder.write(write.offset, &write.block[..])?;
+        }
+        holder.file.sync_data()
+    };
+    if writes.is_empty() {
+        return Ok(());
+    }
+    write_all().map_err(|error| {
+        let path = &holder.path;
+        let reason = format!("cannot write the metadata on {path}: {error}");
+        Refusal::new(RefusalCode::MetaDataRead, reason, "check the disk")
+    })
+}
+
+/// Remembers where the metadata is. Without, a disk that is enlarged while it is not in use cannot
+/// be attached; with an older memory, metadata would be looked for where there is data by then.
+fn remember(
+    sizes: &FormerSizes,
+    (resource, volume): (&str, VolumeNumber),
+    image: &Image,
+    former: Option<FormerEnd>,
+) -> Result<(), Refusal> {
+    let end = FormerEnd {
+        device_bytes: image.layout.device_bytes(),
+        device_id: Some(image.superblock.device_id),
+    };
+    if former == Some(end) {
+        return Ok(());
+    }
+    let Err(error) = sizes.keep(resource, volume, end) else {
+        return Ok(());
+    };
+    let path = sizes.path(resource, volume);
+    let path = path.display();
+    if former.is_some() {
+        let reason = format!("{path} is out of date and cannot be written: {error}");
+        return Err(Refusal::new(RefusalCode::Environment, reason, ""));
+    }
+    tracing::warn!(
+        resource,
+        volume = volume.0,
+        %error,
+        "{path} cannot be written: do not enlarge the disk while it is not in use"
+    );
+    Ok(())
 }
 
 /// How large the open files of a volume are now.

@@ -126,6 +126,9 @@ impl Interpreter {
             ToResource::Measured { id, result } => {
                 self.handle(Event::Measured { id, result });
             }
+            ToResource::SizeNoted { id, result } => {
+                self.handle(Event::SizeNoted { id, result });
+            }
             ToResource::Shutdown => self.shut_down(),
         }
     }

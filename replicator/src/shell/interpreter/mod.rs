@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rbd_engine::{Action, CallId, DiskError, Event, OperationId, Resource, Time};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
+use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::nbd::Extent;
 use rbd_protocol::state::DiskState;
 use tokio::sync::mpsc::UnboundedSender;
@@ -355,6 +356,19 @@ impl Interpreter {
                 },
             }),
             Action::Measure { id, volume } => self.measure(id, volume),
+            Action::NoteSize {
+                id,
+                volume,
+                device_bytes,
+                device_id,
+            } => self.notices.tell(FromResource::NoteSize {
+                id,
+                volume,
+                end: FormerEnd {
+                    device_bytes,
+                    device_id: Some(device_id),
+                },
+            }),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }
     }

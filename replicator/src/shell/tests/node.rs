@@ -106,11 +106,7 @@ impl Node {
             metadata: None,
             path: self.path.display().to_string(),
         };
-        let disk = AttachedDisk {
-            image,
-            block_bytes: 4096,
-            write_cache: rbd_protocol::control::WriteCache::Volatile,
-        };
+        let disk = AttachedDisk::new(image, 4096, rbd_protocol::control::WriteCache::Volatile);
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Attach {
             volume: VOLUME,

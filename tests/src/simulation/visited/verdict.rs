@@ -39,8 +39,9 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
     }
 }
 
-const OF_GROWTH: [&str; 4] = [
+const OF_GROWTH: [&str; 5] = [
     "Measured",
+    "SizeNoted",
     "command Resize",
     "packet ResizeRequest",
     "packet ResizeReply",
