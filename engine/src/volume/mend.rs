@@ -3,9 +3,9 @@
 //! another one when it is written; if it does not take the write either, it has failed.
 //!
 //! The data of the place is the same on both disks while this goes on: the read waited for every
-//! earlier write, and later ones wait for the read, or, on a Secondary, for the place to be written:
-//! the Primary sends them after its answer. So nothing is marked, and stopping at any
-//! moment leaves at worst a place that still cannot be read.
+//! earlier write, and later ones wait for the read, or, on a Secondary, until the place is written:
+//! the Primary sends them after its answer. So nothing is marked, and stopping at any moment leaves
+//! at worst a place that still cannot be read.
 //!
 //! If the peer cannot read it either, the client gets an error, and both disks go on: no third copy
 //! would come of letting either go (H4).

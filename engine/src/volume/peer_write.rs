@@ -132,8 +132,10 @@ impl<B: Clone> Volume<B> {
             return true;
         };
         let range = write.range;
-        let mut earlier = self.peer_writes.range(..name);
-        let is_under_way = earlier.any(|(_, earlier)| earlier.range.overlaps(range));
+        let is_under_way = self
+            .peer_writes
+            .range(..name)
+            .any(|(_, earlier)| earlier.range.overlaps(range));
         // The peer has read what is being written anew before it began this write.
         if is_under_way || self.written_anew().any(|anew| anew.overlaps(range)) {
             return false;

@@ -181,8 +181,8 @@ impl World {
     }
 
     fn judge_source(&mut self, source: usize) {
-        // Of two histories that a promotion by force has made, the answer to which may come a little
-        // later, the policies may have decided which one goes on.
+        // Of two histories that a promotion by force has made, the answer to which may come later,
+        // the policies may have decided which one goes on.
         let is_forced = self
             .calls
             .values()
