@@ -11,6 +11,7 @@
 //! | `status` | what `rbdadm status --json` says |
 //! | `load` | verified writing in the background |
 //! | `bystander` | a client that must not notice what is done to others |
+//! | `cable` | a cable between two network namespaces, which can be pulled, slow or one-way |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
 //! | `torture` | rounds of random harm |
 //! | `program` | other people's programs, with a deadline |
@@ -18,6 +19,7 @@
 //! | `skip` | tests that cannot run here |
 
 mod bystander;
+mod cable;
 mod chance;
 mod load;
 mod node;
@@ -34,6 +36,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use bystander::undisturbed;
+pub use cable::Cable;
 pub use chance::Chance;
 pub use load::{Load, LoadOptions, Outcome};
 pub use node::Node;

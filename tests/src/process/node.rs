@@ -2,6 +2,7 @@
 //!
 //! It does what an administrator, a supervisor or an accident could do, and nothing else.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -28,6 +29,7 @@ pub struct Node {
     daemon: Option<Child>,
     is_paused: bool,
     handler_timeout: Option<u32>,
+    prefix: Vec<String>,
     pub(super) power: Option<Power>,
 }
 
@@ -51,7 +53,13 @@ impl Node {
             is_paused: false,
             power: None,
             handler_timeout: None,
+            prefix: Vec::new(),
         }
+    }
+
+    /// From its next start on, its daemon is started with these words in front.
+    pub fn run_under(&mut self, prefix: &[String]) {
+        self.prefix = prefix.to_vec();
     }
 
     /// From its next start on, its handlers have so many seconds.
@@ -172,16 +180,15 @@ impl Node {
     /// that started it, so that not even a killed test leaves it behind.
     #[must_use]
     pub fn daemon_command(&self) -> Command {
-        let mut command = match find("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command
-                    .args(["--pdeathsig", "KILL", "--"])
-                    .arg(binary("rbdd"));
-                command
-            }
-            None => Command::new(binary("rbdd")),
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(setpriv) = find("setpriv") {
+            words.push(setpriv.into());
+            words.extend(["--pdeathsig", "KILL", "--"].map(OsString::from));
+        }
+        words.extend(self.prefix.iter().map(OsString::from));
+        words.push(binary("rbdd").into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
             .arg("--config")
             .arg(self.config())
@@ -208,36 +215,41 @@ impl Node {
     /// # Panics
     /// When it does not start.
     pub fn start(&mut self) {
+        if let Err(status) = self.try_start() {
+            panic!("{}'s daemon: {status}: {}", self.name, self.log());
+        }
+    }
+
+    /// The same, when it may end at once.
+    ///
+    /// # Errors
+    /// How it ended, or that it does not answer.
+    ///
+    /// # Panics
+    /// When it cannot even be tried.
+    pub fn try_start(&mut self) -> Result<(), String> {
         assert!(self.daemon.is_none(), "{}'s daemon runs already", self.name);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_file())
-            .expect("the log can be opened");
+        let mut log = File::options();
+        let log = log.create(true).append(true).open(self.log_file());
+        let log = log.expect("the log can be opened");
         let errors = log.try_clone().expect("a file can be shared");
-        let mut daemon = self
-            .daemon_command()
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start rbdd: {error}"));
+        let mut command = self.daemon_command();
+        let daemon = command.stdout(log).stderr(errors).spawn();
+        let mut daemon = daemon.unwrap_or_else(|error| panic!("cannot start rbdd: {error}"));
         let start = Instant::now();
         let socket = self.run_directory().join("rbdd.sock");
         while UnixStream::connect(&socket).is_err() {
             if let Ok(Some(status)) = daemon.try_wait() {
-                panic!(
-                    "{}'s daemon ended at once: {status}: {}",
-                    self.name,
-                    self.log()
-                );
+                return Err(format!("ended at once: {status}"));
             }
             if start.elapsed() > PATIENCE {
                 program::end(&mut daemon);
-                panic!("{}'s daemon does not answer", self.name);
+                return Err("does not answer".into());
             }
             thread::sleep(Duration::from_millis(10));
         }
         self.daemon = Some(daemon);
+        Ok(())
     }
 
     /// Whether its daemon was started and neither killed nor stopped.

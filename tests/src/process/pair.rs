@@ -46,7 +46,8 @@ impl Pair {
             u8::try_from(network / 250 + 1).unwrap_or(1),
             u8::try_from(network % 250 + 1).unwrap_or(1),
         ];
-        let addresses = [free_address(network, 1), free_address(network, 2)];
+        let free = || [free_address(network, 1), free_address(network, 2)];
+        let addresses = setup.addresses.unwrap_or_else(free);
         let mut wires = Vec::new();
         let mut seen = addresses;
         if setup.proxied {
@@ -66,7 +67,9 @@ impl Pair {
             fs::write(own.config(), text).expect("a fresh directory can be written to");
         }
         let run = run_that_looks_like_nothing();
-        let [alpha, beta] = nodes;
+        let [mut alpha, mut beta] = nodes;
+        alpha.run_under(&setup.prefixes[0]);
+        beta.run_under(&setup.prefixes[1]);
         let mut pair = Self {
             alpha,
             beta,

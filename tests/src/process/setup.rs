@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::skip;
+use super::{Cable, skip};
 use crate::faultfs::{Opening, mount_privately};
 
 /// A pair to be made.
@@ -24,6 +24,10 @@ pub struct Setup {
     pub more: String,
     /// Whether everything between the nodes goes through a [`Proxy`](super::Proxy).
     pub proxied: bool,
+    /// What the nodes' daemons are started with, such as a program that limits them.
+    pub prefixes: [Vec<String>; 2],
+    /// Their addresses, if they are not on the loopback device.
+    pub addresses: Option<[SocketAddr; 2]>,
     /// Disks that can be made to fail, and how they can be opened.
     pub faulty: Option<Opening>,
 }
@@ -49,6 +53,8 @@ impl Default for Setup {
             net: String::new(),
             more: String::new(),
             proxied: false,
+            prefixes: [Vec::new(), Vec::new()],
+            addresses: None,
             faulty: None,
         }
     }
@@ -104,6 +110,14 @@ impl Setup {
         }
         self.faulty = Some(opening);
         Some(self)
+    }
+
+    /// The nodes are at the ends of this cable.
+    #[must_use]
+    pub fn on(mut self, cable: &Cable) -> Self {
+        self.prefixes = [cable.prefix(0), cable.prefix(1)];
+        self.addresses = Some(Cable::addresses());
+        self
     }
 
     /// The directory a node's disks are in.
