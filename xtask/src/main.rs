@@ -1,5 +1,5 @@
 //! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz |
-//! coverage`.
+//! torture | coverage`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -16,6 +16,7 @@ mod fuzz;
 mod nbd_client;
 mod process;
 mod suite;
+mod torture;
 mod workspace;
 mod zoo;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "zoo" => zoo::run(&arguments),
         "campaign" => campaign::run(&arguments),
         "fuzz" => fuzz::run(&arguments),
+        "torture" => torture::run(&arguments),
         "coverage" => coverage::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
@@ -77,6 +79,9 @@ usage: cargo xtask COMMAND
   fuzz TARGET|all  libFuzzer on a target, or on one after the other, on all cores
       --minutes N  how long for each (5)
       --keep       instead, take the few inputs that reach most into the committed corpus
+  torture          real daemons, clients, disks and links hurt at random, round after round
+      --minutes N  for so long (10): half of it with power cuts and failing disks (root)
+      --seed S     with this seed, instead of one nobody has run
   coverage         which lines of protocol and engine the tests inside one process run
       --uncovered [PART]  show those nobody ran, of files with PART in their path
       --seeds N    how many seeds of each profile of the simulation (20)
