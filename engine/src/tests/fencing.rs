@@ -9,7 +9,7 @@ use rbd_protocol::state::{DiskState, Role};
 
 use super::{Bench, config};
 use crate::{
-    Action, Command, DiskRequest, Event, Handler, HandlerResult, LinkLoss, OperationId,
+    Action, Command, DiskError, DiskRequest, Event, Handler, HandlerResult, LinkLoss, OperationId,
     RequestError, RequestKind,
 };
 
@@ -290,6 +290,28 @@ fn force_goes_on_without_a_verdict_but_only_when_there_is_none() {
     assert!(!bench.is_frozen(), "whoever forced it answers for it");
     let said = "forced: promoted although the peer has not been fenced";
     assert!(bench.reports().contains(&said));
+}
+
+#[test]
+fn what_is_read_for_the_peer_keeps_nobody_from_meeting_it_again() {
+    for result in [Ok(()), Err(DiskError::Io)] {
+        let mut bench = stonith();
+        let (id, volume, range) = (7, super::VOLUME, ByteRange::new(0, 4096));
+        bench.packet(Packet::RemoteRead { id, volume, range });
+        bench.link_down(LinkLoss::Timeout);
+        bench.write_metadata();
+        assert!(bench.is_frozen());
+        bench.disk(DiskRequest::Read, result);
+        bench.sent();
+        bench.tell(Event::LinkUp {
+            peer: super::PEER,
+            link: crate::LinkId(2),
+        });
+        bench.write_metadata();
+        let sent = bench.sent();
+        assert!(sent.iter().any(|packet| matches!(packet, Packet::Hello(_))));
+        assert_eq!(sent.len(), 1, "nothing of the older link's");
+    }
 }
 
 /// A Primary that has had its peer fenced, with the peer back and in sync.

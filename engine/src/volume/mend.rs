@@ -113,11 +113,7 @@ impl<B: Clone> Volume<B> {
         if let Some(read) = self.reads.get_mut(&id) {
             read.remote = None;
         }
-        if self.is_frozen() {
-            self.keep_read(id, Err(RequestError::Io));
-        } else {
-            self.answer_read(id, Err(RequestError::Io), cx);
-        }
+        self.end_read(id, Err(RequestError::Io), cx);
     }
 
     /// Whether some of this is being mended.
@@ -247,7 +243,7 @@ impl<B: Clone> Volume<B> {
             let text = alloc::format!("what could not be read at {offset} is written anew");
             cx.report(Level::Info, None, Some(self.number), text);
         }
-        self.has_read(id, data, cx);
+        self.end_read(id, Ok(data), cx);
     }
 
     /// The peer cannot read it either. Whether it was asked to mend.

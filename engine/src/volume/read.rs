@@ -119,16 +119,25 @@ impl<B: Clone> Volume<B> {
     ) {
         match result {
             Err(error) => self.read_failed(id, error, cx),
-            Ok(data) => self.has_read(id, data, cx),
+            Ok(data) => self.end_read(id, Ok(data), cx),
         }
     }
 
-    /// A read has its data.
-    pub(super) fn has_read(&mut self, id: u64, data: Option<B>, cx: &mut Context<B>) {
-        if self.is_frozen() {
-            self.keep_read(id, Ok(data));
+    /// A read has been done, or cannot be. While clients wait, so does what they are told (G4). A
+    /// peer does not: its handshake waits for the last of its errands, and what has frozen this
+    /// volume may wait for that handshake.
+    pub(super) fn end_read(
+        &mut self,
+        id: u64,
+        result: Result<Option<B>, RequestError>,
+        cx: &mut Context<B>,
+    ) {
+        let read = self.reads.get(&id);
+        let for_peer = read.is_some_and(|read| matches!(read.requester, Requester::Peer { .. }));
+        if self.is_frozen() && !for_peer {
+            self.keep_read(id, result);
         } else {
-            self.answer_read(id, Ok(data), cx);
+            self.answer_read(id, result, cx);
         }
     }
 

@@ -153,7 +153,7 @@ impl<B: Clone> Volume<B> {
             peer.received_bytes += u64::from(range.length);
         }
         if let Err(data) = self.mend_with(id, data, cx) {
-            self.has_read(id, data, cx);
+            self.end_read(id, Ok(data), cx);
         }
         Ok(())
     }
