@@ -36,10 +36,18 @@ impl Daemon {
         }
     }
 
-    /// The same daemon, given less time.
+    /// The same daemon, given no more than this much time.
     pub(crate) fn within(&self, patience: Duration) -> Self {
         Self {
             patience: patience.min(self.patience),
+            ..self.clone()
+        }
+    }
+
+    /// The same daemon, given this much time.
+    pub(crate) fn given(&self, patience: Duration) -> Self {
+        Self {
+            patience,
             ..self.clone()
         }
     }

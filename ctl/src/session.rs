@@ -30,9 +30,7 @@ impl Session {
     pub(crate) fn new(options: GlobalOptions, console: Console) -> Self {
         let node = options.node.clone().unwrap_or_else(name_of_machine);
         let is_default = options.run_dir.as_os_str() == DEFAULT_RUN_DIR;
-        let patience = options
-            .timeout
-            .map_or(PATIENCE, |seconds| Duration::from_secs(u64::from(seconds)));
+        let patience = patience(options.timeout, PATIENCE);
         let daemon = Daemon::new(&options.run_dir, &node, is_default, patience);
         Self {
             options,
@@ -99,12 +97,8 @@ impl Session {
         if !self.step(&request_line(request)) {
             return;
         }
-        let asked = match (request, self.options.timeout) {
-            // The peer may have to be fenced first, which the daemon gives a deadline.
-            (Request::Promote { .. }, None) => self.daemon.within(PROMOTION_PATIENCE).ask(request),
-            _ => self.daemon.ask(request),
-        };
-        match asked {
+        let patience = patience(self.options.timeout, usual_patience(request));
+        match self.daemon.given(patience).ask(request) {
             Ok(Reply::Done) => {}
             Ok(Reply::DoneWithNotes(notes)) => {
                 for note in notes {
@@ -184,8 +178,29 @@ fn name_of_machine() -> String {
     machine.nodename().to_string_lossy().into_owned()
 }
 
-/// How long a promotion may take unless told otherwise: longer than a handler by default.
+/// What a request may take, in all: so many seconds if that was said.
+fn patience(said: Option<u32>, usual: Duration) -> Duration {
+    said.map_or(usual, |seconds| Duration::from_secs(u64::from(seconds)))
+}
+
+fn usual_patience(request: &Request) -> Duration {
+    match request {
+        Request::Promote { .. } => PROMOTION_PATIENCE,
+        Request::Resize { .. } => RESIZE_PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
+/// How long a promotion may take unless told otherwise: the peer may have to be fenced first, and
+/// this is longer than a handler by default.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a resize may take unless told otherwise: internal metadata is written anew on one node
+/// after the other, up to gigabytes of it, on disks that are busy.
+const RESIZE_PATIENCE: Duration = Duration::from_secs(960);
 
 /// How long a command may take unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

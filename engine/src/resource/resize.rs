@@ -215,8 +215,11 @@ impl<B: Clone> Resource<B> {
             assume_clean: resizing.assume_clean,
         };
         self.cx.send(node, link, packet, None);
-        let step = Step::AwaitPeer { request };
-        self.resizing = Some(Resizing { step, ..resizing });
+        self.resizing = Some(Resizing {
+            step: Step::AwaitPeer { request },
+            deadline: self.cx.now.plus_ms(PEER_MS),
+            ..resizing
+        });
     }
 
     /// The peer's answer.
@@ -438,5 +441,10 @@ fn room_on<B: Clone>(
     Ok(volume.capacity_bytes())
 }
 
-/// How long a disk or a peer may take to answer: less than who asked waits.
+/// How long a disk may take to tell its size: less than the peer that asked waits.
 const ANSWER_MS: u64 = 8_000;
+
+/// How long the peer may take to grow: less than who asked waits, and enough to write its internal
+/// metadata anew, which is what takes time. A peer that is gone is noticed by its silence, and a
+/// disk of its that hangs by the peer.
+const PEER_MS: u64 = 900_000;

@@ -381,13 +381,34 @@ fn another_resize_waits_for_its_turn() {
     assert_eq!(refused_with(&bench, call), RefusalCode::StateConcurrent);
 }
 
+/// The peer is there all the time, and says nothing of the growth.
+fn peer_works_for(bench: &mut Bench, seconds: u64) {
+    for id in 0..seconds {
+        bench.packet(Packet::Ping { id });
+        bench.wait_ms(1_000);
+    }
+}
+
+#[test]
+fn a_peer_that_moves_its_metadata_for_minutes_is_waited_for() {
+    let mut bench = before_growth();
+    let call = bench.command(RESIZE);
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    let (request, _) = asked_of_peer(&mut bench).expect("the peer is asked");
+    peer_works_for(&mut bench, 600);
+    peer_answers(&mut bench, request, LARGE, true);
+    bench.write_metadata();
+    assert_eq!(durable_size(&bench), Some(LARGE));
+    assert_eq!(bench.reply(call), Some(true));
+}
+
 #[test]
 fn a_peer_that_has_grown_too_late_is_met_anew() {
     let mut bench = before_growth();
     let call = bench.command(RESIZE);
     measure(&mut bench, Ok(external(LARGE, LARGE)));
     let (request, _) = asked_of_peer(&mut bench).expect("the peer is asked");
-    bench.wait_ms(8_000);
+    peer_works_for(&mut bench, 900);
     assert_eq!(refused_with(&bench, call), RefusalCode::StateTimeout);
     peer_answers(&mut bench, request, SIZE, false);
     assert_eq!(bench.close_dropped(), None, "it has not");
