@@ -29,6 +29,8 @@ fn more_clients_than_descriptors_cost_only_the_clients_that_come_too_late() {
         assert!(clients.len() < 64, "each has a descriptor");
     }
     assert!(!clients.is_empty(), "there is room for some");
+    pair.alpha
+        .wait_for_log("connections of NBD clients wait, because none can be accepted");
     load.let_work(100);
     // Nor does the link come back to no descriptors.
     pair.beta.kill();

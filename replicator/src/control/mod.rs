@@ -15,6 +15,7 @@
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
+//! | `unaccepted` | connections that cannot be taken in |
 
 mod adjust;
 mod bring_up;
@@ -37,6 +38,7 @@ mod system;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unaccepted;
 
 pub use life::run;
 pub use settings::Settings;

@@ -11,10 +11,11 @@ use rbd_protocol::control::{Refusal, RefusalCode, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::daemon::Daemon;
 use super::requests;
+use super::unaccepted::Unaccepted;
 
 /// Why a conversation ended before its request was understood.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +33,14 @@ enum RequestError {
 /// Holds conversations for as long as the daemon lives.
 pub(super) async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
     let mut conversations = JoinSet::new();
+    let mut unaccepted = Unaccepted::of("rbdadm");
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                unaccepted.pause(&error).await;
+                continue;
+            }
         };
         while conversations.try_join_next().is_some() {}
         if conversations.len() >= CONVERSATION_LIMIT {
@@ -145,5 +150,3 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Callers at once; `rbdadm` makes one conversation at a time.
 const CONVERSATION_LIMIT: usize = 64;
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

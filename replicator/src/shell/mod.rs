@@ -178,8 +178,8 @@ fn explain(error: RingError) -> ShellError {
                    io_uring system calls in its seccomp profile",
         },
         Some(Errno::NOMEM) => ShellError::Refused {
-            reason: "the limit of locked memory is too low".into(),
-            cure: "raise it (LimitMEMLOCK=infinity in the unit, or ulimit -l)",
+            reason: "there is too little memory, or the limit of locked memory is too low".into(),
+            cure: "free some, or raise the limit (LimitMEMLOCK=infinity in the unit, or ulimit -l)",
         },
         _ => ShellError::System(source),
     }

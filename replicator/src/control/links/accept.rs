@@ -12,18 +12,20 @@ use rbd_protocol::peer::Channel;
 use rbd_protocol::peer::greeting::{Acceptor, Agreement, GreetingError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::greet::{OpenError, open_accepted};
 use super::seat::{self, Verdict};
 use super::{Shared, socket};
 use crate::control::system::random_bytes;
+use crate::control::unaccepted::Unaccepted;
 
 /// Answers calls for as long as the resource is up.
 pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
     let mut openings: JoinSet<IpAddr> = JoinSet::new();
     let mut callers: BTreeMap<IpAddr, usize> = BTreeMap::new();
     let quiet = Rc::new(Quiet::default());
+    let mut unaccepted = Unaccepted::of("peers");
     loop {
         tokio::select! {
             Some(ended) = openings.join_next() => {
@@ -32,10 +34,12 @@ pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
                 }
             }
             call = listener.accept() => {
-                let Ok((stream, address)) = call else {
-                    // Out of files, most likely: wait for some to be closed.
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
+                let (stream, address) = match call {
+                    Ok(call) => call,
+                    Err(error) => {
+                        unaccepted.pause(&error).await;
+                        continue;
+                    }
                 };
                 let from_here = callers.entry(address.ip()).or_default();
                 if openings.len() >= OPENING_LIMIT || *from_here >= OPENING_LIMIT_PER_ADDRESS {
@@ -200,5 +204,3 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// At most one line that says the same as the last: a peer that is configured otherwise calls
 /// every few seconds until somebody has read it.
 const REPEAT_PAUSE: Duration = Duration::from_secs(600);
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

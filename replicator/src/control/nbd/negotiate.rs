@@ -9,11 +9,12 @@ use rbd_protocol::nbd::{Handshake, HandshakeError, Policy, Session, Step};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::exports::{Door, Snapshot};
 use crate::control::daemon::Daemon;
 use crate::control::service::Service;
+use crate::control::unaccepted::Unaccepted;
 use crate::messages::ToResource;
 use rbd_protocol::ids::VolumeNumber;
 
@@ -39,10 +40,14 @@ enum NegotiationError {
 /// Answers clients of the Unix socket.
 pub(super) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
     let mut negotiations = JoinSet::new();
+    let mut unaccepted = Unaccepted::of("NBD clients");
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                unaccepted.pause(&error).await;
+                continue;
+            }
         };
         if is_full(&mut negotiations, "the Unix socket") {
             continue;
@@ -58,10 +63,14 @@ pub(super) async fn serve_unix(daemon: Rc<Daemon>, listener: UnixListener) {
 /// Answers clients of a TCP address.
 pub(super) async fn serve_tcp(daemon: Rc<Daemon>, listener: TcpListener, door: Door) {
     let mut negotiations = JoinSet::new();
+    let mut unaccepted = Unaccepted::of("NBD clients over TCP");
     loop {
-        let Ok((stream, address)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                unaccepted.pause(&error).await;
+                continue;
+            }
         };
         let client = address.to_string();
         if is_full(&mut negotiations, &client) {
@@ -175,5 +184,3 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const NEGOTIATION_LIMIT: usize = 64;
 
 const BUFFER_BYTES: usize = 4096;
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
