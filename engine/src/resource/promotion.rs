@@ -362,7 +362,8 @@ impl<B: Clone> Resource<B> {
         for volume in self.volumes.values_mut() {
             if volume.local.is_none() {
                 volume.show_data_of_server();
-                volume.unsettled = true;
+                // A disk that is attached later says so once it has been filled.
+                volume.record_role(Role::Primary);
                 continue;
             }
             if volume.disk == DiskState::Consistent && !force {

@@ -8,8 +8,8 @@ use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
 use super::diskless::{SHARED, ask_write, done, failed, remote_write, served, whole};
-use super::{Bench, VOLUME, image};
-use crate::{DiskRequest, LinkLoss, RequestError, RequestKind};
+use super::{Bench, VOLUME, config, image};
+use crate::{Command, DiskRequest, LinkLoss, RequestError, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -31,7 +31,11 @@ fn attached() -> (Bench, Hello, Hello) {
 
 /// The same, and the peer has one block for it.
 fn being_filled() -> Bench {
-    let (mut bench, _, theirs) = attached();
+    let (bench, _, theirs) = attached();
+    met(bench, theirs)
+}
+
+fn met(mut bench: Bench, theirs: Hello) -> Bench {
     bench.packet(Packet::Hello(Box::new(theirs)));
     bench.write_metadata();
     let mut words = Box::new([0; 504]);
@@ -65,6 +69,33 @@ fn ping(bench: &mut Bench) -> Option<u64> {
         Packet::Ping { id } => Some(id),
         _ => None,
     })
+}
+
+#[test]
+fn a_node_promoted_without_a_disk_is_durably_primary_when_it_has_been_filled() {
+    let mut bench = Bench::bare(config());
+    bench.connect();
+    let own = bench.relink().expect("a greeting");
+    bench.packet(Packet::Hello(Box::new(whole(&own))));
+    let call = bench.command(Command::Promote { force: false });
+    bench.consent();
+    assert_eq!(bench.reply(call), Some(true));
+    bench.write(0);
+    let id = remote_write(&mut bench);
+    done(&mut bench, id, SINCE);
+    bench.attach(image());
+    let own = bench.relink().expect("a greeting");
+    let mut theirs = whole(&own);
+    theirs.volumes[0].current = SINCE;
+    theirs.volumes[0].bitmap = SHARED;
+    theirs.volumes[0].dirty_blocks = 1;
+    let mut bench = met(bench, theirs);
+    fill(&mut bench);
+    assert!(bench.disk(DiskRequest::Flush, Ok(())));
+    bench.peer_acks();
+    bench.write_metadata();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert!(bench.superblock.expect("written").flags.primary);
 }
 
 #[test]
