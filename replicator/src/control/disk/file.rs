@@ -236,7 +236,7 @@ fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<
             }
         }
         let holder = lock_holder(file);
-        if holder.as_ref().is_some_and(Holder::is_alive) || started.elapsed() > LAST_BREATH {
+        if holder.as_ref().is_some_and(Holder::stays) || started.elapsed() > LAST_BREATH {
             let reason = match holder {
                 Some(holder) => format!("{path} is used by {holder}"),
                 None => format!("{path} is used by another process"),
@@ -250,6 +250,9 @@ fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<
 /// A process that holds a lock.
 struct Holder {
     pid: u32,
+    /// It is a guess: the lock was gone when the list was read, and it holds another one, or the
+    /// file system lists its locks under another device than its files.
+    is_guess: bool,
     name: String,
     state: char,
 }
@@ -258,6 +261,11 @@ impl Holder {
     /// Gone or a zombie is dead, whatever its rings still hold.
     fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether there is no use in waiting.
+    fn stays(&self) -> bool {
+        self.is_alive() && !self.is_guess
     }
 }
 
@@ -275,21 +283,23 @@ impl fmt::Display for Holder {
 fn lock_holder(file: &File) -> Option<Holder> {
     let facts = file.metadata().ok()?;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let pid = lock_owner(&locks, facts.dev(), facts.ino())?;
+    let (pid, is_guess) = lock_owner(&locks, facts.dev(), facts.ino())?;
     // "1234 (rbdd) S 1 …"; the name may itself have parentheses.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let (head, tail) = stat.rsplit_once(") ").unwrap_or_default();
     let name = head.split_once('(').map_or("", |(_, name)| name);
     Some(Holder {
         pid,
+        is_guess,
         name: name.to_owned(),
         state: tail.chars().next().unwrap_or('X'),
     })
 }
 
-/// Whose lock on this file is listed. Inode numbers are small and the same on many file systems, so
-/// the device decides; only where none fits, as some file systems have several, the inode does.
-pub(super) fn lock_owner(locks: &str, device: u64, inode: u64) -> Option<u32> {
+/// Whose lock on this file is listed, and whether that is a guess. Inode numbers are small and the
+/// same on many file systems, so the device decides; only where none fits, as some file systems
+/// have several, the inode does.
+pub(super) fn lock_owner(locks: &str, device: u64, inode: u64) -> Option<(u32, bool)> {
     let device = format!(
         "{:02x}:{:02x}",
         rustix::fs::major(device),
@@ -311,9 +321,9 @@ pub(super) fn lock_owner(locks: &str, device: u64, inode: u64) -> Option<u32> {
             continue;
         }
         if found_device == device {
-            return Some(pid);
+            return Some((pid, false));
         }
-        of_another_device.get_or_insert(pid);
+        of_another_device.get_or_insert((pid, true));
     }
     of_another_device
 }

@@ -69,11 +69,11 @@ fn a_lock_on_the_same_inode_of_another_file_system_is_not_taken_for_this_one() {
                  2: -> FLOCK  ADVISORY  WRITE 23 08:01:12 0 EOF\n\
                  3: FLOCK  ADVISORY  WRITE 33 08:01:12 0 EOF\n";
     let device = |minor| rustix::fs::makedev(8, minor);
-    assert_eq!(lock_owner(locks, device(1), 12), Some(33));
-    assert_eq!(lock_owner(locks, device(2), 12), Some(22));
+    assert_eq!(lock_owner(locks, device(1), 12), Some((33, false)));
+    assert_eq!(lock_owner(locks, device(2), 12), Some((22, false)));
     assert_eq!(lock_owner(locks, device(1), 13), None);
     // A file system whose files have another device than its locks: better a guess than nothing.
-    assert_eq!(lock_owner(locks, device(9), 12), Some(22));
+    assert_eq!(lock_owner(locks, device(9), 12), Some((22, true)));
 }
 
 #[test]
