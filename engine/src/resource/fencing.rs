@@ -59,16 +59,20 @@ impl<B: Clone> Resource<B> {
     /// Whether the peer's data is out of reach and might be used, and the policy minds.
     pub(super) fn is_unfenced(&self, node: NodeId) -> bool {
         self.fencing_policy(node) != Fencing::DontCare
-            && (self.role != Role::Primary || self.has_disk())
+            && self.has_disk()
             && !self.is_there(node)
             && !self.is_harmless(node)
     }
 
-    /// Whether this node has data to go on with. A Primary without a disk has none: to fence the
-    /// peer would take the only data there is out of use, and nothing would remember to take that
-    /// back (G6).
+    /// Whether this node has data to go on with. A Primary without a disk has none, and neither has
+    /// a node whose disk fails while it is promoted: to fence the peer would take the only data
+    /// there is out of use, and nothing would remember to take that back (G6).
     fn has_disk(&self) -> bool {
-        let has_data = |volume: &Volume<B>| volume.has_own_data() || volume.is_recording_end();
+        let is_primary = self.role == Role::Primary;
+        let has_data = |volume: &Volume<B>| {
+            let will_do = !is_primary && volume.local.is_some();
+            will_do || volume.has_own_data() || volume.is_recording_end()
+        };
         self.volumes.values().any(has_data)
     }
 

@@ -205,21 +205,8 @@ impl<B: Clone> Resource<B> {
             let reason = alloc::format!("{} is being promoted", peer.config.name);
             return Some(Refusal::new(RefusalCode::StateConcurrent, reason, ""));
         }
-        let without = |volume: &&Volume<B>| volume.local.is_none() && volume.server().is_none();
-        if let Some(volume) = self.volumes.values().find(without) {
-            let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
-            let help = alloc::format!("rbdadm up {name}");
-            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
-        }
-        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none())
-            && self.is_anyone_fenced()
-        {
-            // That disk does not know that somebody went on without it: after a restart it could be
-            // taken for the newest there is, once the peer has been fenced (A2).
-            let number = volume.number;
-            let reason = alloc::format!("{name}/{number} is not attached, and fencing is on");
-            let help = alloc::format!("rbdadm attach {name}/{number}");
-            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        if let Some(refusal) = self.refusal_without_disk() {
+            return Some(refusal);
         }
         if force {
             return None;
@@ -253,6 +240,28 @@ impl<B: Clone> Resource<B> {
             ),
         };
         Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help))
+    }
+
+    /// Why this node is not promoted with the disks it lacks.
+    fn refusal_without_disk(&self) -> Option<Refusal> {
+        let name = &self.config.name;
+        let without = |volume: &&Volume<B>| volume.local.is_none() && volume.server().is_none();
+        if let Some(volume) = self.volumes.values().find(without) {
+            let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
+            let help = alloc::format!("rbdadm up {name}");
+            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        }
+        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none())
+            && self.is_anyone_fenced()
+        {
+            // That disk does not know that somebody went on without it: after a restart it could be
+            // taken for the newest there is, once the peer has been fenced (A2).
+            let number = volume.number;
+            let reason = alloc::format!("{name}/{number} is not attached, and fencing is on");
+            let help = alloc::format!("rbdadm attach {name}/{number}");
+            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
+        }
+        None
     }
 
     /// Asks every connected peer for its consent; true when all have given it.
@@ -416,6 +425,14 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
+        if let Some(refusal) = self.refusal_without_disk() {
+            // A disk that was there when this began has failed since.
+            for volume in self.volumes.values_mut() {
+                volume.record_role(Role::Secondary);
+            }
+            self.cx.reply(step.call, Err(refusal));
+            return;
+        }
         self.freeze_for_greetings();
         self.set_role(Role::Primary);
         self.cx.reply(step.call, Ok(None));

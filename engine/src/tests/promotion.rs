@@ -1,8 +1,9 @@
 //! Promotion, step by step.
+use super::fencing::fenced;
 use super::resync::target;
 use super::{Bench, LINK, PEER, VOLUME, config, image};
 use crate::{Command, DiskRequest, Event, LinkLoss};
-use rbd_protocol::control::RefusalCode;
+use rbd_protocol::control::{Fencing, RefusalCode};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
@@ -160,6 +161,22 @@ fn a_promotion_stays_recorded_when_a_resync_ends_meanwhile() {
         (Role::Primary, Some(true))
     );
     assert!(bench.superblock.expect("written").flags.primary);
+}
+
+#[test]
+fn a_node_whose_disk_fails_while_that_is_recorded_is_not_promoted_and_fences_nobody() {
+    for config in [config(), fenced(Fencing::ResourceAndStonith)] {
+        let mut bench = Bench::in_sync_as(config);
+        let call = bench.command(Command::Promote { force: false });
+        bench.consent();
+        bench.fail_metadata();
+        bench.write_metadata();
+        assert_eq!(bench.disk_state(), DiskState::Diskless);
+        assert_eq!(bench.engine.role(), Role::Secondary);
+        let refusal = bench.refusal(call);
+        assert_eq!(refusal.code, RefusalCode::StateNoUpToDateData);
+        assert_eq!(bench.handlers(), []);
+    }
 }
 
 /// A node that comes up alone and was the source of a resync. The target has not said that it has
