@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 58] = [
+const FAILED_ONCE: [(Profile, u64); 60] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -68,6 +68,8 @@ const FAILED_ONCE: [(Profile, u64); 58] = [
     (Profile::Recovery, 91_673),
     (Profile::Operator, 80_593),
     (Profile::Operator, 81_520),
+    (Profile::Operator, 93_083),
+    (Profile::Fencing, 53_004),
     (Profile::Disk, 60_893),
 ];
 
@@ -179,6 +181,14 @@ fn a_verify_finds_what_differs_and_nothing_else() {
     if seeds() >= SEEDS {
         assert!(total.verifies >= seeds(), "{} ended", total.verifies);
         assert!(total.found_rotten > 0, "none of them found anything");
+    }
+}
+
+#[test]
+fn volumes_that_grow_lose_nothing_and_never_shrink() {
+    let total = run_seeds(Profile::Growth, 120_000);
+    if seeds() >= SEEDS {
+        assert!(total.growths > seeds() / 4, "{} seen", total.growths);
     }
 }
 

@@ -169,8 +169,9 @@ fn commit() -> Result<String, String> {
 const LEDGER: &str = "docs/reliability/ledger.md";
 
 /// Every profile, the ones with more faults more often.
-const PROFILES: [&str; 10] = [
+const PROFILES: [&str; 11] = [
     "swarm", "power", "network", "disk", "swarm", "rivals", "power", "calm", "swarm", "scrub",
+    "growth",
 ];
 
 /// How many seeds are run before the time is looked at.

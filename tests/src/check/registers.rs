@@ -5,7 +5,8 @@
 //! an acknowledgement raises `lo`, so does a read (a value once returned never reverts), an
 //! invocation raises `hi`. A flush or FUA write raises `floor`: what not even the loss of every
 //! cache may take back. Writes in flight at the same time are in no known order; then `lo` is only
-//! raised to the oldest of them.
+//! raised to the oldest of them. What nobody has written may be anything, but not one thing now and
+//! another later.
 
 /// What write number `index` of the sector leaves in it.
 #[must_use]
@@ -34,6 +35,8 @@ struct Register {
     /// By index, less one: the oldest write that was outstanding when this one was invoked.
     oldest: Vec<u32>,
     outstanding: Vec<u32>,
+    /// What a client has read that nobody had written.
+    initial: Option<u64>,
 }
 
 /// All sectors of a volume, as clients know them.
@@ -107,6 +110,14 @@ impl Registers {
     pub fn read_returned(&mut self, sector: u64, oldest: u32, value: u64) -> Result<(), String> {
         let register = self.touch(sector);
         let index = register.explain(sector, value, oldest)?;
+        if index == 0 && register.zeroes.is_empty() {
+            let before = *register.initial.get_or_insert(value);
+            if before != value {
+                return Err(format!(
+                    "sector {sector}: {value:#x}; it was {before:#x}, and nobody has written it"
+                ));
+            }
+        }
         let sure = register.sure(index);
         if sure > register.lo {
             register.lo = sure;
@@ -161,6 +172,7 @@ impl Registers {
             let sector = register.sector;
             register.lo = register.explain(sector, content(sector), 0).unwrap_or(0);
             register.floor = 0;
+            register.initial = None;
             self.note(place);
         }
     }

@@ -74,6 +74,18 @@ fn zeroes_are_explained_by_a_zeroing_only() {
 }
 
 #[test]
+fn what_nobody_has_written_may_be_anything_but_stays_that() {
+    let mut registers = Registers::default();
+    let [one, other] = [garbage(3, 0), garbage(3, 1)];
+    assert!(registers.read_returned(3, 0, one).is_ok());
+    assert!(registers.read_returned(3, 0, one).is_ok());
+    assert!(registers.read_returned(3, 0, other).is_err());
+    assert!(registers.read_returned(3, 0, 0).is_err());
+    registers.begin_anew(|_| other);
+    assert!(registers.read_returned(3, 0, other).is_ok());
+}
+
+#[test]
 fn data_of_another_sector_is_noticed() {
     let mut registers = Registers::default();
     assert!(registers.read_returned(7, 0, stamp(8, 1)).is_err());

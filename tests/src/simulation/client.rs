@@ -124,12 +124,12 @@ impl World {
         if self.random.percent(flushes) {
             self.flush(node, client);
         } else if self.random.percent(reads) {
-            let (first, count) = self.pick_range();
+            let (first, count) = self.pick_range(node);
             self.read(node, client, first, count);
         } else {
             let zero = self.random.percent(zeroes);
             let fua = self.random.percent(fua);
-            let (first, count) = self.pick_range();
+            let (first, count) = self.pick_range(node);
             let busy = (first..first + count).any(|at| self.registers.is_being_written(at));
             if busy && !self.random.percent(self.options.overlap_percent) {
                 self.watch_client(node, false, busy);
@@ -155,8 +155,8 @@ impl World {
         self.revive_clients(vec![client]);
     }
 
-    fn pick_range(&mut self) -> (u64, u64) {
-        let sectors = self.options.size_bytes / SECTOR;
+    fn pick_range(&mut self, node: usize) -> (u64, u64) {
+        let sectors = self.shown_sectors(node);
         let blocks = sectors / 8;
         if self.options.edge_percent > 0 && self.random.percent(self.options.edge_percent) {
             return self.pick_edge(sectors);

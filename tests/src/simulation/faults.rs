@@ -20,10 +20,11 @@ pub(super) enum Class {
     Role,
     Careless,
     Scrub,
+    Growth,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Network,
         Self::Power,
         Self::Disk,
@@ -32,6 +33,7 @@ impl Class {
         Self::Role,
         Self::Careless,
         Self::Scrub,
+        Self::Growth,
     ];
 }
 
@@ -99,10 +101,12 @@ pub(super) enum Fault {
     Rot,
     /// An operator compares both copies.
     Verify,
+    /// An operator enlarges one disk or both, and lets the volume grow.
+    Enlarge,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Class); 29] = [
+    pub(super) const ALL: [(Self, Class); 30] = [
         (Self::Cut, Class::Network),
         (Self::Partition, Class::Network),
         (Self::Stall, Class::Network),
@@ -132,6 +136,7 @@ impl Fault {
         (Self::DiscardData, Class::Careless),
         (Self::Rot, Class::Scrub),
         (Self::Verify, Class::Scrub),
+        (Self::Enlarge, Class::Growth),
     ];
 }
 
@@ -241,6 +246,7 @@ impl World {
             }
             Fault::Rot => self.rot(),
             Fault::Verify => self.order_verify(node),
+            Fault::Enlarge => self.enlarge(),
             Fault::Disconnect
             | Fault::Detach
             | Fault::Stop

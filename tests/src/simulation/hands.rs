@@ -150,7 +150,8 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Measure { .. } | Action::NoteSize { .. } => {} // no volume is resized
+            Action::Measure { id, .. } => self.measure(node, id),
+            Action::NoteSize { .. } => self.violation("no metadata is inside of a volume here"),
             Action::Report(change) => self.look_at_verify(node, &change.text),
         }
     }

@@ -260,6 +260,7 @@ impl World {
         let differs = |sector: u64| one.disk.content(sector) != other.disk.content(sector);
         self.pair
             .differing_blocks()
+            .filter(|block| *block < self.common_sectors() / 8)
             .filter(|block| (block * 8..block * 8 + 8).any(differs))
             .filter(|block| !self.pair.rotten().contains(block))
             .collect()

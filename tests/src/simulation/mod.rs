@@ -12,6 +12,7 @@ mod disk;
 mod errands;
 mod faults;
 mod fencing;
+mod growth;
 mod guard;
 mod hands;
 mod judge;

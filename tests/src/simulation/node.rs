@@ -13,7 +13,7 @@ use rbd_protocol::metadata::{
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::clock::Clock;
-use super::disk::{Disk, Payload};
+use super::disk::{Disk, Payload, SECTOR};
 use super::profile::Options;
 use super::said::Spoken;
 use super::submission::FromPeer;
@@ -31,7 +31,9 @@ pub(super) struct Node {
     pub(super) config: ResourceConfig,
     pub(super) engine: Option<Resource<Payload>>,
     pub(super) disk: Disk,
-    size_bytes: u64,
+    /// How large its metadata says that the volume is, durably.
+    pub(super) volume_bytes: u64,
+    most_bytes: u64,
     /// Changes when power is lost.
     pub(super) boot: u128,
     /// Counts processes: what was for an earlier one reaches nobody.
@@ -101,20 +103,21 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(index: usize, options: &Options) -> Self {
-        let mut disk = Disk::new(options.size_bytes, options.internal_metadata);
-        if !options.skip_initial_sync {
-            for sector in 0..disk.sectors() {
-                let node = u8::try_from(index).expect("there are two nodes");
-                disk.preset(sector, garbage(sector, node));
-            }
+        let (size, most) = (options.size_bytes, options.most_bytes);
+        let mut disk = Disk::new(size, most, options.internal_metadata);
+        let is_alike = |sector| options.skip_initial_sync && sector < size / SECTOR;
+        for sector in (0..disk.sectors()).filter(|sector| !is_alike(*sector)) {
+            let node = u8::try_from(index).expect("there are two nodes");
+            disk.preset(sector, garbage(sector, node));
         }
-        create_metadata(&mut disk, index, options.size_bytes);
+        create_metadata(&mut disk, index, (size, most));
         Self {
             index,
             config: config(index, options),
             engine: None,
             disk,
-            size_bytes: options.size_bytes,
+            volume_bytes: size,
+            most_bytes: most,
             boot: 1,
             life: 0,
             wake: 0,
@@ -161,7 +164,8 @@ impl Node {
             let node = u8::try_from(self.index).expect("there are two nodes");
             garbage(sector, node)
         });
-        create_metadata(&mut self.disk, self.index, options.size_bytes);
+        let sizes = (self.disk.size_bytes, options.most_bytes);
+        create_metadata(&mut self.disk, self.index, sizes);
     }
 
     pub(super) fn start(&mut self, random: u64) {
@@ -211,8 +215,8 @@ impl Node {
     /// What the metadata on the disk says.
     pub(super) fn open(&self) -> Result<Image, OpenError> {
         let inputs = OpenInputs {
-            device_bytes: self.size_bytes,
-            placement: placement(self.size_bytes),
+            device_bytes: self.disk.size_bytes,
+            placement: self.placement(),
             resource: RESOURCE,
             node: &self.config.node_name,
             node_id: self.config.node_id,
@@ -223,6 +227,11 @@ impl Node {
             &mut |offset, into| self.disk.read_metadata(offset, into),
             &inputs,
         )
+    }
+
+    /// Where its metadata is, and how much room there is for it.
+    pub(super) fn placement(&self) -> Placement {
+        placement(self.most_bytes)
     }
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, OpenError> {
@@ -295,9 +304,9 @@ impl Node {
     }
 }
 
-fn create_metadata(disk: &mut Disk, index: usize, size_bytes: u64) {
+fn create_metadata(disk: &mut Disk, index: usize, (size_bytes, most_bytes): (u64, u64)) {
     let layout =
-        Layout::new(size_bytes, placement(size_bytes), 1, None).expect("a simulated disk has room");
+        Layout::new(size_bytes, placement(most_bytes), 1, None).expect("a simulated disk has room");
     let creation = Creation {
         resource: ResourceName::new(RESOURCE).expect("short"),
         node: NodeName::new(&name(index)).expect("short"),
@@ -319,10 +328,10 @@ fn name(index: usize) -> String {
     format!("node-{index}")
 }
 
-fn placement(size_bytes: u64) -> Placement {
+fn placement(most_bytes: u64) -> Placement {
     Placement::External {
         offset: 0,
-        available: required_external_bytes(size_bytes, 1),
+        available: required_external_bytes(most_bytes, 1),
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) enum Wish {
     },
     /// The comparison that is running is ended.
     EndVerify,
+    /// The volume is to grow as far as there is room.
+    Resize,
 }
 
 impl World {
@@ -116,6 +118,10 @@ impl World {
             }
             Wish::Verify { part, repair } => verify_command(part, repair),
             Wish::EndVerify => end_command(),
+            Wish::Resize => Command::Resize {
+                volume: VOLUME,
+                assume_clean: false,
+            },
             Wish::Errand(errand) => match self.errand_command(node, errand) {
                 Some(command) => command,
                 None => return,

@@ -37,11 +37,13 @@ pub enum Profile {
     /// Verifies, and bits that flip on the disk of the Secondary while links are cut; or verifies
     /// while anything else goes wrong, which must find nothing.
     Scrub,
+    /// Disks that are enlarged, and volumes that grow, while links are cut and machines crash.
+    Growth,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -54,6 +56,7 @@ impl Profile {
         Self::Recovery,
         Self::Rivals,
         Self::Scrub,
+        Self::Growth,
     ];
 
     /// Those in which nothing may be found.
@@ -84,6 +87,7 @@ impl Profile {
             Self::Recovery => "recovery",
             Self::Rivals => "rivals",
             Self::Scrub => "scrub",
+            Self::Growth => "growth",
         }
     }
 
@@ -93,6 +97,9 @@ impl Profile {
             (Self::Scrub, Class::Scrub) => 100,
             (Self::Scrub, Class::Network) => 50,
             (_, Class::Scrub) | (Self::Scrub, _) => 0,
+            (Self::Growth, Class::Growth) => 100,
+            (Self::Growth, Class::Network | Class::Power | Class::Command | Class::Role) => 50,
+            (_, Class::Growth) | (Self::Growth, _) => 0,
             (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
@@ -117,6 +124,8 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) size_bytes: u64,
+    /// How large volume and disks may become.
+    pub(super) most_bytes: u64,
     pub(super) skip_initial_sync: bool,
     /// Clients and faults do not wait for the first synchronisation to end.
     pub(super) early: bool,
@@ -192,6 +201,7 @@ impl Options {
         let mut options = Self {
             faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
+            most_bytes: 0,
             skip_initial_sync: random.percent(60),
             early: random.percent(75),
             clients: random.between(1, 8),
@@ -245,9 +255,6 @@ impl Options {
             options.draw_sparse(random);
             return options;
         }
-        if profile == Profile::Scrub {
-            options.scrub(mixed);
-        }
         if options.heedless {
             options.faults = vec![(Fault::SwitchOver, 1)];
             options.ping_ms = (30_000, 60_000); // no jump of a clock is to cost the link
@@ -255,9 +262,13 @@ impl Options {
         if matches!(profile, Profile::Calm | Profile::Rivals | Profile::Recovery) {
             options.stray_percent = 20;
         }
-        if options.aimed {
-            options.draw_recovery(random);
+        match profile {
+            Profile::Recovery => options.draw_recovery(random),
+            Profile::Growth => options.draw_growth(random),
+            Profile::Scrub => options.scrub(mixed),
+            _ => {}
         }
+        options.most_bytes = options.most_bytes.max(options.size_bytes);
         options.limit_duration();
         options
     }
@@ -274,6 +285,7 @@ impl Options {
 impl Options {
     /// Days in which little happens.
     fn draw_sparse(&mut self, random: &mut Random) {
+        self.most_bytes = self.size_bytes;
         self.watch_ms = 20_000;
         self.ping_ms = (30_000, 700);
         self.think_us = random.magnitude(5_000_000, 60_000_000);
@@ -291,6 +303,14 @@ impl Options {
             self.faults.push((Fault::Rot, 8));
             self.early = false;
         }
+    }
+
+    /// Room for the disks to be enlarged, and often clients at the ends of regions.
+    fn draw_growth(&mut self, random: &mut Random) {
+        self.most_bytes = self.size_bytes * random.between(2, 4);
+        self.faults.retain(|(fault, _)| *fault != Fault::Enlarge);
+        self.faults.push((Fault::Enlarge, random.magnitude(2, 16)));
+        self.edge_percent = random.pick(&[0, 10, 40]).unwrap_or(0);
     }
 
     /// Long resyncs, some of them of everything, on disks with more than one page of bitmap.
@@ -319,11 +339,15 @@ fn has_resyncs(profile: Profile) -> bool {
     )
 }
 
-/// The kinds of faults there are. Other profiles draw as before there was [`Class::Scrub`].
+/// The kinds of faults there are. Other profiles draw as before there were the last two.
 fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
-    let known = |class: &Class| *class != Class::Scrub || profile == Profile::Scrub;
+    let known = |class: &Class| match class {
+        Class::Scrub => profile == Profile::Scrub,
+        Class::Growth => profile == Profile::Growth,
+        _ => true,
+    };
     let of = |class| match class {
-        Class::Careless | Class::Scrub => profile,
+        Class::Careless | Class::Scrub | Class::Growth => profile,
         _ if mixed => Profile::Swarm,
         _ => profile,
     };

@@ -56,6 +56,8 @@ pub struct Report {
     pub handshakes: u64,
     /// Most blocks that might have differed at one time.
     pub most_differing: u64,
+    /// How often clients were shown a larger volume than before.
+    pub growths: u64,
     /// Longest time a client waited for which nothing that was wrong is an excuse, in milliseconds.
     pub longest_wait_ms: u64,
     /// Rare situations, by name.
@@ -114,6 +116,7 @@ impl Report {
             "comparisons": self.comparisons,
             "handshakes_judged": self.handshakes,
             "most_differing": self.most_differing,
+            "growths": self.growths,
             "longest_wait_ms": self.longest_wait_ms,
             "hash": format!("{:016x}", self.hash),
         })
@@ -146,6 +149,7 @@ impl Report {
         self.comparisons += other.comparisons;
         self.handshakes += other.handshakes;
         self.most_differing = self.most_differing.max(other.most_differing);
+        self.growths += other.growths;
         self.longest_wait_ms = self.longest_wait_ms.max(other.longest_wait_ms);
         self.marks.add(&other.marks);
         if let Some(visited) = &other.visited {
@@ -162,7 +166,7 @@ impl std::fmt::Display for Report {
             "{} events in {}.{:03} virtual seconds; {} operations ({} failed), {} commands, {} \
              promotions, {} fences, {} links, {} packets, {} disk errors, {} kills, \
              {} power losses, {} disks set back, {} comparisons, {} resyncs, {} verifies, \
-             {} blocks found, {} fail-overs, {} handshakes judged, \
+             {} blocks found, {} growths, {} fail-overs, {} handshakes judged, \
              at most {} blocks differing, longest unexcused wait {} ms; hash {:016x}",
             self.events,
             self.virtual_ms / 1_000,
@@ -182,6 +186,7 @@ impl std::fmt::Display for Report {
             self.resyncs,
             self.verifies,
             self.found_rotten,
+            self.growths,
             self.failovers,
             self.handshakes,
             self.most_differing,

@@ -11,6 +11,8 @@ use super::visited::Visited;
 use super::without::Without;
 use super::world::{Happening, World};
 use crate::check::{Possible, dirty_after_crash};
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::metadata::Image;
 use rbd_protocol::state::{ConnectionState, ReplicationState};
 
 impl World {
@@ -25,8 +27,9 @@ impl World {
                 match node.open() {
                     Ok(image) => {
                         let peer = Self::peer_id(index);
-                        let mut marks = dirty_after_crash(&image, peer);
+                        let mut marks = marks_on(&image, peer, self.options.most_bytes);
                         let block = &image.superblock;
+                        node.volume_bytes = block.data_bytes;
                         // A disk that was set back is told apart by its generation.
                         let set_back = node.set_back_to == Some(block.generation.0);
                         node.set_back_to = node.set_back_to.filter(|_| set_back);
@@ -166,6 +169,7 @@ impl World {
         let sectors = self
             .pair
             .differing_blocks()
+            .filter(|block| *block < self.common_sectors() / 8)
             .filter(|block| !self.pair.rotten().contains(block))
             .flat_map(|block| block * 8..block * 8 + 8)
             .collect();
@@ -173,8 +177,7 @@ impl World {
     }
 
     fn compare_everything(&mut self) {
-        let sectors = (0..self.nodes[0].disk.sectors()).collect();
-        self.compare_sectors(sectors);
+        self.compare_sectors((0..self.common_sectors()).collect());
     }
 
     fn compare_sectors(&mut self, sectors: Vec<u64>) {
@@ -325,7 +328,7 @@ impl World {
         let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
             return Err(self.fail("L1: no node is Primary"));
         };
-        let sectors = self.nodes[node].disk.sectors();
+        let sectors = self.shown_sectors(node);
         let mut first = 0;
         while first < sectors {
             let count = (sectors - first).min(2_048);
@@ -374,6 +377,14 @@ impl World {
         }
         text
     }
+}
+
+/// What is out of sync, should everything crash now. What is new to either node is when they meet.
+fn marks_on(image: &Image, peer: NodeId, most_bytes: u64) -> Vec<bool> {
+    let mut marks = dirty_after_crash(image, peer);
+    let most = usize::try_from(most_bytes / 4096).expect("a simulated disk is small");
+    marks.resize(most, true);
+    marks
 }
 
 /// Runs one seed.

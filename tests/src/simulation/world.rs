@@ -71,6 +71,12 @@ pub(super) enum Happening {
     Cut,
     /// The network works again.
     Repair,
+    /// Somebody has looked how large a disk is.
+    Measured {
+        node: usize,
+        life: u64,
+        id: OperationId,
+    },
     /// A handler ends.
     HandlerDone(HandlerEnd),
     /// A command is given.
@@ -100,6 +106,8 @@ pub(super) struct World {
     pub(super) scrub: Scrub,
     pub(super) calls: BTreeMap<u64, (usize, Wish)>,
     pub(super) set_up: bool,
+    /// The largest size a Primary's clients have seen.
+    pub(super) shown_bytes: u64,
     pub(super) faults_allowed: bool,
     pub(super) clients_allowed: bool,
     /// When clients and faults began their work.
@@ -137,7 +145,7 @@ impl World {
         traced: bool,
     ) -> Self {
         let nodes = [Node::new(0, &options), Node::new(1, &options)];
-        let pair = PairCheck::new(options.size_bytes / 4096);
+        let pair = PairCheck::new(options.most_bytes / 4096);
         Self {
             now: 0,
             random,
@@ -154,6 +162,7 @@ impl World {
             scrub: Scrub::default(),
             calls: BTreeMap::new(),
             set_up: false,
+            shown_bytes: 0,
             faults_allowed: false,
             clients_allowed: false,
             began: 0,
@@ -313,6 +322,7 @@ impl World {
                 self.try_meet(0);
             }
             Happening::ClockJump { node, ahead } => self.clock_jumps(node, ahead),
+            Happening::Measured { node, life, id } => self.measured(node, life, id),
             Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {

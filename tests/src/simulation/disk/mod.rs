@@ -79,6 +79,8 @@ pub(super) enum Trouble {
 /// A disk and its metadata device.
 #[derive(Debug)]
 pub(super) struct Disk {
+    /// How large it is now; beyond are the sectors that it has when it is enlarged.
+    pub(super) size_bytes: u64,
     sectors: Sectors,
     metadata: BTreeMap<u64, Box<MetaBlock>>,
     order: Order,
@@ -103,8 +105,10 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(size_bytes: u64, shared_cache: bool) -> Self {
+    /// A disk of this size that can become as large as `most_bytes`.
+    pub(super) fn new(size_bytes: u64, most_bytes: u64, shared_cache: bool) -> Self {
         Self {
+            size_bytes,
             shared_cache,
             failing: BTreeMap::new(),
             bad: Vec::new(),
@@ -113,7 +117,7 @@ impl Disk {
             stuck_until: 0,
             slow_until: 0,
             slow_factor: 1,
-            sectors: Sectors::new(size_bytes / SECTOR),
+            sectors: Sectors::new(most_bytes / SECTOR),
             metadata: BTreeMap::new(),
             order: Order::default(),
             in_flight: BTreeMap::new(),
@@ -234,7 +238,7 @@ impl Disk {
     ) -> Result<(), String> {
         if request != DiskRequest::Flush
             && (range.length == 0
-                || range.end() > self.sectors() * SECTOR
+                || range.end() > self.size_bytes
                 || !range.offset.is_multiple_of(SECTOR)
                 || !u64::from(range.length).is_multiple_of(SECTOR))
         {

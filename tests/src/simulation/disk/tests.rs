@@ -18,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new(shared_cache: bool) -> Self {
         Self {
-            disk: Disk::new(1 << 16, shared_cache),
+            disk: Disk::new(1 << 16, 1 << 16, shared_cache),
             random: Random::new(7),
             next: 0,
         }

@@ -25,7 +25,10 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
         return Impossible(why);
     }
     if OF_GROWTH.contains(&event) {
-        return Impossible("disks do not grow in the simulation");
+        return Rare("volumes grow in one profile only, and hardly ever then");
+    }
+    if event == "SizeNoted" {
+        return Impossible("metadata does not move in the simulation");
     }
     if is_just_created(situation) {
         return of_just_created(event);
@@ -39,9 +42,8 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
     }
 }
 
-const OF_GROWTH: [&str; 5] = [
+const OF_GROWTH: [&str; 4] = [
     "Measured",
-    "SizeNoted",
     "command Resize",
     "packet ResizeRequest",
     "packet ResizeReply",

@@ -1,0 +1,87 @@
+//! Disks that are enlarged while they are in use, and volumes that grow.
+//!
+//! A node's new sectors hold what may be on a disk nobody has written yet, different on each node:
+//! a new part that is not copied is noticed when the copies are compared. Clients ask for what the
+//! node they ask shows them, and what was shown once stays: a volume never shrinks.
+
+use rbd_engine::{DiskMeasure, Event, OperationId};
+
+use super::disk::SECTOR;
+use super::node::VOLUME;
+use super::operator::Wish;
+use super::world::{Happening, World};
+
+impl World {
+    /// An operator enlarges one disk or both, and lets the volume grow, perhaps too early.
+    pub(super) fn enlarge(&mut self) {
+        let most = self.options.most_bytes;
+        for node in 0..2 {
+            if self.random.percent(70) {
+                let size = self.nodes[node].disk.size_bytes;
+                let larger = if self.random.percent(10) {
+                    most
+                } else {
+                    size + self.random.below((most - size) / BLOCK / 8 + 1) * BLOCK
+                };
+                self.note(|| format!("disk of {node} is enlarged from {size} to {larger}"));
+                self.nodes[node].disk.size_bytes = larger;
+            }
+        }
+        for _ in 0..self.random.between(1, 2) {
+            let node = usize::from(self.random.percent(50));
+            self.order_soon(node, Wish::Resize, 100_000);
+        }
+    }
+
+    /// Somebody looks how large the node's disk is.
+    pub(super) fn measure(&mut self, node: usize, id: OperationId) {
+        let life = self.nodes[node].life;
+        let delay = self.random.magnitude(10, 100_000);
+        self.after_us(delay, Happening::Measured { node, life, id });
+    }
+
+    /// He has looked.
+    pub(super) fn measured(&mut self, node: usize, life: u64, id: OperationId) {
+        if self.lives(node, life) {
+            let result = Ok(DiskMeasure {
+                device_bytes: self.nodes[node].disk.size_bytes,
+                placement: self.nodes[node].placement(),
+            });
+            self.tell(node, Event::Measured { id, result });
+        }
+    }
+
+    /// How many sectors a client of the node is shown.
+    pub(super) fn shown_sectors(&mut self, node: usize) -> u64 {
+        let size = self.options.size_bytes;
+        if self.options.most_bytes == size {
+            return size / SECTOR;
+        }
+        let status = self.nodes[node].status(self.time(node));
+        let device =
+            status.and_then(|status| status.devices.into_iter().find(|one| one.volume == VOLUME));
+        let shown = device.map_or(0, |device| device.size_bytes);
+        if shown == 0 {
+            return size / SECTOR; // by no disk and no peer
+        }
+        if self.nodes[node].is_primary() {
+            if shown < self.shown_bytes && !self.is_forked {
+                let before = self.shown_bytes;
+                self.violation(format!(
+                    "node {node} shows its clients {shown} bytes; they have seen {before}"
+                ));
+            }
+            self.report.growths += u64::from(self.shown_bytes > 0 && shown > self.shown_bytes);
+            self.shown_bytes = self.shown_bytes.max(shown);
+        }
+        shown / SECTOR
+    }
+
+    /// How many sectors both nodes count as the volume's.
+    pub(super) fn common_sectors(&self) -> u64 {
+        let [one, other] = &self.nodes;
+        one.volume_bytes.min(other.volume_bytes) / SECTOR
+    }
+}
+
+const BLOCK: u64 = 4096;
