@@ -276,6 +276,10 @@ impl Torture {
         let both_are_dead = !self.pair.alpha.is_started() && !self.pair.beta.is_started();
         if both_are_dead && harm.kills() {
             self.tally.mark_checks += 1;
+            // What a broken disk holds is looked at from outside.
+            for node in self.pair.nodes() {
+                node.heal();
+            }
             self.tally.differing += self.pair.check_marks().differing;
         }
         let is_broken = matches!(harm, Harm::BreakPrimaryDisk);
