@@ -7,7 +7,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::{Bench, VOLUME, config};
-use crate::{DiskError, DiskRequest, Handler, LinkLoss, RequestError};
+use crate::{Command, DiskError, DiskRequest, Handler, LinkLoss, RequestError};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -76,9 +76,8 @@ fn a_full_disk_that_is_the_only_copy_is_a_write_error() {
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }
 
-#[test]
-fn a_failed_write_differs_from_what_a_resync_target_has_got() {
-    let mut bench = alone(OnIoError::PassOn);
+/// The peer comes back, and is being given what it lacks.
+fn resync(bench: &mut Bench) {
     bench.meet(|hello| {
         hello.role = Role::Secondary;
         let volume = &mut hello.volumes[0];
@@ -91,6 +90,20 @@ fn a_failed_write_differs_from_what_a_resync_target_has_got() {
     let (volume, generation) = (VOLUME, super::GENERATION);
     bench.packet(Packet::BitmapEnd { volume, generation });
     bench.write_metadata();
+}
+
+/// The target has everything it knows of: the rest is agreed on anew.
+fn end_resync(bench: &mut Bench) {
+    let generation = bench.engine.status(bench.now).devices[0].current_generation;
+    let volume = VOLUME;
+    bench.packet(Packet::ResyncDone { volume, generation });
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}
+
+#[test]
+fn a_failed_write_differs_from_what_a_resync_target_has_got() {
+    let mut bench = alone(OnIoError::PassOn);
+    resync(&mut bench);
     let before = bench.out_of_sync_bytes();
     let write = bench.write(1 << 20);
     bench.write_metadata();
@@ -98,10 +111,21 @@ fn a_failed_write_differs_from_what_a_resync_target_has_got() {
     bench.disk(WRITE, Err(DiskError::Io));
     assert_eq!(bench.answer(write), Some(Err(RequestError::Io)));
     assert_eq!(bench.out_of_sync_bytes(), before + 4096);
-    // The target has everything it knows of: the rest is agreed on anew.
-    let generation = bench.engine.status(bench.now).devices[0].current_generation;
-    bench.packet(Packet::ResyncDone { volume, generation });
-    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+    end_resync(&mut bench);
+}
+
+#[test]
+fn so_does_one_that_failed_before_the_resync_and_is_answered_in_it() {
+    let mut bench = alone(OnIoError::PassOn);
+    let write = bench.write(1 << 20);
+    bench.write_metadata();
+    bench.command(Command::SuspendIo);
+    bench.disk(WRITE, Err(DiskError::Io));
+    resync(&mut bench);
+    assert_eq!(bench.answer(write), None, "it is frozen");
+    bench.command(Command::ResumeIo);
+    assert_eq!(bench.answer(write), Some(Err(RequestError::Io)));
+    end_resync(&mut bench);
 }
 
 #[test]

@@ -236,12 +236,29 @@ fn a_failure_of_the_peers_disk_too_is_told() {
     let mut bench = served();
     let write = bench.write(8192);
     let id = remote_write(&mut bench);
-    bench.packet(Packet::RemoteFailed {
-        id,
-        volume: VOLUME,
-        code: FailureCode::Io,
-    });
+    let (volume, code) = (VOLUME, FailureCode::NoDisk);
+    bench.packet(Packet::RemoteFailed { id, volume, code });
     assert_eq!(bench.answer(write), Some(Err(RequestError::Io)), "H4");
+}
+
+#[test]
+fn a_place_that_the_peer_cannot_write_costs_only_that_write() {
+    let codes = [
+        (FailureCode::Io, RequestError::Io),
+        (FailureCode::NoSpace, RequestError::NoSpace),
+    ];
+    for (code, error) in codes {
+        let mut bench = served();
+        let write = bench.write(8192);
+        let id = remote_write(&mut bench);
+        let volume = VOLUME;
+        bench.packet(Packet::RemoteFailed { id, volume, code });
+        assert_eq!(bench.answer(write), Some(Err(error)), "H5");
+        let other = bench.write(16384);
+        let id = remote_write(&mut bench);
+        done(&mut bench, id, SHARED);
+        assert_eq!(bench.answer(other), Some(Ok(())));
+    }
 }
 
 #[test]

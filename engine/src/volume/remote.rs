@@ -158,8 +158,8 @@ impl<B: Clone> Volume<B> {
         Ok(())
     }
 
-    /// The peer could not do what it was asked for: its disk is of no more use, or cannot read one
-    /// place.
+    /// The peer could not do what it was asked for: its disk is of no more use, or cannot read or
+    /// write one place. It has everything else then, and nobody else has.
     pub(crate) fn remote_failed(
         &mut self,
         id: u64,
@@ -170,21 +170,29 @@ impl<B: Clone> Volume<B> {
         if self.mend_failed(id, cx) {
             return;
         }
-        if code == FailureCode::Io
-            && let Some(read) = self.reads.get(&id)
-        {
-            // One place that it cannot read; it has everything else, and nobody else has.
+        let error = match code {
+            FailureCode::Io => RequestError::Io,
+            FailureCode::NoSpace => RequestError::NoSpace,
+            FailureCode::NoDisk => {
+                self.lose_peer(node, DiskState::Failed, cx);
+                return;
+            }
+        };
+        if let Some(read) = self.reads.get(&id) {
             if read.remote == Some(node) {
                 self.give_up_read(id, cx);
             }
-            return;
+        } else if let Some(write) = self.writes.get_mut(&id) {
+            let asked = write.legs.iter_mut().find(|leg| leg.0 == node);
+            let asked = asked.filter(|leg| write.local == Leg::Lost && leg.1 == Leg::Pending);
+            if let Some(leg) = asked {
+                leg.1 = Leg::Done;
+                (write.error, write.is_passed_on) = (Some(error), true);
+                self.try_finish_write(id, cx);
+            }
+        } else {
+            self.lose_peer(node, DiskState::Failed, cx);
         }
-        if code == FailureCode::NoSpace
-            && let Some(write) = self.writes.get_mut(&id)
-        {
-            write.error = Some(RequestError::NoSpace);
-        }
-        self.lose_peer(node, DiskState::Failed, cx);
     }
 
     /// Everything this node's clients have in flight is to be done again, where there is data; what

@@ -75,6 +75,7 @@ impl<B: Clone> Volume<B> {
             }
             Err(error) => {
                 let code = match error {
+                    _ if local.is_none() => FailureCode::NoDisk,
                     RequestError::NoSpace => FailureCode::NoSpace,
                     RequestError::Io | RequestError::Invalid | RequestError::NotPrimary => {
                         FailureCode::Io

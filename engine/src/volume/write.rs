@@ -45,7 +45,7 @@ pub(crate) struct Write<B> {
     /// Why a disk did not do it.
     pub(super) error: Option<RequestError>,
     /// The client is told so.
-    is_passed_on: bool,
+    pub(super) is_passed_on: bool,
     pub(crate) legs: Vec<(NodeId, Leg)>,
     pub(crate) since: Time,
 }
@@ -284,6 +284,8 @@ impl<B: Clone> Volume<B> {
     fn mark_passed_on(&mut self, range: ByteRange) {
         for peer in self.peers.values_mut() {
             peer.bitmap.set_touched(range);
+            // The target of a resync that has begun since does not know of it.
+            peer.source.has_failed_writes |= peer.is_resync_source();
             self.renegotiate |= peer.replication == ReplicationState::Established;
         }
     }
@@ -372,7 +374,7 @@ impl<B: Clone> Volume<B> {
         let Some(write) = self.writes.remove(&id) else {
             return;
         };
-        if write.is_passed_on {
+        if write.is_passed_on && write.local == Leg::Done {
             self.mark_passed_on(write.range);
         }
         if let Some(local) = &mut self.local
