@@ -237,11 +237,15 @@ fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<
         }
         let holder = lock_holder(file);
         if holder.as_ref().is_some_and(Holder::stays) || started.elapsed() > LAST_BREATH {
-            let reason = match holder {
-                Some(holder) => format!("{path} is used by {holder}"),
-                None => format!("{path} is used by another process"),
+            let (reason, help) = match holder {
+                Some(holder) if holder.pid == std::process::id() => (
+                    format!("what {path} was last asked for has not ended"),
+                    "try again; a disk that never answers is let go when rbdd is restarted",
+                ),
+                Some(holder) => (format!("{path} is used by {holder}"), ""),
+                None => (format!("{path} is used by another process"), ""),
             };
-            return Err(Refusal::new(RefusalCode::DiskInUse, reason, ""));
+            return Err(Refusal::new(RefusalCode::DiskInUse, reason, help));
         }
         std::thread::sleep(RETRY_PAUSE);
     }
