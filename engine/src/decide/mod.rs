@@ -202,21 +202,22 @@ fn equal_generations(own: Side<'_>, peer: Side<'_>) -> Verdict {
     if s.dirty_blocks == 0 && p.dirty_blocks == 0 {
         return Verdict::NoSync;
     }
-    // Something may differ. The source is, in this order: the Primary; the node whose data is not
-    // known to be behind (S6); the node that was not interrupted since both were in sync; the one
-    // that was, but kept its power (B7); the crashed Primary; the one that knows what it wrote; and
-    // when nothing tells them apart, the lower node number.
+    // Something may differ. The source is, in this order: the Primary; the node that kept its power
+    // since both were in sync (B7), be it said to be behind: nobody has gone on without it, or the
+    // generations would differ; the node whose data is not known to be behind (S6); the node that
+    // was not interrupted; the crashed Primary; the one that knows what it wrote; and when nothing
+    // tells them apart, the lower node number.
     let claims: [(bool, bool); 6] = [
         (
             own.hello.role == Role::Primary,
             peer.hello.role == Role::Primary,
         ),
+        (s.kept_power, p.kept_power),
         (s.disk != DiskState::Outdated, p.disk != DiskState::Outdated),
         (
             own.hello.seen_incarnation != 0,
             peer.hello.seen_incarnation != 0,
         ),
-        (s.kept_power, p.kept_power),
         (s.crashed_primary, p.crashed_primary),
         (s.dirty_blocks > 0, p.dirty_blocks > 0),
     ];

@@ -67,6 +67,16 @@ fn a_target_that_finished_unheard_and_became_primary_is_the_source() {
 }
 
 #[test]
+fn of_equal_generations_the_one_that_kept_its_power_counts_even_if_it_is_called_behind() {
+    let mut kept = greeting(12, 0, &[10], DiskState::Outdated);
+    kept.volumes[0].kept_power = true;
+    let mut lost = with_dirty(greeting(12, 0, &[10], DiskState::Consistent), 3);
+    assert_eq!(rule(&kept, &lost), SOURCE, "B7");
+    lost.volumes[0].kept_power = true;
+    assert_eq!(rule(&kept, &lost), TARGET, "S6");
+}
+
+#[test]
 fn equal_generations_with_nothing_marked_need_no_copying() {
     let one = up(12, 0, &[10]);
     assert_eq!(rule(&one, &one.clone()), Verdict::NoSync);
