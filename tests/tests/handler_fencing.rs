@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// The cluster as the scripts see it. Files: `owner` (of the constraint), `state` (attributes of the
-/// peer's node), `dc` and `quorum`, `stonith`, `role` (of the peer), `self` (data and role of this
-/// node's resource). `then-NAME` replaces NAME after the next look at the cluster.
+/// The cluster as the scripts see it. Files: `owner` (of the constraint), `state` (of the peer's
+/// node, as attributes), `dc` and `quorum`, `stonith`, `role` (of the peer), `self` (data and role
+/// of this node's resource). `then-NAME` replaces NAME after the next look at the cluster.
 const STAND_INS: [(&str, &str); 5] = [
     (
         "cibadmin",
@@ -24,7 +24,8 @@ const STAND_INS: [(&str, &str); 5] = [
                [ -e "$HOME/owner" ] || exit 105
                echo '<rsc_location rsc="ms_rbd" id="rbd-fence-by-handler-r0-ms_rbd">'
                echo '  <rule role="Promoted" score="-INFINITY" id="x-rule">'
-               echo "    <expression attribute=\"#uname\" operation=\"ne\" value=\"$(cat "$HOME/owner")\"/>"
+               owner=$(cat "$HOME/owner")
+               echo "<expression attribute=\"#uname\" operation=\"ne\" value=\"$owner\"/>"
                echo '  </rule>'
                echo '</rsc_location>' ;;
            --create*)
@@ -44,10 +45,11 @@ const STAND_INS: [(&str, &str); 5] = [
            if [ -e "$HOME/strange" ]; then cat "$HOME/strange"; exit; fi
            known() { if [ -e "$HOME/$1" ]; then cat "$HOME/$1"; else echo true; fi; }
            echo "<pacemaker-result><summary>"
-           echo "  <current_dc present=\"$(known dc)\" name=\"alpha\" with_quorum=\"$(known quorum)\"/>"
-           echo "  <cluster_options stonith-enabled=\"$(known stonith)\" symmetric-cluster=\"true\"/>"
+           dc=$(known dc) quorum=$(known quorum) stonith=$(known stonith)
+           echo "  <current_dc present=\"$dc\" name=\"alpha\" with_quorum=\"$quorum\"/>"
+           echo "  <cluster_options stonith-enabled=\"$stonith\" symmetric-cluster=\"true\"/>"
            echo "</summary><nodes>"
-           echo "  <node name=\"alpha\" id=\"1\" online=\"true\" pending=\"false\" unclean=\"false\"/>"
+           echo "  <node name=\"alpha\" online=\"true\" pending=\"false\" unclean=\"false\"/>"
            echo "  <node name=\"beta\" id=\"2\" $(cat "$HOME/state")/>"
            echo "</nodes><resources>"
            echo "  <clone id=\"ms_other\">"

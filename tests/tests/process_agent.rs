@@ -48,7 +48,8 @@ start) echo "start $2" >>"$STAGE/calls"; [ ! -e "$STAGE/failing" ] || exit 1
     setsid rbdd --config "$OCF_RESKEY_rbdconf" --node "$OCF_RESKEY_node" \
         --run-dir "$OCF_RESKEY_run_dir" --state-dir "$OCF_RESKEY_state_dir" \
         </dev/null >/dev/null 2>&1 & ;;
-show) if [ -e "$STAGE/active" ]; then cat "$STAGE/active"; rm "$STAGE/active"; else echo failed; fi ;;
+show) cat "$STAGE/active" 2>/dev/null || echo failed
+    rm -f "$STAGE/active" ;;
 esac"#;
 
 /// Of the functions of `resource-agents` what the agent uses, for machines without.
@@ -200,7 +201,8 @@ impl Started {
         for lock in &self.0 {
             let text = fs::read_to_string(lock).unwrap_or_default();
             if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
-                drop(kill_process(pid, Signal::KILL));
+                // One that is gone already is what is wanted.
+                kill_process(pid, Signal::KILL).ok();
             }
         }
     }

@@ -2,7 +2,8 @@
 //! volume and peer, with the names DRBD 8.4 has for it; each ends with a call of the function
 //! `_sh_status_process`, which the script defines.
 //!
-//! Names are added, never renamed or removed. Whatever a value is made of, to the shell it is one word.
+//! Names are added, never renamed or removed. Whatever a value is made of, to the shell it is one
+//! word.
 
 use std::fmt::Write as _;
 
