@@ -199,6 +199,7 @@ impl Daemon {
             socket: self.socket.clone(),
             reason: reason.to_owned(),
             help,
+            nobody_listens: matches!(errno, Errno::NOENT | Errno::CONNREFUSED),
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Failure {
         socket: PathBuf,
         reason: String,
         help: String,
+        /// Whether that is certain: the socket is missing, or refuses.
+        nobody_listens: bool,
     },
     /// The daemon is there but the conversation with it failed.
     #[error("rbdd at {}: {reason}", .socket.display())]

@@ -5,6 +5,7 @@ mod lifecycle;
 mod outdate;
 mod queries;
 mod resolve;
+mod shell_status;
 mod states;
 mod tentative;
 mod undo_file;
@@ -51,6 +52,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Check(options) => crate::check::run(session, &options.targets),
         Command::Dump(options) => queries::dump(session, &options.targets),
         Command::ShNop => queries::nop(session),
+        Command::ShStatus(options) => shell_status::run(session, &options.targets),
         Command::ShResources => queries::resources(session),
         Command::ShResource(options) => queries::resource(session, &options.targets),
         Command::ShDev(options) => queries::devices(session, &options.targets),

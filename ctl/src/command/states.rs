@@ -272,7 +272,7 @@ fn resources(words: &[String]) -> Vec<String> {
 }
 
 /// The names among the words that are whole resources; none for `all`.
-fn names(session: &mut Session, words: &[String], verb: &'static str) -> Vec<String> {
+pub(super) fn names(session: &mut Session, words: &[String], verb: &'static str) -> Vec<String> {
     if words.iter().any(|word| word == "all") {
         return Vec::new();
     }
@@ -287,7 +287,8 @@ fn names(session: &mut Session, words: &[String], verb: &'static str) -> Vec<Str
     names
 }
 
-fn dry_run(session: &mut Session, names: &[String]) {
+/// Says what would be asked.
+pub(super) fn dry_run(session: &mut Session, names: &[String]) {
     let requests = match names {
         [] => vec![None],
         names => names.iter().cloned().map(Some).collect(),

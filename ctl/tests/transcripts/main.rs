@@ -6,6 +6,7 @@ mod create_md;
 mod resolving;
 #[cfg(test)]
 mod saving;
+mod shell_status;
 mod showing;
 #[cfg(test)]
 mod stage;
