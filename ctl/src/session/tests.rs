@@ -1,3 +1,5 @@
+//! How long requests are waited for.
+
 use std::time::Duration;
 
 use rbd_protocol::control::Request;

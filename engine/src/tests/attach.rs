@@ -347,7 +347,7 @@ fn a_client_that_comes_while_the_peer_is_met_anew_is_not_turned_away() {
 fn a_demotion_asks_the_peer_for_nothing_while_the_end_is_under_way() {
     let mut bench = being_filled();
     fill(&mut bench);
-    let call = bench.command(crate::Command::Demote { force: false });
+    let call = bench.command(Command::Demote { force: false });
     let asks = |packet: &Packet| matches!(packet, Packet::RemoteFlush { .. });
     assert!(
         !bench.sent_so_far().any(asks),

@@ -192,7 +192,7 @@ fn a_changed_limit_counts_at_once() {
     bench.write_metadata();
     bench.wait_ms(4_000);
     let changed = Box::new(configured(OnIoError::CallHandler, 4_000));
-    bench.command(crate::Command::Configure(changed));
+    bench.command(Command::Configure(changed));
     bench.wait_ms(1);
     assert_eq!(bench.disk_state(), DiskState::Diskless);
     assert!(bench.handlers().contains(&Handler::LocalIoError));
