@@ -52,12 +52,13 @@ const STAND_INS: [(&str, &str); 5] = [
            echo "  <node name=\"alpha\" online=\"true\" pending=\"false\" unclean=\"false\"/>"
            echo "  <node name=\"beta\" id=\"2\" $(cat "$HOME/state")/>"
            echo "</nodes><resources>"
-           echo "  <clone id=\"ms_other\">"
-           echo "    <resource id=\"o\" role=\"Promoted\" active=\"true\">"
-           echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
-           echo "    </resource></clone>"
            echo "  <clone id=\"ms_rbd\" multi_state=\"true\">"
            echo "    <resource id=\"p_rbd\" role=\"$(cat "$HOME/role")\" active=\"true\">"
+           echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
+           echo "    </resource>"
+           echo "  </clone>"
+           echo "  <clone id=\"ms_other\">"
+           echo "    <resource id=\"o\" role=\"Promoted\" active=\"true\">"
            echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
            echo "    </resource>"
            echo "  </clone>"
@@ -291,7 +292,7 @@ fn whatever_is_not_understood_leaves_io_frozen() {
     stage.fences(&[], 1);
     let stage = Stage::new(ONLINE);
     stage.set("hanging", "");
-    stage.fences(&["--timeout", "1"], 1);
+    stage.fences(&["--timeout", "4"], 1);
     let stage = Stage::new(ONLINE);
     fs::remove_file(stage.0.path().join("path")).expect("it is there");
     let said = stage.fences(&[], 1);
