@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The cluster as the scripts see it. Files: `owner` (of the constraint), `state` (of the peer's
 /// node, as attributes), `dc` and `quorum`, `stonith`, `role` (of the peer), `self` (data and role
 /// of this node's resource). `then-NAME` replaces NAME after the next look at the cluster.
-const STAND_INS: [(&str, &str); 5] = [
+const STAND_INS: [(&str, &str); 6] = [
     (
         "cibadmin",
         r##"echo "$*" >> "$HOME/calls"
@@ -52,12 +52,13 @@ const STAND_INS: [(&str, &str); 5] = [
            echo "  <node name=\"alpha\" online=\"true\" pending=\"false\" unclean=\"false\"/>"
            echo "  <node name=\"beta\" id=\"2\" $(cat "$HOME/state")/>"
            echo "</nodes><resources>"
-           echo "  <clone id=\"ms_other\">"
-           echo "    <resource id=\"o\" role=\"Promoted\" active=\"true\">"
-           echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
-           echo "    </resource></clone>"
            echo "  <clone id=\"ms_rbd\" multi_state=\"true\">"
            echo "    <resource id=\"p_rbd\" role=\"$(cat "$HOME/role")\" active=\"true\">"
+           echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
+           echo "    </resource>"
+           echo "  </clone>"
+           echo "  <clone id=\"ms_other\">"
+           echo "    <resource id=\"o\" role=\"Promoted\" active=\"true\">"
            echo "      <node name=\"beta\" id=\"2\" cached=\"true\"/>"
            echo "    </resource>"
            echo "  </clone>"
@@ -67,6 +68,12 @@ const STAND_INS: [(&str, &str); 5] = [
            done"#,
     ),
     ("crm_node", "echo alpha"),
+    (
+        "stonith_admin",
+        r#"echo "stonith_admin $*" >> "$HOME/calls"
+           [ ! -e "$HOME/hanging" ] || sleep 1000
+           [ ! -e "$HOME/refusing" ]"#,
+    ),
     ("crm_attribute", "echo rack-7"),
     (
         "rbdadm",
@@ -291,7 +298,7 @@ fn whatever_is_not_understood_leaves_io_frozen() {
     stage.fences(&[], 1);
     let stage = Stage::new(ONLINE);
     stage.set("hanging", "");
-    stage.fences(&["--timeout", "1"], 1);
+    stage.fences(&["--timeout", "4"], 1);
     let stage = Stage::new(ONLINE);
     fs::remove_file(stage.0.path().join("path")).expect("it is there");
     let said = stage.fences(&[], 1);
@@ -357,4 +364,27 @@ fn unfencing_fails_until_it_is_certain() {
         stage.unfences(1);
         assert_eq!(stage.owner().as_deref(), Some("alpha"), "{trouble}");
     }
+}
+
+#[test]
+fn only_a_primary_with_good_data_has_its_peer_fenced() {
+    let fence = |stage: &Stage, options: &[&str], code: i32| {
+        let output = stage.run("stonith-peer.sh", options);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    };
+    let stage = Stage::new(ONLINE);
+    fence(&stage, &["--timeout", "30"], 7);
+    assert_eq!(stage.calls(), "stonith_admin --fence beta --timeout 30\n");
+    for (role, disk) in [("Secondary", "UpToDate"), ("Primary", "Inconsistent")] {
+        let stage = Stage::new(ONLINE);
+        stage.is(role, disk, "DUnknown");
+        fence(&stage, &[], 1);
+        assert_eq!(stage.calls(), "");
+    }
+    for trouble in ["refusing", "hanging", "frozen"] {
+        let stage = Stage::new(ONLINE);
+        stage.set(trouble, "");
+        fence(&stage, &["--timeout=1"], 1);
+    }
+    fence(&Stage::new(ONLINE), &["--timeout", "soon"], 1);
 }
