@@ -202,6 +202,7 @@ fn volume(volume: &ResolvedVolume, peers: &[ResolvedPeer]) -> VolumeConfig {
         },
         size_limit_bytes: volume.size_limit_bytes,
         exports: volume.nbd.iter().map(export).collect(),
+        kernel: volume.kernel,
         resync: resync.collect(),
         on_disk_trouble: volume.on_disk_trouble,
         resync_after: volume.resync_after.clone(),

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`control`] | the daemon's life, `rbdadm`'s wishes, opening of connections | a tokio thread |
 //! | [`shell`] | per-I/O work: disks, links, clients | a thread and an io_uring per resource |
+//! | `ublk` | what the kernel is told for its block devices | |
 //! | [`messages`] | what the two say to each other | |
 //!
 //! Nothing here decides about data: decisions are the engine's.
@@ -11,3 +12,4 @@
 pub mod control;
 pub mod messages;
 pub mod shell;
+mod ublk;

@@ -1,6 +1,8 @@
 //! What the control plane (tokio, one thread) and a resource's own thread (io_uring) say to each
 //! other. Only owned values cross; there is nothing shared and no lock.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rbd_engine::{
@@ -13,6 +15,8 @@ use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::nbd::Session;
 use rbd_protocol::state::Role;
 use tokio::sync::oneshot;
+
+use crate::ublk::abi::Numbering;
 
 /// To a resource's thread.
 #[derive(Debug)]
@@ -69,6 +73,15 @@ pub enum ToResource {
         /// Bytes already received that belong to the transmission phase.
         leftover: Vec<u8>,
     },
+    /// The queue of a kernel device that is to be served.
+    Serve {
+        /// The volume it is.
+        volume: VolumeNumber,
+        /// The queue.
+        queue: KernelQueue,
+        /// Where the answer goes: from then on it is served.
+        reply: oneshot::Sender<io::Result<()>>,
+    },
     /// Both connections to a peer, each end having proven who it is.
     Link {
         /// The peer.
@@ -101,6 +114,19 @@ pub enum ToResource {
     },
     /// Finish what is in flight within a deadline and end the thread.
     Shutdown,
+}
+
+/// The queue of a ublk device, which nobody else has open.
+#[derive(Debug)]
+pub struct KernelQueue {
+    /// Its character device.
+    pub(crate) file: File,
+    /// How many requests it may have under way.
+    pub(crate) depth: u16,
+    /// The longest payload of one.
+    pub(crate) payload_bytes: u32,
+    /// How this kernel numbers its commands.
+    pub(crate) numbering: Numbering,
 }
 
 /// The open files of one volume's disk.

@@ -1,5 +1,5 @@
 //! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz |
-//! torture | coverage`.
+//! torture | lab | coverage`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -13,6 +13,7 @@ mod check;
 mod coverage;
 mod demo;
 mod fuzz;
+mod lab;
 mod nbd_client;
 mod process;
 mod suite;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "campaign" => campaign::run(&arguments),
         "fuzz" => fuzz::run(&arguments),
         "torture" => torture::run(&arguments),
+        "lab" => lab::run(&arguments),
         "coverage" => coverage::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
@@ -82,6 +84,9 @@ usage: cargo xtask COMMAND
   torture          real daemons, clients, disks and links hurt at random, round after round
       --minutes N  for so long (10): half of it with power cuts and failing disks (root)
       --seed S     with this seed, instead of one nobody has run
+  lab test [NAME…] tests that need a kernel with ublk, in an emulated machine (QEMU; root to build)
+  lab up           only builds the machine's disk and kernel, in target/lab or $RBD_LAB_CACHE
+  lab down         throws them away
   coverage         which lines of protocol and engine the tests inside one process run
       --uncovered [PART]  show those nobody ran, of files with PART in their path
       --seeds N    how many seeds of each profile of the simulation (20)

@@ -34,7 +34,8 @@ use std::path::Path;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use files::{Files, MachineFiles, MemoryFiles};
-pub use model::{KernelExport, MetaDisk, NbdListen};
+pub use model::{MetaDisk, NbdListen};
+pub use rbd_protocol::control::KernelExport;
 pub use resolve::{
     DefinedAt, NetOptions, OwnHost, ResolvedPeer, ResolvedResource, ResolvedVolume, Secret,
     StartupTimes,

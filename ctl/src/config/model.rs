@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rbd_protocol::control::KernelExport;
+
 use super::options::OptionSpec;
 use super::source::{Span, Spanned};
 use super::syntax::Statement;
@@ -45,19 +47,6 @@ pub enum NbdListen {
     Unix,
     /// A TCP address.
     Tcp(SocketAddr),
-}
-
-/// Which kernel block device a volume appears as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelExport {
-    /// The best this kernel offers, or none.
-    Auto,
-    /// A ublk device.
-    Ublk,
-    /// A device of the kernel's NBD client.
-    Nbd,
-    /// None.
-    None,
 }
 
 /// `global { … }`, `common { … }` and every resource.
@@ -274,19 +263,6 @@ impl Volume {
             disk: None,
             meta_disk: None,
             level: Level::default(),
-        }
-    }
-}
-
-impl KernelExport {
-    /// The word in the file.
-    #[must_use]
-    pub fn keyword(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Ublk => "ublk",
-            Self::Nbd => "nbd",
-            Self::None => "none",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rbd_protocol::control::{DiskTrouble, Fencing, OnIoError, ResyncOptions};
+use rbd_protocol::control::{DiskTrouble, Fencing, KernelExport, OnIoError, ResyncOptions};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::policy::{
     ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
@@ -16,7 +16,7 @@ use rbd_protocol::policy::{
 
 use super::diagnostics::{Findings, Severity, error, warning};
 use super::effective::Effective;
-use super::model::{Common, Disk, Export, KernelExport, Level, MetaDisk, Model, NbdListen};
+use super::model::{Common, Disk, Export, Level, MetaDisk, Model, NbdListen};
 use super::options::Section;
 use super::plan::{Link, LinkEnd, Plan, PlannedHost, PlannedVolume};
 use super::resync::{self, resync_options};

@@ -31,6 +31,7 @@ fn volume(number: u16, disk: &Path, meta_disk: MetaDisk) -> VolumeConfig {
         meta_disk,
         size_limit_bytes: None,
         exports: Vec::new(),
+        kernel: rbd_protocol::control::KernelExport::None,
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
         resync_after: None,

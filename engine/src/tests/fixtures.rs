@@ -78,6 +78,7 @@ pub(crate) fn config() -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: Vec::new(),
+            kernel: rbd_protocol::control::KernelExport::None,
             resync: Vec::new(),
             // Most tests let a disk be silent for as long as they like.
             resync_after: None,

@@ -32,6 +32,7 @@ pub(super) fn config(node: u8, volumes: u16) -> ResourceConfig {
                 meta_disk: MetaDisk::Internal,
                 size_limit_bytes: None,
                 exports: Vec::new(),
+                kernel: rbd_protocol::control::KernelExport::None,
                 resync: Vec::new(),
                 on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
                 resync_after: None,

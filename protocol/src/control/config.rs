@@ -120,6 +120,8 @@ pub struct VolumeConfig {
     pub size_limit_bytes: Option<u64>,
     /// How it is offered over NBD.
     pub exports: Vec<NbdExport>,
+    /// Which kernel block device it is while this node is Primary.
+    pub kernel: KernelExport,
     /// What was set for resyncs from a peer; of a peer not named here, nothing.
     pub resync: Vec<(NodeId, ResyncOptions)>,
     /// What a disk's errors and silence lead to.
@@ -196,6 +198,32 @@ pub enum NbdExport {
     Unix,
     /// On a TCP address, `ADDRESS:PORT`.
     Tcp(String),
+}
+
+/// Which kernel block device a volume is while its node is Primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum KernelExport {
+    /// The best this kernel offers, or none.
+    Auto,
+    /// A ublk device, or no promotion.
+    Ublk,
+    /// A device of the kernel's NBD client.
+    Nbd,
+    /// None.
+    None,
+}
+
+impl KernelExport {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn keyword(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ublk => "ublk",
+            Self::Nbd => "nbd",
+            Self::None => "none",
+        }
+    }
 }
 
 /// Options of the resource as a whole.

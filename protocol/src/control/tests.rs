@@ -41,6 +41,7 @@ fn config() -> ResourceConfig {
             },
             size_limit_bytes: Some(1 << 30),
             exports: vec![NbdExport::Unix, NbdExport::Tcp("10.0.0.1:10809".into())],
+            kernel: KernelExport::Ublk,
             resync: Vec::new(),
             on_disk_trouble: DiskTrouble::default(),
             resync_after: None,

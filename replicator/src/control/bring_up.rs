@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use super::daemon::Daemon;
 use super::disk::{self, FormerSizes, OpenVolume};
 use super::handlers::Handlers;
+use super::kernel::{self, KernelDevices};
 use super::links::{self, Links, TakeLink};
 use super::service::Service;
 use super::{adjust, conflicts, nbd, system};
@@ -44,7 +45,7 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
     let gate = daemon.gate(name);
     let _changing = gate.lock().await;
     if let Some(service) = daemon.find(name) {
-        service.command(Command::Stop).await?;
+        kernel::stop(&service).await?;
         service.links.close();
         if tokio::time::timeout(STOP_DEADLINE, service.ended())
             .await
@@ -68,7 +69,13 @@ pub(super) async fn resume(daemon: &Rc<Daemon>, remembered: Vec<ResourceConfig>)
         let name = config.name.clone();
         let resumed = tokio::time::timeout(RESUME_DEADLINE, up(daemon, config)).await;
         match resumed {
-            Ok(Ok(_)) => tracing::info!(resource = name, "up again after a restart"),
+            Ok(Ok(_)) => {
+                tracing::info!(resource = name, "up again after a restart");
+                if let Some(service) = daemon.find(&name) {
+                    // It may take long, and commands should not wait for it.
+                    tokio::task::spawn_local(async move { kernel::resume(&service).await });
+                }
+            }
             Ok(Err(refusal)) => tracing::error!(
                 resource = name,
                 "not brought up again: {refusal}: {}",
@@ -105,7 +112,13 @@ async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<N
     .map_err(|error| environment(error.to_string()))?;
     let links = Links::new(&config, listener, take_link(handle.clone()));
     let handlers = Handlers::new(Rc::clone(&daemon.surroundings));
-    let service = Rc::new(Service::new(config, handle, (links, handlers), sizes));
+    let kernel = KernelDevices::new(Rc::clone(&daemon.surroundings));
+    let service = Rc::new(Service::new(
+        config,
+        handle,
+        (links, handlers, kernel),
+        sizes,
+    ));
     daemon.add(Rc::clone(&service));
     match start(&service, disks).await {
         Ok(notes) => {
@@ -154,6 +167,7 @@ pub(super) async fn finish(service: &Service) -> Result<Notes, Refusal> {
             notes.extend(connect(service, Some(connection.peer_node_id), false, false).await?);
         }
     }
+    kernel::provide(service).await?;
     Ok(notes)
 }
 
@@ -168,6 +182,7 @@ pub(super) async fn attach_disks(
     let service = daemon.running(&wanted.name)?;
     adjust::refuse_fixed(&service.config.borrow(), wanted)?;
     let notes = attach_missing(&service, volume).await?;
+    kernel::provide(&service).await?;
     Ok(if notes.is_empty() {
         Reply::Done
     } else {

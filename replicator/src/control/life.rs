@@ -19,7 +19,7 @@ use super::run_directory::{
 };
 use super::settings::Settings;
 use super::task::Task;
-use super::{bring_up, dependencies, log, socket, system};
+use super::{bring_up, dependencies, kernel, log, socket, system};
 use crate::shell;
 
 /// Runs the daemon until it is told to stop. The exit code is 0 after an orderly stop and 20 when
@@ -122,6 +122,9 @@ async fn serve(
 /// written. What was up stays remembered, so that a restart resumes it.
 async fn stop(daemon: &Rc<Daemon>) {
     daemon.nbd.close();
+    for service in daemon.all() {
+        kernel::leave(&service).await;
+    }
     for service in daemon.all() {
         service.links.close();
         service.shut_down();

@@ -14,6 +14,7 @@
 //! | `handlers` | running the administrator's programs |
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
+//! | `kernel` | which volumes are kernel block devices now |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
 //! | `unaccepted` | connections that cannot be taken in |
 
@@ -24,6 +25,7 @@ mod daemon;
 mod dependencies;
 mod disk;
 mod handlers;
+mod kernel;
 mod life;
 mod links;
 mod log;

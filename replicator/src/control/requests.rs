@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::bring_up;
 use super::daemon::Daemon;
+use super::kernel;
 use super::service::{Answer, Service};
 
 /// Answers one request.
@@ -74,10 +75,12 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             noted(service.command(Command::Disconnect { peer }).await)
         }
         Request::Promote { resource, force } => {
-            order(daemon, &resource, Command::Promote { force }).await
+            let service = daemon.running(&resource)?;
+            Ok(with_notes(kernel::promote(&service, force).await?))
         }
         Request::Demote { resource, force } => {
-            order(daemon, &resource, Command::Demote { force }).await
+            let service = daemon.running(&resource)?;
+            noted(kernel::demote(&service, force).await)
         }
         Request::Attach { config, volume } => {
             bring_up::attach_disks(daemon, &config, volume.map(VolumeNumber)).await
@@ -255,11 +258,7 @@ async fn each_volume(
         drop(timeout(LINK_WAIT, again).await);
         notes.extend(service.command(command(volume, peer)).await?);
     }
-    if notes.is_empty() {
-        Ok(Reply::Done)
-    } else {
-        Ok(Reply::DoneWithNotes(notes))
-    }
+    Ok(with_notes(notes))
 }
 
 /// How many peers are connected.
@@ -274,6 +273,14 @@ async fn links(service: &Service) -> usize {
 async fn wait_for_links(daemon: &Daemon, service: &Service, wanted: usize) {
     while links(service).await < wanted {
         drop(timeout(LOOK_AGAIN, daemon.changed()).await);
+    }
+}
+
+fn with_notes(notes: Vec<String>) -> Reply {
+    if notes.is_empty() {
+        Reply::Done
+    } else {
+        Reply::DoneWithNotes(notes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One resource that is up: its thread, its links, and how questions reach it.
 
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::disk::{self, FormerSizes};
 use super::handlers::Handlers;
+use super::kernel::KernelDevices;
 use super::links::Links;
-use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, ToResource};
+use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, KernelQueue, ToResource};
 use crate::shell::ResourceHandle;
 
 /// A resource of this node.
@@ -30,6 +32,8 @@ pub(super) struct Service {
     pub(super) handlers: Handlers,
     /// Where its disks ended when their metadata was written.
     pub(super) sizes: FormerSizes,
+    /// Its kernel block devices.
+    pub(super) kernel: KernelDevices,
     handle: ResourceHandle,
     ended: watch::Sender<bool>,
 }
@@ -42,7 +46,7 @@ impl Service {
     pub(super) fn new(
         config: ResourceConfig,
         handle: ResourceHandle,
-        (links, handlers): (Links, Handlers),
+        (links, handlers, kernel): (Links, Handlers, KernelDevices),
         sizes: FormerSizes,
     ) -> Self {
         Self {
@@ -51,6 +55,7 @@ impl Service {
             sizes,
             links,
             handlers,
+            kernel,
             handle,
             ended: watch::Sender::new(false),
         }
@@ -126,6 +131,21 @@ impl Service {
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Export { volume, reply };
         self.within(QUESTION_DEADLINE, message, answer).await
+    }
+
+    /// Hands a kernel device's queue over. `None` when there is nobody to serve it.
+    pub(super) async fn serve_kernel(
+        &self,
+        volume: VolumeNumber,
+        queue: KernelQueue,
+    ) -> Option<io::Result<()>> {
+        let (reply, answer) = oneshot::channel();
+        let message = ToResource::Serve {
+            volume,
+            queue,
+            reply,
+        };
+        self.within(QUESTION_DEADLINE, message, answer).await.ok()
     }
 
     /// Hands something over; tells whether there still is someone to take it.

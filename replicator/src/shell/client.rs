@@ -274,7 +274,7 @@ impl Clients {
         let client = self.clients.get_mut(key);
         let client = client.expect("a request is submitted for a client that was just heard");
         client.in_flight += 1;
-        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation = self.next_generation.wrapping_add(1) & GENERATIONS;
         let generation = self.next_generation;
         let place = self.pending.insert(Pending {
             generation,
@@ -445,6 +445,9 @@ fn length_of(range: ByteRange) -> usize {
 
 /// Requests one client may have in the engine.
 const REQUEST_LIMIT: u32 = 128;
+
+/// The highest bit of an id belongs to the requests of kernel devices.
+const GENERATIONS: u32 = u32::MAX >> 1;
 
 /// Bytes of replies a client may leave untaken before it is not heard any more.
 const UNSENT_LIMIT: usize = 8 << 20;

@@ -357,6 +357,7 @@ impl Operation {
             | Self::Receive { .. }
             | Self::ReceivePayload { .. }
             | Self::Send { .. }
+            | Self::Serve { .. }
             | Self::Await { .. } => None,
         }
     }
@@ -369,6 +370,7 @@ impl Operation {
             Self::Allocate { offset, .. } => ("zero", *offset),
             Self::Receive { .. } | Self::ReceivePayload { .. } => ("receive", 0),
             Self::Send { .. } => ("send", 0),
+            Self::Serve { .. } => ("serve", 0),
             Self::Await { .. } => ("await", 0),
         }
     }

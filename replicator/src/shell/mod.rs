@@ -11,6 +11,7 @@
 //! | `disk`, `zero` | a volume's files |
 //! | `link` | the connections to a peer |
 //! | `client` | NBD clients |
+//! | `kernel` | the requests of kernel block devices |
 //! | `slab` | the tables of what is in flight |
 //!
 //! The control plane speaks to the thread through [`ResourceHandle`] and hears of it through the
@@ -23,6 +24,7 @@ mod digest;
 mod disk;
 mod inbox;
 mod interpreter;
+mod kernel;
 mod link;
 mod operation;
 mod pace;
@@ -83,6 +85,8 @@ enum Token {
     Receive(Socket),
     /// Bytes to a socket.
     Send(Socket),
+    /// A tag of a kernel device.
+    Kernel(usize, u16),
 }
 
 /// Which socket: a place in the client or link room.

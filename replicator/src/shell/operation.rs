@@ -18,6 +18,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::batch::Batch;
 use super::buffer::Buffer;
+use super::kernel::Device;
 
 /// One thing for the kernel to do.
 #[derive(Debug)]
@@ -64,6 +65,12 @@ pub(super) enum Operation {
     Send {
         socket: Rc<OwnedFd>,
         parcel: Box<Parcel>,
+    },
+    /// Fetch a request of a kernel device, or answer one and fetch the next.
+    Serve {
+        device: Rc<Device>,
+        number: u32,
+        command: [u8; 16],
     },
     /// Wait until the counter is not zero, and make it zero.
     Await {
@@ -150,6 +157,13 @@ impl Operation {
                     .build()
             }
             Self::Send { socket, parcel } => parcel.entry(descriptor(socket)),
+            Self::Serve {
+                device,
+                number,
+                command,
+            } => opcode::UringCmd16::new(types::Fd(device.descriptor_of_file()), *number)
+                .cmd(*command)
+                .build(),
             Self::Await { counter, word } => {
                 opcode::Read::new(types::Fd(counter.as_raw_fd()), word.as_mut_ptr(), 8).build()
             }

@@ -341,6 +341,7 @@ impl Inbound {
             | Operation::Sync { .. }
             | Operation::Allocate { .. }
             | Operation::Send { .. }
+            | Operation::Serve { .. }
             | Operation::Await { .. } => {}
         }
     }

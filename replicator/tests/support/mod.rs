@@ -258,6 +258,7 @@ pub(crate) fn config(node: &Node, addresses: &[String; 2]) -> ResourceConfig {
             meta_disk: MetaDisk::Internal,
             size_limit_bytes: None,
             exports: vec![NbdExport::Unix],
+            kernel: rbd_protocol::control::KernelExport::None,
             resync: Vec::new(),
             on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
             resync_after: None,

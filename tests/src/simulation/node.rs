@@ -377,6 +377,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             },
             size_limit_bytes: None,
             exports: Vec::new(),
+            kernel: rbd_protocol::control::KernelExport::None,
             resync: Vec::new(),
             resync_after: None,
             on_disk_trouble: DiskTrouble {

@@ -3,9 +3,10 @@
 use super::Reader;
 use super::arguments::Arguments;
 use crate::config::diagnostics::error;
-use crate::config::model::{KernelExport, Level, NbdListen};
+use crate::config::model::{Level, NbdListen};
 use crate::config::suggest::did_you_mean;
 use crate::config::syntax::Statement;
+use rbd_protocol::control::KernelExport;
 
 impl Reader<'_> {
     /// `export { nbd unix | ADDRESS:PORT; kernel auto | ublk | nbd | none; }`
@@ -61,9 +62,9 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if matches!(kernel, KernelExport::Ublk | KernelExport::Nbd) {
-            let message = "option 'kernel' is known but has no effect: \
-                           kernel block devices are not provided yet";
+        if kernel == KernelExport::Nbd {
+            let message = "'kernel nbd' is known but has no effect: \
+                           devices of the kernel's NBD client are not provided yet";
             self.warn(span, message);
         }
         Some(kernel)

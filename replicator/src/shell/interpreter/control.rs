@@ -3,16 +3,20 @@
 //! A command is kept until the engine has answered it; everything else is answered at once from
 //! what the engine tells of itself. Nothing is refused here but what comes too late.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 use rbd_engine::{CallId, Command, Event};
 use rbd_protocol::control::Refusal;
 use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::nbd::Session;
 use rbd_protocol::state::Role;
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::Interpreter;
 use super::ending::Ending;
-use crate::messages::{ExportAnswer, ToResource};
+use crate::messages::{ExportAnswer, KernelQueue, ToResource};
 use crate::shell::operation::Operation;
 use crate::shell::{Socket, Token};
 
@@ -101,15 +105,14 @@ impl Interpreter {
                 session,
                 leftover,
             } => {
-                let is_served = self.engine.role() == Role::Primary
-                    && self.engine.volume_facts(volume).is_some();
-                if !is_served || self.ending != Ending::No {
-                    debug!(%volume, "client came too late");
-                    return;
-                }
-                let (key, event) = self.clients.arrive(volume, socket, session, &leftover);
-                self.handle(event);
-                self.read(Socket::Client(key));
+                self.take_client(volume, socket, session, &leftover);
+            }
+            ToResource::Serve {
+                volume,
+                queue,
+                reply,
+            } => {
+                let _not_wanted = reply.send(self.take_queue(volume, queue));
             }
             ToResource::Link {
                 peer,
@@ -131,6 +134,31 @@ impl Interpreter {
             }
             ToResource::Shutdown => self.shut_down(),
         }
+    }
+
+    fn take_client(
+        &mut self,
+        volume: VolumeNumber,
+        socket: OwnedFd,
+        session: Session,
+        leftover: &[u8],
+    ) {
+        let is_served =
+            self.engine.role() == Role::Primary && self.engine.volume_facts(volume).is_some();
+        if !is_served || self.ending != Ending::No {
+            debug!(%volume, "client came too late");
+            return;
+        }
+        let (key, event) = self.clients.arrive(volume, socket, session, leftover);
+        self.handle(event);
+        self.read(Socket::Client(key));
+    }
+
+    fn take_queue(&mut self, volume: VolumeNumber, queue: KernelQueue) -> io::Result<()> {
+        if self.ending != Ending::No {
+            return Err(io::Error::other("the resource is being stopped"));
+        }
+        self.kernel.arrive(&mut self.ring, volume, queue)
     }
 
     pub(super) fn call(

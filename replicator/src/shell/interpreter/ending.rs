@@ -52,6 +52,7 @@ impl Interpreter {
             let until = self.now.plus_ms(SHUTDOWN_MS);
             self.ending = Ending::Finishing { until };
             self.clients.dismiss(None, until);
+            self.kernel.drain();
         }
     }
 
@@ -64,12 +65,12 @@ impl Interpreter {
 
     /// Once a turn: takes the next step if it is time.
     pub(super) fn advance_ending(&mut self) {
-        let is_quiet =
-            self.disks.in_flight() == 0 && self.links.is_empty() && self.clients.is_empty();
+        let is_served = !self.clients.is_empty() || self.kernel.in_flight() > 0;
+        let is_quiet = self.disks.in_flight() == 0 && self.links.is_empty() && !is_served;
         match self.ending {
             Ending::No | Ending::Over => {}
             Ending::Finishing { until } => {
-                if self.clients.is_empty() {
+                if self.clients.is_empty() && self.kernel.in_flight() == 0 {
                     self.ending = Ending::Stopping { until };
                     self.call(Command::Stop, None, Purpose::Stop);
                     self.handle_waiting();

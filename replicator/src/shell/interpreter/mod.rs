@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use rbd_engine::{Action, CallId, DiskError, Event, OperationId, Resource, Time};
+use rbd_engine::{
+    Action, CallId, DiskError, Event, OperationId, RequestError, RequestId, Resource, Time,
+};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
 use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::nbd::Extent;
@@ -26,6 +28,7 @@ use super::buffer::{Buffer, Pool};
 use super::client::Clients;
 use super::disk::Disks;
 use super::inbox::Inbox;
+use super::kernel::KernelDevices;
 use super::link::{Found, Links};
 use super::pace::Pace;
 use super::recorder::Recorder;
@@ -43,6 +46,7 @@ pub(super) struct Interpreter {
     disks: Disks,
     links: Links,
     clients: Clients,
+    kernel: KernelDevices,
     inbox: Inbox,
     notices: Notices,
     /// Events that came about while doing something else.
@@ -94,7 +98,8 @@ impl Interpreter {
             engine,
             disks: Disks::new(pool.clone()),
             links: Links::new(pool.clone()),
-            clients: Clients::new(pool),
+            clients: Clients::new(pool.clone()),
+            kernel: KernelDevices::new(pool),
             inbox,
             notices,
             events: VecDeque::new(),
@@ -164,7 +169,7 @@ impl Interpreter {
     /// Brings everything to rest: nothing is left that could go on without a completion.
     fn settle(&mut self) {
         loop {
-            let has_progressed = self.retry_stalled();
+            let has_progressed = self.retry_stalled() | self.serve_kernel();
             let events = &mut self.events;
             self.links
                 .settle(&mut self.ring, self.now, |event| events.push_back(event));
@@ -190,7 +195,8 @@ impl Interpreter {
         if limit == Some(Duration::ZERO) {
             return Wait::No;
         }
-        let in_flight = self.disks.in_flight() + self.clients.in_flight();
+        let served = self.clients.in_flight() + self.kernel.in_flight();
+        let in_flight = self.disks.in_flight() + served;
         let spin = self.pace.spin(in_flight, start);
         Wait::Until {
             limit,
@@ -216,6 +222,10 @@ impl Interpreter {
                     Socket::Link(key, channel) => self.links.received(key, channel, completion),
                 }
                 self.read(socket);
+            }
+            Token::Kernel(key, tag) => {
+                self.kernel
+                    .completed(&mut self.ring, (key, tag), &completion);
             }
             Token::Send(Socket::Client(key)) => self.clients.sent(key, completion),
             Token::Send(Socket::Link(key, channel)) => self.links.sent(key, channel, completion),
@@ -268,6 +278,17 @@ impl Interpreter {
         for _ in 0..self.stalled.len() {
             let socket = self.stalled.swap_remove(0);
             has_progressed |= self.read(socket);
+        }
+        has_progressed
+    }
+
+    /// Gives the engine what the kernel asks, as far as it has room. Whether there was anything.
+    fn serve_kernel(&mut self) -> bool {
+        let mut has_progressed = false;
+        while let Some(event) = self.kernel.next(self.engine.room()) {
+            self.handle(event);
+            self.handle_waiting();
+            has_progressed = true;
         }
         has_progressed
     }
@@ -332,7 +353,7 @@ impl Interpreter {
             Action::SeekLink { peer, seek } => {
                 self.notices.tell(FromResource::SeekLink { peer, seek });
             }
-            Action::Complete { id, result } => self.clients.complete(id, result),
+            Action::Complete { id, result } => self.complete(id, result),
             Action::Reply { call, result } => self.reply(call, result),
             Action::WakeAt(time) => self.wake_at = Some(time),
             Action::ReleaseDisk { volume } => self.disks.release(volume),
@@ -370,6 +391,14 @@ impl Interpreter {
                 },
             }),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
+        }
+    }
+
+    fn complete(&mut self, id: RequestId, result: Result<Option<Buffer>, RequestError>) {
+        if KernelDevices::owns(id) {
+            self.kernel.complete(&mut self.ring, id, result);
+        } else {
+            self.clients.complete(id, result);
         }
     }
 

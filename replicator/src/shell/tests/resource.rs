@@ -83,6 +83,7 @@ fn a_resource_without_any_disk_stops_when_asked() {
         meta_disk: MetaDisk::Internal,
         size_limit_bytes: None,
         exports: Vec::new(),
+        kernel: rbd_protocol::control::KernelExport::None,
         resync: Vec::new(),
         on_disk_trouble: rbd_protocol::control::DiskTrouble::default(),
         resync_after: None,

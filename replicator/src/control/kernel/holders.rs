@@ -1,0 +1,134 @@
+//! Who has a block device open: file systems, other devices on top, swap, processes.
+//!
+//! The driver cannot be asked, so what the system shows is put together. A process that opens the
+//! device right after this was looked at is not seen.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::ublk::control::block_path;
+
+/// Everybody who was found, as phrases.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Holders(BTreeSet<String>);
+
+impl Holders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, phrase) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{phrase}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Who has the block device of this number, or a partition of it, open.
+pub(super) fn of(number: u32) -> Holders {
+    let name = format!("ublkb{number}");
+    let system = Path::new("/sys/block").join(&name);
+    let mut found = BTreeSet::new();
+    let mut paths = vec![block_path(number)];
+    let mut numbers = Vec::new();
+    for part in std::iter::once(system.clone()).chain(partitions(&system, &name)) {
+        numbers.extend(fs::read_to_string(part.join("dev")).ok());
+        let holders = fs::read_dir(part.join("holders")).into_iter().flatten();
+        for holder in holders.filter_map(Result::ok) {
+            found.insert(format!("used by {}", holder.file_name().to_string_lossy()));
+        }
+        if let Some(name) = part.file_name() {
+            paths.push(format!("/dev/{}", name.to_string_lossy()));
+        }
+    }
+    let numbers: Vec<&str> = numbers.iter().map(|number| number.trim()).collect();
+    for table in ["/proc/self/mountinfo", "/proc/1/mountinfo"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        found.extend(mounts(&text, &numbers));
+    }
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let swaps = swaps.lines().filter_map(|line| line.split(' ').next());
+    if swaps
+        .into_iter()
+        .any(|one| paths.iter().any(|path| path == one))
+    {
+        found.insert("used as swap".to_owned());
+    }
+    found.extend(processes(&paths));
+    if found.is_empty() && is_claimed(&block_path(number)) {
+        found.insert("claimed, by something in the kernel or in another namespace".to_owned());
+    }
+    Holders(found)
+}
+
+/// The directories of a disk's partitions.
+fn partitions(disk: &Path, name: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(disk).into_iter().flatten();
+    let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let is_partition = |path: &std::path::PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str());
+        file.is_some_and(|file| file.starts_with(name)) && path.join("partition").exists()
+    };
+    entries.filter(is_partition).collect()
+}
+
+/// The mounts of these devices, in the words of `mountinfo`.
+pub(super) fn mounts(table: &str, numbers: &[&str]) -> Vec<String> {
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(2);
+        let number = fields.next()?;
+        let place = fields.nth(1)?;
+        let is_one = numbers.contains(&number);
+        is_one.then(|| format!("mounted on {}", place.replace("\\040", " ")))
+    };
+    table.lines().filter_map(mount).collect()
+}
+
+/// The processes that have one of these paths open.
+fn processes(paths: &[String]) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let mut found = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let process = entry.file_name();
+        let Some(id) = process.to_str().filter(|id| id.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        if id == own {
+            continue;
+        }
+        let files = fs::read_dir(entry.path().join("fd")).into_iter().flatten();
+        let opens = files.filter_map(Result::ok).any(|file| {
+            let target = fs::read_link(file.path());
+            target.is_ok_and(|target| paths.iter().any(|path| target == Path::new(path)))
+        });
+        if opens {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            found.push(format!("open in {} (pid {id})", name.trim()));
+        }
+    }
+    found
+}
+
+/// Whether nobody else could claim it for himself.
+fn is_claimed(path: &str) -> bool {
+    let flags = OFlags::EXCL.union(OFlags::NONBLOCK).bits();
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(i32::try_from(flags).unwrap_or(0));
+    match options.open(path) {
+        Ok(_) => false,
+        Err(error) => Errno::from_io_error(&error) == Some(Errno::BUSY),
+    }
+}

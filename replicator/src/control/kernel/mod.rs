@@ -1,0 +1,371 @@
+//! Which volumes of a resource are kernel block devices now: while it is Primary, and not else.
+//!
+//! | File | Job |
+//! |---|---|
+//! | `driver` | the sequences of orders to the ublk driver; they block, and run elsewhere |
+//! | `holders` | who has a block device open |
+//! | `names` | the links by which people find it |
+//!
+//! A device outlives the daemon when somebody has it open: the kernel keeps its requests, and the
+//! next daemon takes it over (`resume`). The requests themselves never pass here.
+
+mod driver;
+mod holders;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rbd_engine::Command;
+use rbd_protocol::control::{KernelExport, Refusal, RefusalCode, VolumeConfig};
+use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::state::{ConnectionState, Role};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::bring_up::Notes;
+use super::handlers::Surroundings;
+use super::service::{Answer, Service};
+use crate::ublk::control::{ControlError, block_path};
+use driver::Origin;
+
+/// The kernel devices of one resource.
+#[derive(Debug)]
+pub(super) struct KernelDevices {
+    surroundings: Rc<Surroundings>,
+    provided: RefCell<BTreeMap<VolumeNumber, u32>>,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl KernelDevices {
+    /// None yet.
+    pub(super) fn new(surroundings: Rc<Surroundings>) -> Self {
+        Self {
+            surroundings,
+            provided: RefCell::default(),
+            changing: Mutex::default(),
+        }
+    }
+
+    fn owner(&self, resource: &str, volume: VolumeNumber) -> u64 {
+        let Surroundings { node, run_dir, .. } = &*self.surroundings;
+        driver::owner(node, run_dir, resource, volume)
+    }
+
+    fn number(&self, volume: VolumeNumber) -> Option<u32> {
+        self.provided.borrow().get(&volume).copied()
+    }
+}
+
+/// Makes this node Primary, with the kernel devices its configuration insists on or not at all.
+pub(super) async fn promote(service: &Service, force: bool) -> Result<Notes, Refusal> {
+    let insisted = volumes(service, |kernel| kernel == KernelExport::Ublk);
+    let was_primary = service.status().await?.role == Role::Primary;
+    if let Some(volume) = insisted.first()
+        && !was_primary
+    {
+        let checked = blocking(driver::check).await;
+        checked.map_err(|error| refusal(service, volume.number, &error))?;
+    }
+    let mut notes: Notes = Vec::new();
+    notes.extend(service.command(Command::Promote { force }).await?);
+    match provide(service).await {
+        Ok(()) => Ok(notes),
+        Err(refusal) => {
+            if !was_primary {
+                let back = Command::Demote { force: false };
+                if let Err(error) = service.command(back).await {
+                    tracing::warn!(resource = service.name, %error, "still Primary");
+                }
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Makes this node Secondary, unless somebody has a device open. With `force` requests are failed.
+pub(super) async fn demote(service: &Service, force: bool) -> Answer {
+    let command = Command::Demote { force };
+    if force {
+        let answer = service.command(command).await?;
+        withdraw(service, true).await?;
+        return Ok(answer);
+    }
+    withdraw_before(service, command).await
+}
+
+/// Ends the resource's service, unless somebody has a device open.
+pub(super) async fn stop(service: &Service) -> Answer {
+    withdraw_before(service, Command::Stop).await
+}
+
+/// Takes the devices away and carries the command out; if it is refused they come back.
+async fn withdraw_before(service: &Service, command: Command) -> Answer {
+    let status = service.status().await?;
+    if status.devices.iter().any(|device| device.open_count > 0) {
+        return service.command(command).await; // refuses, and says of whom
+    }
+    withdraw(service, false).await?;
+    let answer = service.command(command).await;
+    if answer.is_err()
+        && let Err(error) = provide(service).await
+    {
+        tracing::warn!(resource = service.name, %error, "the kernel device did not come back");
+    }
+    answer
+}
+
+/// Makes the devices that are missing, if this node is Primary. Only one that is insisted on may
+/// fail this.
+pub(super) async fn provide(service: &Service) -> Result<(), Refusal> {
+    let _changing = service.kernel.changing.lock().await;
+    for volume in volumes(service, |kernel| kernel != KernelExport::None) {
+        let Err(error) = provide_one(service, &volume).await else {
+            continue;
+        };
+        if volume.kernel == KernelExport::Ublk {
+            return Err(refusal(service, volume.number, &error));
+        }
+        tracing::info!(
+            resource = service.name,
+            volume = volume.number.0,
+            "no kernel device: {error}"
+        );
+    }
+    Ok(())
+}
+
+async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), ProvideError> {
+    if service.kernel.number(volume.number).is_some() {
+        return Ok(());
+    }
+    let answer = service.export(volume.number).await;
+    let answer = answer.map_err(|_| ProvideError::Gone)?;
+    let Some(facts) = answer.facts.filter(|_| answer.role == Role::Primary) else {
+        return Ok(());
+    };
+    let owner = service.kernel.owner(&service.name, volume.number);
+    let prepared = blocking(move || driver::prepare(owner, &facts)).await?;
+    let (number, origin) = (prepared.number, prepared.origin);
+    let served = service.serve_kernel(volume.number, prepared.queue).await;
+    let started = match served {
+        Some(Ok(())) => blocking(move || driver::start(number, origin)).await,
+        Some(Err(error)) => Err(ProvideError::Serve(error)),
+        None => Err(ProvideError::Gone),
+    };
+    if let Err(error) = started {
+        if origin == Origin::New
+            && let Err(error) = blocking(move || driver::remove(number)).await
+        {
+            tracing::warn!(resource = service.name, %error, "ublk device {number} stays");
+        }
+        return Err(error);
+    }
+    service
+        .kernel
+        .provided
+        .borrow_mut()
+        .insert(volume.number, number);
+    let block = block_path(number);
+    for name in names_of(service, volume) {
+        if let Err(error) = names::make(&name, &block) {
+            let name = name.display();
+            tracing::warn!(resource = service.name, "{name} is not made: {error}");
+        }
+    }
+    tracing::info!(
+        resource = service.name,
+        volume = volume.number.0,
+        "{block} is {}",
+        match origin {
+            Origin::New => "its device",
+            Origin::TakenOver => "its device again",
+        }
+    );
+    Ok(())
+}
+
+/// Takes every device away, those of an earlier daemon too. Without `force`, none that is open.
+async fn withdraw(service: &Service, force: bool) -> Result<(), Refusal> {
+    let _changing = service.kernel.changing.lock().await;
+    let found = all_of(service).await;
+    if !force {
+        for (volume, number) in &found {
+            refuse_if_held(service, volume.number, *number).await?;
+        }
+    }
+    for (volume, number) in found {
+        let removed = blocking(move || driver::remove(number)).await;
+        removed.map_err(|error| refusal(service, volume.number, &error))?;
+        forget(service, &volume, number);
+    }
+    Ok(())
+}
+
+fn forget(service: &Service, volume: &VolumeConfig, number: u32) {
+    let block = block_path(number);
+    for name in names_of(service, volume) {
+        names::remove(&name, &block);
+    }
+    let mut provided = service.kernel.provided.borrow_mut();
+    provided.remove(&volume.number);
+    tracing::info!(
+        resource = service.name,
+        volume = volume.number.0,
+        "{block} is gone"
+    );
+}
+
+/// Before the daemon ends: devices nobody has open go, the others wait for the next daemon.
+pub(super) async fn leave(service: &Service) {
+    let _changing = service.kernel.changing.lock().await;
+    for (volume, number) in all_of(service).await {
+        let held = blocking(move || Ok(holders::of(number))).await;
+        if held.is_ok_and(|held| held.is_empty()) {
+            match blocking(move || driver::remove(number)).await {
+                Ok(()) => forget(service, &volume, number),
+                Err(error) => tracing::warn!(resource = service.name, %error, "a device stays"),
+            }
+        } else {
+            tracing::info!(
+                resource = service.name,
+                volume = volume.number.0,
+                "{} is open: it waits for the next daemon",
+                block_path(number)
+            );
+        }
+    }
+}
+
+/// After the daemon came up again: a volume whose device an earlier daemon has left behind becomes
+/// Primary again, as far as the engine lets it, and the device goes on.
+pub(super) async fn resume(service: &Service) {
+    let start = Instant::now();
+    let is_waiting = || async { !all_of(service).await.is_empty() };
+    while is_waiting().await && start.elapsed() < PEER_LIMIT && !is_connected(service).await {
+        sleep(PAUSE).await;
+    }
+    // Somebody may have ended the waiting by force meanwhile.
+    while is_waiting().await {
+        match promote(service, false).await {
+            Ok(_) => return,
+            Err(refusal) if start.elapsed() > RESUME_LIMIT => {
+                let name = &service.name;
+                tracing::error!(
+                    resource = name,
+                    "its kernel device waits for this node to become Primary: {refusal}: {}; then: \
+                     rbdadm primary {name}, or fail its I/O: rbdadm secondary --force {name}",
+                    refusal.reason
+                );
+                return;
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn is_connected(service: &Service) -> bool {
+    service.status().await.is_ok_and(|status| {
+        let mut connections = status.connections.iter();
+        connections.all(|one| one.connection_state == ConnectionState::Connected)
+    })
+}
+
+/// Every device of this resource, whoever made it.
+async fn all_of(service: &Service) -> Vec<(VolumeConfig, u32)> {
+    let mut found = Vec::new();
+    for volume in volumes(service, |_| true) {
+        if let Some(number) = service.kernel.number(volume.number) {
+            found.push((volume, number));
+            continue;
+        }
+        let owner = service.kernel.owner(&service.name, volume.number);
+        match blocking(move || driver::left_behind(owner)).await {
+            Ok(numbers) => found.extend(numbers.into_iter().map(|one| (volume.clone(), one))),
+            Err(error) => tracing::debug!(resource = service.name, %error, "not looked for"),
+        }
+    }
+    found
+}
+
+/// Programs that only look at new devices are given time to end.
+async fn refuse_if_held(
+    service: &Service,
+    volume: VolumeNumber,
+    number: u32,
+) -> Result<(), Refusal> {
+    let start = Instant::now();
+    loop {
+        let held = blocking(move || Ok(holders::of(number))).await;
+        let held = held.map_err(|error| refusal(service, volume, &error))?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() >= GLANCE_LIMIT {
+            let name = &service.name;
+            let reason = format!("{name}/{volume} ({}): {held}", block_path(number));
+            let help = format!("end that first, or fail its I/O: rbdadm secondary --force {name}");
+            return Err(Refusal::new(RefusalCode::StateHeldOpen, reason, help));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Why a volume has no kernel device.
+#[derive(Debug, thiserror::Error)]
+enum ProvideError {
+    #[error(transparent)]
+    Driver(#[from] ControlError),
+    #[error("its queue cannot be served: {0}")]
+    Serve(#[source] std::io::Error),
+    #[error("the resource is being stopped")]
+    Gone,
+}
+
+fn refusal(service: &Service, volume: VolumeNumber, error: &ProvideError) -> Refusal {
+    Refusal::new(
+        RefusalCode::Environment,
+        format!("{}/{volume}: no kernel device: {error}", service.name),
+        "or let it go without: 'kernel auto' or 'kernel none' in its export section",
+    )
+}
+
+fn volumes(service: &Service, wanted: impl Fn(KernelExport) -> bool) -> Vec<VolumeConfig> {
+    let config = service.config.borrow();
+    let volumes = config.volumes.iter();
+    // The kernel's NBD client is not made use of yet.
+    let is_wanted = |one: &&VolumeConfig| wanted(one.kernel) && one.kernel != KernelExport::Nbd;
+    volumes.filter(is_wanted).cloned().collect()
+}
+
+fn names_of(service: &Service, volume: &VolumeConfig) -> [PathBuf; 2] {
+    names::of(&service.name, volume.number, &volume.device)
+}
+
+/// Runs something that blocks; the driver bounds it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, ProvideError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ProvideError::Gone),
+    }
+}
+
+/// How long the peer may take to come back before this node goes on without it: a restart of the
+/// daemon should not make a generation of its own.
+const PEER_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long promotion is tried again after a restart.
+const RESUME_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long udev and its programs may look at a device without being taken for its users.
+const GLANCE_LIMIT: Duration = Duration::from_secs(2);
+
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,32 @@
+//! What is ordered of the lab, and what its guests are started with.
+
+use std::path::Path;
+
+use super::guest::arguments;
+use super::{Order, parse};
+
+#[test]
+fn orders_are_read_and_others_refused() {
+    let read = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        parse(&words)
+    };
+    assert_eq!(read(&["up"]), Ok(Order::Up));
+    assert_eq!(read(&["down"]), Ok(Order::Down));
+    assert_eq!(read(&["test"]), Ok(Order::Test(Vec::new())));
+    let named = Order::Test(vec!["a".to_owned(), "b".to_owned()]);
+    assert_eq!(read(&["test", "a", "b"]), Ok(named));
+    for wrong in [&[][..], &["up", "now"], &["sideways"]] {
+        assert!(read(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_guest_has_no_network_and_keeps_nothing_on_its_root() {
+    let words = arguments(Path::new("/cache"), Path::new("/share"), "some-test").join(" ");
+    assert!(words.contains("-nic none"), "{words}");
+    let root = "file=/cache/root.img,if=none,id=root,format=raw,snapshot=on";
+    assert!(words.contains(root), "{words}");
+    assert!(words.contains("path=/share,"), "{words}");
+    assert!(words.contains("lab.test=some-test "), "{words}");
+}
