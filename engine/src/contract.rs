@@ -492,4 +492,7 @@ pub struct VolumeFacts {
     pub block_bytes: u32,
     /// Its current generation.
     pub generation: GenerationId,
+    /// Since this node came up, another one has had clients, or may have had: what was asked here
+    /// before that must not be done now (F6).
+    pub is_overtaken: bool,
 }

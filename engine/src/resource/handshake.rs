@@ -170,6 +170,9 @@ impl<B: Clone> Resource<B> {
         if self.is_unprepared(node, &verdicts) {
             return;
         }
+        if theirs.role == Role::Primary {
+            self.note_overtaken();
+        }
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -405,7 +408,11 @@ fn apply<B: Clone>(
             }
             volume.become_source(node, full, peer_current, cx);
         }
-        Verdict::Target { full } => volume.become_target(node, full, cx),
+        Verdict::Target { full } => {
+            let own = volume.local.as_ref().map(LocalDisk::current);
+            volume.is_overtaken |= own != Some(peer_current);
+            volume.become_target(node, full, cx);
+        }
         Verdict::Refuse(_) => {}
     }
     volume.unsettled = true;

@@ -442,7 +442,15 @@ impl<B: Clone> Resource<B> {
             size_bytes: volume.shown_bytes(),
             block_bytes: volume.block_bytes(),
             generation: volume.shown_generation(),
+            is_overtaken: volume.is_overtaken || !volume.has_own_data(),
         })
+    }
+
+    /// Another node has clients.
+    fn note_overtaken(&mut self) {
+        for volume in self.volumes.values_mut() {
+            volume.is_overtaken = true;
+        }
     }
 
     /// Whether [`Command::Stop`](crate::Command::Stop) was accepted and nothing is in flight any

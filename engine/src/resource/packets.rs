@@ -188,6 +188,9 @@ impl<B: Clone> Resource<B> {
             connection.greeted.1 = tenure;
             connection.consented_until = None;
         }
+        if role == Role::Primary {
+            self.note_overtaken();
+        }
         let loses_disk = |(number, disk): &(VolumeNumber, DiskState)| {
             let volume = self.volumes.get(number);
             let peer = volume.and_then(|volume| volume.peers.get(&node));

@@ -1,6 +1,6 @@
 //! What the hands ask of a resource between events.
 
-use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
@@ -17,6 +17,7 @@ fn a_volume_is_described_only_while_it_can_be_served() {
         size_bytes: 64 << 20,
         block_bytes: 512,
         generation: GENERATION,
+        is_overtaken: false,
     };
     assert_eq!(bench.engine.volume_facts(VOLUME), Some(facts));
     assert_eq!(bench.engine.volume_facts(VolumeNumber(9)), None);
@@ -26,6 +27,44 @@ fn a_volume_is_described_only_while_it_can_be_served() {
     assert_eq!(bench.engine.volume_facts(VOLUME), None);
     let bench = Bench::bare(config());
     assert_eq!(bench.engine.volume_facts(VOLUME), None);
+}
+
+fn is_overtaken(bench: &Bench) -> Option<bool> {
+    let facts = bench.engine.volume_facts(VOLUME);
+    facts.map(|facts| facts.is_overtaken)
+}
+
+#[test]
+fn it_is_known_whether_another_node_has_had_clients_meanwhile() {
+    let mut bench = Bench::in_sync();
+    assert_eq!(is_overtaken(&bench), Some(false));
+    for role in [Role::Primary, Role::Secondary] {
+        bench.packet(Packet::State {
+            tenure: 7,
+            role,
+            disks: alloc::vec![(VOLUME, DiskState::UpToDate)],
+        });
+        assert_eq!(is_overtaken(&bench), Some(true));
+    }
+}
+
+#[test]
+fn a_survivor_of_the_same_generation_has_gone_on_with_nobody() {
+    for (generation, overtaken) in [(GENERATION, false), (GenerationId(0x9000), true)] {
+        let mut bench = Bench::alone(config(), image());
+        bench.meet(|hello| {
+            let volume = &mut hello.volumes[0];
+            volume.current = generation;
+            volume.bitmap = GENERATION;
+            volume.dirty_blocks = 1;
+        });
+        let volume = VOLUME;
+        bench.packet(Packet::BitmapEnd { volume, generation });
+        bench.write_metadata();
+        bench.flush_all();
+        assert_eq!(bench.disk_state(), DiskState::UpToDate);
+        assert_eq!(is_overtaken(&bench), Some(overtaken));
+    }
 }
 
 #[test]

@@ -111,6 +111,8 @@ pub(crate) struct Volume<B> {
     pub(crate) lost_cache: bool,
     /// A peer was connected while there was no disk here, and may have written alone.
     pub(crate) missed_writes: bool,
+    /// Since this node came up, another one has had clients, or may have had.
+    pub(crate) is_overtaken: bool,
     pub(crate) openers: u32,
     pub(crate) writes: BTreeMap<u64, Write<B>>,
     pub(crate) waiting_writes: BTreeSet<u64>,
@@ -151,6 +153,7 @@ impl<B: Clone> Volume<B> {
             held_size: None,
             lost_cache: false,
             missed_writes: false,
+            is_overtaken: false,
             openers: 0,
             writes: BTreeMap::new(),
             waiting_writes: BTreeSet::new(),

@@ -64,11 +64,23 @@ pub(super) fn left_behind(owner: u64) -> Result<Vec<u32>, ControlError> {
     Ok(left)
 }
 
-/// A device of this owner, the one that was left behind or a new one.
+/// A device of this owner, the one that was left behind or a new one. What waits in one that was
+/// left behind is failed if another node has had clients since: done now, it would be written over
+/// what they have written (F6).
 pub(super) fn prepare(owner: u64, facts: &VolumeFacts) -> Result<Prepared, ControlError> {
     let mut control = Control::open()?;
     for info in control.owned(owner)? {
         if info.state == STATE_DEAD {
+            control.remove(info.device)?;
+            continue;
+        }
+        if facts.is_overtaken {
+            tracing::error!(
+                "ublk device {}: another node has had clients since its daemon ended: what waits \
+                 there is failed, and it is removed",
+                info.device
+            );
+            control.stop(info.device)?;
             control.remove(info.device)?;
             continue;
         }
