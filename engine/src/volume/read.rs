@@ -125,6 +125,13 @@ impl<B: Clone> Volume<B> {
 
     /// A read has its data.
     pub(super) fn has_read(&mut self, id: u64, data: Option<B>, cx: &mut Context<B>) {
+        if let Err(data) = self.await_settling(id, data, cx) {
+            self.shows(id, data, cx);
+        }
+    }
+
+    /// What a read has found may be shown to a client.
+    pub(super) fn shows(&mut self, id: u64, data: Option<B>, cx: &mut Context<B>) {
         if self.is_frozen() {
             self.keep_read(id, Ok(data));
         } else {

@@ -37,11 +37,14 @@ pub enum Profile {
     /// Verifies, and bits that flip on the disk of the Secondary while links are cut; or verifies
     /// while anything else goes wrong, which must find nothing.
     Scrub,
+    /// Both nodes are Primary at once, with clients on both, while links are cut and machines
+    /// crash; fencing decides who goes on.
+    Dual,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -54,6 +57,7 @@ impl Profile {
         Self::Recovery,
         Self::Rivals,
         Self::Scrub,
+        Self::Dual,
     ];
 
     /// Those in which nothing may be found.
@@ -84,6 +88,7 @@ impl Profile {
             Self::Recovery => "recovery",
             Self::Rivals => "rivals",
             Self::Scrub => "scrub",
+            Self::Dual => "dual",
         }
     }
 
@@ -101,6 +106,8 @@ impl Profile {
             (Self::Operator, Class::Power | Class::Network) => 60,
             (Self::Recovery, Class::Power | Class::Role) => 100,
             (Self::Recovery, Class::Network | Class::Command) => 30,
+            (Self::Dual, Class::Network | Class::Power | Class::Role) => 60,
+            (Self::Dual, Class::Clock | Class::Command) => 20,
             (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
             (Self::Disk, Class::Command) => 60,
@@ -157,6 +164,8 @@ pub(super) struct Options {
     pub(super) edge_percent: u64,
     /// Operators who look at nothing.
     pub(super) careless: bool,
+    /// Both nodes may be Primary at once, and are as often as possible.
+    pub(super) dual: bool,
     /// Bits flip unseen, and copies are compared.
     pub(super) scrubs: bool,
     /// Two operators promote both nodes at about the same time.
@@ -221,6 +230,7 @@ impl Options {
             stray_percent: 0,
             edge_percent: 0,
             careless: has(Class::Careless),
+            dual: profile == Profile::Dual,
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
@@ -258,6 +268,7 @@ impl Options {
         if options.aimed {
             options.draw_recovery(random);
         }
+        options.draw_dual(random);
         options.limit_duration();
         options
     }
@@ -279,6 +290,17 @@ impl Options {
         self.think_us = random.magnitude(5_000_000, 60_000_000);
         self.fault_every_ms = random.magnitude(20_000, 600_000);
         self.duration_ms = random.magnitude(3_600_000, 40_000_000);
+    }
+
+    /// Mostly few places, which both nodes write at once.
+    fn draw_dual(&mut self, random: &mut Random) {
+        if !self.dual {
+            return;
+        }
+        self.clients = random.between(2, 12);
+        self.hot_blocks = random.magnitude(1, 16);
+        self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);
+        self.rivals = false;
     }
 
     /// Verifies, and bits that flip unless other things go wrong as well.
@@ -354,7 +376,7 @@ fn draw_guard(profile: Profile, random: &mut Random) -> Option<Guard> {
 
 fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
     let lies = profile == Profile::FencingLies;
-    (lies || profile == Profile::Fencing).then(|| Model {
+    (lies || matches!(profile, Profile::Fencing | Profile::Dual)).then(|| Model {
         policy: Fencing::ResourceAndStonith,
         fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
         mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
