@@ -171,6 +171,7 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             resync_conflict: net.resync_conflict,
             verify: net.verify,
             compare_first: net.compare_first,
+            two_primaries: net.allow_two_primaries,
         },
     }
 }

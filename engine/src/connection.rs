@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) asked_for_consent: Option<u64>,
     /// The peer's boot and tenure as it has told last.
     pub(crate) greeted: (u128, u64),
+    /// Both nodes may be Primary at once, as both greetings said.
+    pub(crate) two_primaries: bool,
     /// The role and disk states the peer was last told.
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Where the fencing of the peer stands.
@@ -216,6 +218,7 @@ impl Connection {
             consented_until: None,
             asked_for_consent: None,
             greeted: (0, 0),
+            two_primaries: false,
             told: None,
             fence: Fence::Idle,
             preparation: Preparation::Unknown,

@@ -357,6 +357,7 @@ fn channel_of(packet: &Packet) -> Channel {
         Packet::WriteAck { .. }
         | Packet::NegativeAck { .. }
         | Packet::FlushAck { .. }
+        | Packet::Settled { .. }
         | Packet::RemoteDone { .. }
         | Packet::RemoteFailed { .. }
         | Packet::VerifyReply { .. }
@@ -384,6 +385,7 @@ fn channel_of(packet: &Packet) -> Channel {
         | Packet::Write { .. }
         | Packet::Zero { .. }
         | Packet::Flush { .. }
+        | Packet::Settle { .. }
         | Packet::Bitmap { .. }
         | Packet::BitmapEnd { .. }
         | Packet::RemoteRead { .. }

@@ -11,7 +11,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 
 use crate::bitmap::{Bitmap, page_of};
 use crate::contract::{LinkId, Time};
-use crate::volume::{Asked, Held, LeftOut, Pace, ResyncWindow, Told, Verify};
+use crate::volume::{Asked, Crossing, Held, LeftOut, Pace, ResyncWindow, Told, Verify};
 
 /// One volume on one peer.
 #[derive(Clone, Debug)]
@@ -80,6 +80,8 @@ pub(crate) struct PeerDevice {
     pub(crate) pace: Pace,
     /// What it could not read as the source of a resync that was interrupted.
     pub(crate) left_out: LeftOut,
+    /// The order of writes of both nodes.
+    pub(crate) crossing: Crossing,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -235,6 +237,7 @@ impl PeerDevice {
             told: Told::default(),
             pace: Pace::default(),
             left_out: LeftOut::default(),
+            crossing: Crossing::default(),
             sent_bytes: 0,
             received_bytes: 0,
         }

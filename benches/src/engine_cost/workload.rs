@@ -45,6 +45,7 @@ impl Handler for Nothing {
                     volume,
                     range,
                     fua: false,
+                    place: Default::default(),
                 };
                 actions.push(send(Channel::Data, packet, data));
                 actions.push(write(id.0, range, data));
@@ -182,6 +183,7 @@ impl Workload {
                     volume: VOLUME,
                     range,
                     fua: false,
+                    place: Default::default(),
                 };
                 self.packet(packet, Some(0))
             }

@@ -265,8 +265,15 @@ fn fill(own: Side<'_>, peer: Side<'_>) -> Verdict {
     }
 }
 
-/// Two Primaries are never joined. A policy may say which of them is to stop being one.
+/// Two Primaries are joined only if both may be, and neither has begun anything without the other.
+/// Else a policy may say which of them is to stop being one.
 fn two_primaries(own: Side<'_>, peer: Side<'_>) -> Verdict {
+    if own.hello.two_primaries
+        && peer.hello.two_primaries
+        && let Some(verdict) = join_two(own, peer)
+    {
+        return verdict;
+    }
     if is_split_brain(own, peer) {
         match policy::by_policy(own, peer) {
             Verdict::Refuse(Conflict::SplitBrain) => {}
@@ -274,6 +281,20 @@ fn two_primaries(own: Side<'_>, peer: Side<'_>) -> Verdict {
         }
     }
     Verdict::Refuse(Conflict::TwoPrimaries)
+}
+
+/// Two Primaries that have lost sight of each other and gone on with nothing: what was on its way
+/// is brought into line from one of them. A Primary without data of its own is served by the other.
+fn join_two(own: Side<'_>, peer: Side<'_>) -> Option<Verdict> {
+    if !has_disk(own) || !has_disk(peer) {
+        return Some(Verdict::NoDisk);
+    }
+    match (is_filling(own), is_filling(peer)) {
+        (true, true) => None,
+        (true, false) | (false, true) => Some(fill(own, peer)),
+        (false, false) if own.volume.current == peer.volume.current => Some(compare(own, peer)),
+        (false, false) => None,
+    }
 }
 
 /// Both sides have changes. A node told to give up its own, on itself or on the other node, becomes

@@ -23,6 +23,7 @@ fn hello(role: Role) -> Hello {
         condemned_tenure: 0,
         policies: SplitPolicies::default(),
         tentative: false,
+        two_primaries: false,
         discard_my_data: false,
         volumes: Vec::new(),
     }

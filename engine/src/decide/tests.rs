@@ -19,6 +19,7 @@ pub(super) fn greeting(current: u64, bitmap: u64, history: &[u64], disk: DiskSta
         condemned_tenure: 0,
         policies: SplitPolicies::default(),
         tentative: false,
+        two_primaries: false,
         discard_my_data: false,
         volumes: vec![HelloVolume {
             number: VolumeNumber(0),

@@ -66,7 +66,13 @@ impl<B: Clone> Resource<B> {
             return false;
         }
         self.volumes.values().all(|volume| {
-            let quiet = !volume.peer_writes.values().any(|write| write.peer == node)
+            // A Primary that has not gone on alone may be told to fill its disk from another one.
+            let peer = volume.peers.get(&node);
+            let went_on = peer.is_some_and(|peer| volume.is_left_behind(peer));
+            let may_be_filled = self.role == Role::Primary && self.is_told_of_two(node) && !went_on;
+            let at_work = may_be_filled && volume.is_on_disk();
+            let quiet = !at_work
+                && !volume.peer_writes.values().any(|write| write.peer == node)
                 && !volume.works_for(node)
                 && !volume.frozen.holding;
             quiet && volume.local.as_ref().is_none_or(LocalDisk::is_settled)
@@ -92,6 +98,7 @@ impl<B: Clone> Resource<B> {
             policies: connection.config.net.split,
             tentative: connection.tentative == Tentative::Wanted || asks_first,
             discard_my_data: connection.discard_my_data,
+            two_primaries: connection.config.net.two_primaries,
             volumes: self
                 .volumes
                 .values()
@@ -183,6 +190,8 @@ impl<B: Clone> Resource<B> {
         link.peer_incarnation = theirs.incarnation;
         let id = link.id;
         let known = connection.meets_again(theirs);
+        let two_primaries = sent.two_primaries && theirs.two_primaries;
+        connection.two_primaries = two_primaries;
         connection.peer_role = theirs.role;
         connection.forget_orders();
         connection.tentative = Tentative::No;
@@ -202,7 +211,14 @@ impl<B: Clone> Resource<B> {
             connection.seen_incarnation = 0;
         }
         self.cx.report(Level::Info, Some(node), None, "connected");
+        let own_is_later = self.config.node_id < node;
         for decided in verdicts {
+            if let Some(volume) = self.volumes.get_mut(&decided.number) {
+                volume.begin_counting(node, two_primaries, own_is_later);
+                if !known.0 {
+                    volume.forget_done_for(node);
+                }
+            }
             self.meet_volume((node, id), theirs.role, decided, known);
         }
         self.invalidation_met(node);

@@ -22,6 +22,7 @@
 //! | [`preparation`] | what must be done before a resync may overwrite this node's disk |
 //! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
+//! | [`two_primaries`] | whether both nodes may be Primary at once |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -48,6 +49,7 @@ mod served;
 mod sizes;
 mod status;
 mod suspension;
+mod two_primaries;
 mod verification;
 
 use alloc::collections::BTreeMap;

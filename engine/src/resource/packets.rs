@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
-use rbd_protocol::peer::Packet;
+use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
@@ -116,28 +116,39 @@ impl<B: Clone> Resource<B> {
             return Ok(());
         }
         match packet {
-            Packet::Write { .. } | Packet::Zero { .. } if primary && volume.has_own_data() => {
+            Packet::Write { .. } | Packet::Zero { .. }
+                if primary && volume.has_own_data() && !volume.is_shared_with(node) =>
+            {
                 Err("a write to a Primary, which only one of two nodes may be")
             }
-            Packet::Write { id, range, fua, .. } => {
+            Packet::Write {
+                id,
+                range,
+                fua,
+                place,
+                ..
+            } => {
                 let data = data.ok_or("a write without data")?;
                 let work = PeerWriteKind::Write { data, fua };
-                volume.accept_peer_write(node, link, id, range, work, cx)
+                volume.accept_peer_write(node, link, id, range, (work, place), cx)
             }
             Packet::Zero {
                 id,
                 range,
                 fua,
                 discard,
+                place,
                 ..
             } => {
                 let work = PeerWriteKind::Zero { fua, discard };
-                volume.accept_peer_write(node, link, id, range, work, cx)
+                volume.accept_peer_write(node, link, id, range, (work, place), cx)
             }
             Packet::Flush { id, .. } => {
                 volume.accept_peer_flush(node, link, id, cx);
                 Ok(())
             }
+            Packet::Settle { id, .. } => volume.accept_settle(node, id),
+            Packet::Settled { id, .. } => volume.settled(node, id, cx),
             // After its disk has failed, a peer may still acknowledge what it had done before.
             Packet::WriteAck { id, .. } => {
                 if !volume.peer_write_acked(id, node, cx) && volume.is_replicating(node) {
@@ -180,7 +191,7 @@ impl<B: Clone> Resource<B> {
         (role, tenure): (Role, u64),
         disks: &[(VolumeNumber, DiskState)],
     ) -> Result<(), &'static str> {
-        if role == Role::Primary && self.role == Role::Primary {
+        if role == Role::Primary && self.role == Role::Primary && !self.have_agreed_on_two(node) {
             return Err("both nodes are Primary");
         }
         if let Some(connection) = self.connections.get_mut(&node) {
@@ -238,7 +249,7 @@ fn of_resync<B: Clone>(
         Packet::ResyncData { id, range, .. } => {
             let data = data.ok_or("resync data without data")?;
             let work = PeerWriteKind::Resync { data };
-            volume.accept_peer_write(node, link, id, range, work, cx)
+            volume.accept_peer_write(node, link, id, range, (work, Place::default()), cx)
         }
         Packet::Bitmap { block, words, .. } => volume.join_bitmap_page(node, block, &words),
         Packet::BitmapEnd { generation, .. } => volume.join_bitmap_end(node, generation),
@@ -249,10 +260,12 @@ fn of_resync<B: Clone>(
             id, range, digests, ..
         } => volume.accept_resync_compare(node, id, (range, digests), cx.now),
         Packet::ResyncSame { id, range, .. } => {
-            volume.accept_peer_write(node, link, id, range, PeerWriteKind::Same, cx)
+            let work = PeerWriteKind::Same;
+            volume.accept_peer_write(node, link, id, range, (work, Place::default()), cx)
         }
         Packet::ResyncZero { id, range, .. } => {
-            volume.accept_peer_write(node, link, id, range, PeerWriteKind::ResyncZero, cx)
+            let work = PeerWriteKind::ResyncZero;
+            volume.accept_peer_write(node, link, id, range, (work, Place::default()), cx)
         }
         Packet::ResyncAck { range, .. } => volume.resync_acked(node, range, cx.now),
         Packet::ResyncNegativeAck { id, range, .. } => volume.resync_refused(node, id, range, cx),
@@ -355,6 +368,8 @@ fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
         | Packet::WriteAck { volume, .. }
         | Packet::NegativeAck { volume, .. }
         | Packet::FlushAck { volume, .. }
+        | Packet::Settle { volume, .. }
+        | Packet::Settled { volume, .. }
         | Packet::Bitmap { volume, .. }
         | Packet::BitmapEnd { volume, .. }
         | Packet::ResyncRequest { volume, .. }

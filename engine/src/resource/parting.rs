@@ -79,6 +79,7 @@ impl<B: Clone> Resource<B> {
     fn may_part(&self, node: NodeId) -> bool {
         self.role == Role::Primary
             && self.fencing_policy(node) != Fencing::DontCare
+            && !self.has_primary_peer()
             && self.is_there(node)
             && self.demotion.is_none()
             && self.detaching.is_none()
@@ -145,6 +146,9 @@ impl<B: Clone> Resource<B> {
             return Ok(());
         };
         if outdate {
+            if is_primary && connection.two_primaries {
+                return Ok(()); // promoted since the peer gave it: it is no Secondary to be let go
+            }
             if is_primary || connection.peer_role != Role::Primary {
                 return Err("a word of parting that only a Primary may give a Secondary");
             }

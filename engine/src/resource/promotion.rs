@@ -114,7 +114,8 @@ impl<B: Clone> Resource<B> {
         }
         // Nor is a resync whose end is being recorded an unfinished one.
         if self.volumes.values().any(|volume| {
-            !volume.peer_writes.is_empty() || !volume.is_quiet() || volume.is_recording_end()
+            let unfinished = !volume.peer_writes.is_empty() && !self.has_primary_peer();
+            unfinished || !volume.is_quiet() || volume.is_recording_end()
         }) {
             return;
         }
@@ -194,7 +195,11 @@ impl<B: Clone> Resource<B> {
         let name = &self.config.name;
         let force = self.promotion.as_ref().is_some_and(|step| step.force);
         let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
-        if let Some(peer) = self.connections.values().find(primary) {
+        let alone = |peer: &&Connection| primary(peer) && !self.may_be_two_with(peer.node());
+        if let Some(peer) = self.connections.values().find(alone) {
+            if peer.two_primaries {
+                return Some(self.not_yet_two(peer));
+            }
             let reason = alloc::format!("{} is Primary", peer.config.name);
             let help = alloc::format!("on {}: rbdadm secondary {name}", peer.config.name);
             return Some(Refusal::new(RefusalCode::StateTwoPrimaries, reason, help));
@@ -317,7 +322,9 @@ impl<B: Clone> Resource<B> {
             .promotion
             .as_ref()
             .is_some_and(|step| step.recording || mine < node);
-        let granted = self.role != Role::Primary && !rival;
+        let granted = !rival
+            && (self.role != Role::Primary
+                || self.may_be_two_with(node) && self.refuse_another_change().is_ok());
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.asked_for_consent = None;
             if granted {

@@ -132,6 +132,7 @@ fn while_it_is_filled_clients_go_on_with_the_peers_data() {
         volume,
         range,
         fua: false,
+        place: Default::default(),
     });
     assert_eq!(bench.on_disk(WRITE), 1);
     done(&mut bench, asked.expect("a write"), SINCE);

@@ -136,6 +136,7 @@ fn a_block_that_is_the_same_waits_for_the_writes_sent_before() {
         volume: VOLUME,
         range,
         fua: false,
+        place: Default::default(),
     });
     bench.packet(same(id, range));
     assert_eq!(
@@ -155,6 +156,7 @@ fn what_is_being_written_is_not_read_to_be_compared() {
         volume: VOLUME,
         range: ByteRange::new(3 * 4096, 512),
         fua: false,
+        place: Default::default(),
     });
     bench.packet(blocks(&[3]));
     bench.packet(end(NEWER));

@@ -90,6 +90,7 @@ fn room_for_a_peers_writes_shrinks_until_they_are_on_the_disk() {
         volume: VOLUME,
         range: ByteRange::new(0, 8192),
         fua: false,
+        place: Default::default(),
     });
     let room = bench.engine.link_room(PEER);
     assert_eq!(

@@ -30,6 +30,7 @@ fn write(range: ByteRange) -> Packet {
         volume: VOLUME,
         range,
         fua: false,
+        place: Default::default(),
     }
 }
 
@@ -160,6 +161,7 @@ fn writes_must_fit_the_volume_and_come_from_a_primary() {
         range: BLOCK,
         fua: false,
         discard: true,
+        place: Default::default(),
     };
     breaks_a_rule(Bench::primary, vec![zero], "a write to a Primary");
     breaks_a_rule(

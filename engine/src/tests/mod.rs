@@ -32,6 +32,7 @@ mod split_brain;
 mod stability;
 mod suspension;
 mod tentative;
+mod two_primaries;
 mod verify;
 
 use alloc::boxed::Box;

@@ -86,6 +86,7 @@ fn a_paused_target_is_inconsistent_and_takes_writes() {
         volume: VOLUME,
         range: ByteRange::new(3 * 4096, 4096),
         fua: false,
+        place: Default::default(),
     });
     assert!(bench.disk(WRITE, Ok(())));
     let acked = |packet: &&Packet| matches!(packet, Packet::WriteAck { id: 9, .. });

@@ -62,6 +62,7 @@ fn what_the_last_primary_is_still_writing_here_is_waited_for() {
         volume: VOLUME,
         range: ByteRange::new(0, 4096),
         fua: false,
+        place: Default::default(),
     });
     assert_eq!(bench.on_disk(WRITE), 1);
     bench.tell(Event::LinkDown {

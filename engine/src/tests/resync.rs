@@ -213,6 +213,7 @@ fn a_clients_write_shrinks_what_is_under_way() {
         volume: VOLUME,
         range,
         fua: false,
+        place: Default::default(),
     });
     assert!(bench.disk(WRITE, Ok(())));
     let (last, first) = asked.split_last().expect("more than one");
@@ -355,6 +356,7 @@ fn a_source_takes_writes_of_a_target_whose_end_it_has_not_heard_of() {
             volume: VOLUME,
             range: ByteRange::new(0, 4096),
             fua: false,
+            place: Default::default(),
         });
         bench.write_metadata();
         assert_eq!(bench.disk(WRITE, Ok(())), accepted, "{disk}");

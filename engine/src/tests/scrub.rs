@@ -211,6 +211,7 @@ fn peer_writes(bench: &mut Bench, id: u64, offset: u64) {
         volume,
         range,
         fua,
+        place: Default::default(),
     });
 }
 

@@ -302,6 +302,7 @@ fn attached_again_after(failed: DiskRequest) -> (Bench, bool) {
         volume: VOLUME,
         range: ByteRange::new(0, 4096),
         fua: false,
+        place: Default::default(),
     });
     if failed == FLUSH {
         bench.disk(WRITE, Ok(()));

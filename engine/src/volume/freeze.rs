@@ -63,6 +63,16 @@ impl<B> Frozen<B> {
         self.flushes.is_empty()
     }
 
+    /// Forgets the answers of reads: they are read anew.
+    pub(super) fn take_reads(&mut self) -> Vec<u64> {
+        core::mem::take(&mut self.reads).into_keys().collect()
+    }
+
+    /// The disk is filled from a peer: that one tells what is newer.
+    pub(super) fn owe_nothing(&mut self) {
+        self.owes_generation = false;
+    }
+
     /// Whether this read has its answer.
     pub(super) fn has_read(&self, id: u64) -> bool {
         self.reads.contains_key(&id)

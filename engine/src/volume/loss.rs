@@ -30,6 +30,8 @@ impl<B: Clone> Volume<B> {
             self.peer_write_lost(id, node);
         }
         self.peer_flush_lost(node);
+        self.forget_counts(node);
+        self.settle_without(node, cx);
         self.forget_peer_writes(node);
         let Some(peer) = self.peers.get_mut(&node) else {
             return;

@@ -243,7 +243,7 @@ impl<B: Clone> Volume<B> {
             let text = alloc::format!("what could not be read at {offset} is written anew");
             cx.report(Level::Info, None, Some(self.number), text);
         }
-        self.end_read(id, Ok(data), cx);
+        self.has_read(id, data, cx);
     }
 
     /// The peer cannot read it either. Whether it was asked to mend.

@@ -8,6 +8,9 @@
 //! | [`remote`] | where requests go without usable data here, and what is done for such a node |
 //! | [`barrier`] | what a flush waits for, and what it proves |
 //! | [`peer_write`] | when a peer's write may start |
+//! | [`crossing`] | the order of what two Primaries write |
+//! | [`again`] | what is done again after a link of two Primaries was lost |
+//! | [`settling`] | which reads wait for the disk of a peer that is Primary too |
 //! | [`resync`] | copying what differs: how it begins, and what the source does |
 //! | [`resync_target`] | what the target asks for, and when it has everything |
 //! | [`left_out`] | what the source of a resync cannot read |
@@ -29,8 +32,10 @@
 //!
 //! [`state`] decides nothing: it is the snapshot for `status`.
 
+mod again;
 mod barrier;
 mod checkpoint;
+mod crossing;
 mod freeze;
 mod generation;
 mod left_out;
@@ -48,6 +53,7 @@ mod resync_state;
 mod resync_target;
 mod resync_window;
 mod scrub;
+mod settling;
 mod silence;
 mod size;
 mod state;
@@ -55,8 +61,9 @@ mod verified;
 mod verify;
 mod write;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use rbd_protocol::control::{OnIoError, VolumeConfig};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
@@ -64,6 +71,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 pub(crate) use barrier::{Barrier, BarrierPurpose};
 pub(crate) use checkpoint::{Checkpoint, is_due, is_full_due};
+pub(crate) use crossing::{Crossing, Owed};
 pub(crate) use freeze::Frozen;
 pub(crate) use left_out::LeftOut;
 use mend::Mending;
@@ -74,6 +82,7 @@ pub(crate) use requester::Requester;
 pub(crate) use resync_pace::Pace;
 pub(crate) use resync_state::Told;
 pub(crate) use resync_window::{Asked, ResyncWindow};
+pub(crate) use settling::Unsettled;
 pub(crate) use state::Counters;
 pub(crate) use verified::Held;
 pub(crate) use verify::{Verify, Wish as VerifyWish};
@@ -121,6 +130,16 @@ pub(crate) struct Volume<B> {
     mending: Mending<B>,
     pub(crate) peer_writes: BTreeMap<u64, PeerWrite<B>>,
     pub(crate) waiting_peer_writes: BTreeSet<u64>,
+    /// Clients' writes that a peer's go before, and which wait for them.
+    deferred: BTreeSet<u64>,
+    /// Clients' writes that wait for none but these writes of a peer: those named before.
+    reserved: BTreeMap<u64, u64>,
+    /// Acknowledgements that wait for the peer's.
+    owed: Vec<Owed>,
+    /// Reads that show what a peer may not have on its disk.
+    unsettled_reads: Unsettled<B>,
+    /// What has been done last for a peer that may be Primary too: it may never have heard so.
+    done_for_peer: VecDeque<(NodeId, u64)>,
     pub(crate) barriers: BTreeMap<u64, Barrier>,
     pub(crate) frozen: Frozen<B>,
     pub(crate) checkpoint: Checkpoint,
@@ -162,6 +181,11 @@ impl<B: Clone> Volume<B> {
             mending: Mending::default(),
             peer_writes: BTreeMap::new(),
             waiting_peer_writes: BTreeSet::new(),
+            deferred: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            owed: Vec::new(),
+            unsettled_reads: BTreeMap::new(),
+            done_for_peer: VecDeque::new(),
             barriers: BTreeMap::new(),
             frozen: Frozen::default(),
             checkpoint: Checkpoint::Idle,
@@ -201,6 +225,8 @@ impl<B: Clone> Volume<B> {
             self.start_reads(cx);
             self.start_writes(cx);
             self.start_peer_writes(cx);
+            self.start_deferred(cx);
+            self.answer_questions(cx);
             self.tell_resync_states(cx);
             self.start_resync_reads(cx);
             self.finish_writes(cx);

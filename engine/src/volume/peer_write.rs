@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId};
-use rbd_protocol::peer::{FailureCode, Packet};
+use rbd_protocol::peer::{FailureCode, Packet, Place};
 use rbd_protocol::state::{DiskState, ReplicationState};
 
 use super::{Volume, describe};
@@ -40,10 +40,31 @@ pub(crate) struct PeerWrite<B> {
     pub(crate) id: u64,
     pub(crate) range: ByteRange,
     pub(crate) is_resync: bool,
+    /// Which one it is of those that came over the link; 0 of a resync.
+    pub(super) sequence: u64,
+    /// How many of this node's writes its sender had received.
+    pub(super) seen: u64,
+    /// Own writes that the peer has to acknowledge before this one is.
+    waits_for: Vec<u64>,
     /// When it came.
     at: Time,
     /// Taken when it is given to the disk.
     work: Option<PeerWriteKind<B>>,
+}
+
+impl<B> PeerWrite<B> {
+    /// Whether it has not been given to the disk.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Whether its sender is promised that it is durable.
+    fn is_fua(&self) -> bool {
+        matches!(
+            self.work,
+            Some(PeerWriteKind::Write { fua: true, .. } | PeerWriteKind::Zero { fua: true, .. })
+        )
+    }
 }
 
 impl<B: Clone> Volume<B> {
@@ -54,7 +75,7 @@ impl<B: Clone> Volume<B> {
         link: LinkId,
         id: u64,
         range: ByteRange,
-        work: PeerWriteKind<B>,
+        (work, place): (PeerWriteKind<B>, Place),
         cx: &mut Context<B>,
     ) -> Result<(), &'static str> {
         let is_resync = match work {
@@ -97,6 +118,11 @@ impl<B: Clone> Volume<B> {
             PeerWriteKind::ResyncZero => device.zero_bytes += length,
             _ => device.received_bytes += length,
         }
+        let (sequence, seen) = if is_resync {
+            (0, 0)
+        } else {
+            self.note_place(peer, range, place)?
+        };
         let name = cx.name();
         let write = PeerWrite {
             peer,
@@ -104,6 +130,9 @@ impl<B: Clone> Volume<B> {
             id,
             range,
             is_resync,
+            sequence,
+            seen,
+            waits_for: Vec::new(),
             at: cx.now,
             work: Some(work),
         };
@@ -137,7 +166,10 @@ impl<B: Clone> Volume<B> {
             .range(..name)
             .any(|(_, earlier)| earlier.range.overlaps(range));
         // The peer has read what is being written anew before it began this write.
-        if is_under_way || self.written_anew().any(|anew| anew.overlaps(range)) {
+        if is_under_way
+            || self.written_anew().any(|anew| anew.overlaps(range))
+            || self.yields(name, write)
+        {
             return false;
         }
         let Some(local) = &self.local else {
@@ -151,9 +183,22 @@ impl<B: Clone> Volume<B> {
         if target.is_some_and(|target| !local.is_durable(target.inconsistent_version)) {
             return false;
         }
+        let (waits_for, is_superfluous) = if self.writes.is_empty() || write.is_resync {
+            (Vec::new(), false)
+        } else {
+            let is_superfluous = !write.is_fua() && self.is_covered(write);
+            let (peer, standing) = (write.peer, (write.sequence, write.seen));
+            (self.crossed_by(peer, range, standing), is_superfluous)
+        };
         let Some(write) = self.peer_writes.get_mut(&name) else {
             return true;
         };
+        write.waits_for = waits_for;
+        if is_superfluous {
+            write.work = None;
+            self.end_peer_write(name, false, Ok(()), cx);
+            return true;
+        }
         let (request, data) = match write.work.take() {
             Some(PeerWriteKind::Write { data, fua }) => (DiskRequest::Write { fua }, Some(data)),
             Some(PeerWriteKind::Zero { fua, discard }) => {
@@ -191,18 +236,37 @@ impl<B: Clone> Volume<B> {
         result: Result<(), DiskError>,
         cx: &mut Context<B>,
     ) {
+        self.end_peer_write(name, true, result, cx);
+    }
+
+    fn end_peer_write(
+        &mut self,
+        name: u64,
+        is_written: bool,
+        result: Result<(), DiskError>,
+        cx: &mut Context<B>,
+    ) {
         let Some(write) = self.peer_writes.remove(&name) else {
             return;
         };
+        if is_written && !self.writes.is_empty() {
+            self.write_over(&write);
+        }
+        self.release_settled(cx);
         let PeerWrite {
             peer,
             link,
             id,
             range,
+            is_resync,
+            waits_for,
             ..
         } = write;
         let volume = self.number;
-        self.unsettled |= !self.waiting_peer_writes.is_empty() || !self.waiting_reads.is_empty();
+        self.unsettled |= !self.waiting_peer_writes.is_empty()
+            || !self.waiting_reads.is_empty()
+            || !self.waiting_writes.is_empty()
+            || !self.deferred.is_empty();
         if let Err(error) = result {
             let code = match error {
                 DiskError::NoSpace => FailureCode::NoSpace,
@@ -214,6 +278,9 @@ impl<B: Clone> Volume<B> {
             return;
         }
         self.counters.written_bytes += u64::from(range.length);
+        if !is_resync {
+            self.note_done_for(peer, id);
+        }
         let Some(device) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -222,7 +289,7 @@ impl<B: Clone> Volume<B> {
             return;
         }
         if let Some(target) = &mut device.target
-            && write.is_resync
+            && is_resync
             && let Some(asked) = target.outstanding.get_mut(&id)
         {
             // Only resync data clears bits: the source clears its own on the acknowledgement, which
@@ -244,12 +311,11 @@ impl<B: Clone> Volume<B> {
             device.note_unstable(range, Origin::ResyncSource);
             self.unsettled = true;
         }
-        let packet = if write.is_resync {
-            Packet::ResyncAck { id, volume, range }
+        if is_resync {
+            cx.send(peer, link, Packet::ResyncAck { id, volume, range }, None);
         } else {
-            Packet::WriteAck { id, volume }
-        };
-        cx.send(peer, link, packet, None);
+            self.acknowledge((peer, link, id), waits_for, cx);
+        }
     }
 
     /// A peer wants everything it had acknowledged to be durable.

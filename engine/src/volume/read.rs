@@ -119,7 +119,14 @@ impl<B: Clone> Volume<B> {
     ) {
         match result {
             Err(error) => self.read_failed(id, error, cx),
-            Ok(data) => self.end_read(id, Ok(data), cx),
+            Ok(data) => self.has_read(id, data, cx),
+        }
+    }
+
+    /// A read has its data.
+    pub(super) fn has_read(&mut self, id: u64, data: Option<B>, cx: &mut Context<B>) {
+        if let Err(data) = self.await_settling(id, data, cx) {
+            self.end_read(id, Ok(data), cx);
         }
     }
 

@@ -153,7 +153,7 @@ impl<B: Clone> Volume<B> {
             peer.received_bytes += u64::from(range.length);
         }
         if let Err(data) = self.mend_with(id, data, cx) {
-            self.end_read(id, Ok(data), cx);
+            self.has_read(id, data, cx);
         }
         Ok(())
     }
@@ -202,6 +202,8 @@ impl<B: Clone> Volume<B> {
         for (id, write) in &mut self.writes {
             write.started = false;
             write.local = Leg::Pending;
+            write.is_on_disk = false;
+            write.sequence = 0;
             write.legs.clear();
             match write.requester {
                 Requester::Client(_) => {
@@ -252,6 +254,9 @@ impl<B: Clone> Volume<B> {
         }
         self.peer_writes.clear();
         self.waiting_peer_writes.clear();
+        self.unsettled_reads.clear();
+        self.deferred.clear();
+        self.owed.clear();
         self.unsettled = true;
     }
 
@@ -388,7 +393,10 @@ impl<B: Clone> Volume<B> {
         // A node that has its own data may still meet a place there that it cannot read.
         let replicates = self.is_replicating_both_ways(requester);
         let is_mended = replicates && matches!(errand, Errand::Read);
-        if !self.has_own_data() || self.role == Role::Primary && !is_mended {
+        let is_shared = requester
+            .peer()
+            .is_some_and(|node| self.is_shared_with(node));
+        if !self.has_own_data() || self.role == Role::Primary && !is_mended && !is_shared {
             if let Requester::Peer { node, link, id } = requester {
                 let (volume, code) = (self.number, FailureCode::NoDisk);
                 cx.send(node, link, Packet::RemoteFailed { id, volume, code }, None);
@@ -411,6 +419,9 @@ impl<B: Clone> Volume<B> {
         }
         match errand {
             Errand::Read => self.take_read(requester, range, cx),
+            Errand::Write { .. } if self.was_done_for(requester) => {
+                self.take_done_write(requester, range, cx);
+            }
             Errand::Write { data, fua, discard } => {
                 self.take_write(requester, range, data, (fua, discard), cx);
             }

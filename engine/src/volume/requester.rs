@@ -23,6 +23,14 @@ pub(crate) enum Requester {
 }
 
 impl Requester {
+    /// The peer it is, if it is one.
+    pub(crate) fn peer(self) -> Option<NodeId> {
+        match self {
+            Self::Peer { node, .. } => Some(node),
+            Self::Client(_) | Self::Scrub(_) => None,
+        }
+    }
+
     /// Whether it is this peer.
     pub(crate) fn is_peer(self, peer: NodeId) -> bool {
         matches!(self, Self::Peer { node, .. } if node == peer)

@@ -39,6 +39,12 @@ pub(crate) struct Write<B> {
     pub(super) data: Option<B>,
     pub(super) fua: bool,
     pub(super) discard: bool,
+    /// Which one of those sent over the link to the peer; 0 if it was not sent over this one.
+    pub(super) sequence: u64,
+    /// The own disk is at work on it.
+    pub(super) is_on_disk: bool,
+    /// It has been done already, when it came over another link.
+    is_done: bool,
     /// It has been given to the disk and the peers.
     pub(crate) started: bool,
     pub(crate) local: Leg,
@@ -48,6 +54,33 @@ pub(crate) struct Write<B> {
     pub(super) is_passed_on: bool,
     pub(crate) legs: Vec<(NodeId, Leg)>,
     pub(crate) since: Time,
+}
+
+impl<B> Write<B> {
+    fn new(
+        requester: Requester,
+        range: ByteRange,
+        data: Option<B>,
+        (fua, discard): (bool, bool),
+        since: Time,
+    ) -> Self {
+        Self {
+            requester,
+            range,
+            data,
+            fua,
+            discard,
+            sequence: 0,
+            is_on_disk: false,
+            is_done: false,
+            started: false,
+            local: Leg::Pending,
+            error: None,
+            is_passed_on: false,
+            legs: Vec::new(),
+            since,
+        }
+    }
 }
 
 impl<B: Clone> Volume<B> {
@@ -78,20 +111,25 @@ impl<B: Clone> Volume<B> {
         (fua, discard): (bool, bool),
         cx: &mut Context<B>,
     ) {
+        let write = Write::new(requester, range, data, (fua, discard), cx.now);
+        self.take_in(write, cx);
+    }
+
+    /// Takes in a write of a peer that has been done already: the peer has not heard so, and what
+    /// has been written over it since must stay.
+    pub(super) fn take_done_write(
+        &mut self,
+        requester: Requester,
+        range: ByteRange,
+        cx: &mut Context<B>,
+    ) {
+        let mut write = Write::new(requester, range, None, (false, false), cx.now);
+        write.is_done = true;
+        self.take_in(write, cx);
+    }
+
+    fn take_in(&mut self, write: Write<B>, cx: &mut Context<B>) {
         let id = cx.name();
-        let write = Write {
-            requester,
-            range,
-            data,
-            fua,
-            discard,
-            started: false,
-            local: Leg::Pending,
-            error: None,
-            is_passed_on: false,
-            legs: Vec::new(),
-            since: cx.now,
-        };
         self.writes.insert(id, write);
         if !self.try_start_write(id, cx) {
             self.waiting_writes.insert(id);
@@ -169,6 +207,9 @@ impl<B: Clone> Volume<B> {
         if !self.absent_peers_are_behind(cx) {
             return false;
         }
+        if self.gives_way(id, range, cx) {
+            return false;
+        }
         self.start_write(id, cx);
         true
     }
@@ -180,6 +221,18 @@ impl<B: Clone> Volume<B> {
         let range = write.range;
         write.started = true;
         write.since = cx.now;
+        if write.is_done {
+            write.local = Leg::Done;
+            if let Some(local) = &mut self.local {
+                local.intent.enter(range);
+            }
+            self.try_finish_write(id, cx);
+            return;
+        }
+        let seen = self.seen_by(range);
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
         for peer in self.peers.values_mut() {
             let Some(link) = peer.link.filter(|_| peer.is_mirrored()) else {
                 peer.bitmap.set_touched(range);
@@ -187,12 +240,15 @@ impl<B: Clone> Volume<B> {
             };
             write.legs.push((peer.node, Leg::Pending));
             let (volume, fua) = (self.number, write.fua);
+            let (sequence, place) = peer.crossing.send(seen);
+            write.sequence = sequence;
             let packet = if write.data.is_some() {
                 Packet::Write {
                     id,
                     volume,
                     range,
                     fua,
+                    place,
                 }
             } else {
                 Packet::Zero {
@@ -201,11 +257,25 @@ impl<B: Clone> Volume<B> {
                     range,
                     fua,
                     discard: write.discard,
+                    place,
                 }
             };
             peer.sent_bytes += u64::from(range.length);
             cx.send(peer.node, link, packet, write.data.clone());
         }
+        if let Some(local) = &mut self.local {
+            local.intent.enter(range);
+        }
+        self.write_here(id, cx);
+    }
+
+    /// Gives a write to the own disk.
+    pub(super) fn give_to_disk(&mut self, id: u64, cx: &mut Context<B>) {
+        let Some(write) = self.writes.get_mut(&id) else {
+            return;
+        };
+        let range = write.range;
+        write.is_on_disk = true;
         let request = if write.data.is_some() {
             DiskRequest::Write { fua: write.fua }
         } else {
@@ -219,9 +289,6 @@ impl<B: Clone> Volume<B> {
             write: id,
         };
         cx.disk(operation, request, range, write.data.clone());
-        if let Some(local) = &mut self.local {
-            local.intent.enter(range);
-        }
     }
 
     /// The local disk has finished its part.
@@ -235,6 +302,8 @@ impl<B: Clone> Volume<B> {
             return;
         };
         write.local = Leg::Done;
+        write.is_on_disk = false;
+        let sequence = write.sequence;
         self.counters.written_bytes += u64::from(write.range.length);
         if let Err(error) = result {
             // It is done again where there is a disk; where there is none, this is why it fails.
@@ -245,6 +314,7 @@ impl<B: Clone> Volume<B> {
             }
             self.pass_on(id, error, cx);
         }
+        self.note_finished(sequence);
         self.unsettled |= self
             .peers
             .values()
@@ -307,6 +377,7 @@ impl<B: Clone> Volume<B> {
         {
             peer.note_unstable(write.range, Origin::Write);
         }
+        self.acknowledge_owed(id, cx);
         self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
         true
@@ -383,8 +454,11 @@ impl<B: Clone> Volume<B> {
             local.intent.leave(write.range, cx.now);
         }
         let result = error.map_or(Ok(None), Err);
+        if let (Requester::Peer { node, id, .. }, Ok(_)) = (write.requester, &result) {
+            self.note_done_for(node, id);
+        }
         self.answer(write.requester, write.range, result, cx);
-        self.unsettled |= self.has_waiting();
+        self.unsettled |= !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty());
     }
 
     /// Since when the oldest write or flush sent to the peer has waited for its answer.
@@ -403,10 +477,6 @@ impl<B: Clone> Volume<B> {
             .map(|read| read.since);
         let compared = self.verify_unanswered(node);
         writes.chain(barriers).chain(reads).chain(compared).min()
-    }
-
-    fn has_waiting(&self) -> bool {
-        !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty())
     }
 
     /// Fails everything that has not started: there is no disk for it any more.

@@ -30,6 +30,8 @@ pub fn arbitrary(machine: &mut Machine, input: &mut Input<'_>) -> Option<(Packet
         offset,
         range_length: range.length,
         payload_crc: 0,
+        seen: u32::try_from(id & 0xFFFF_FFFF).unwrap_or(0),
+        behind: 1,
     };
     let body = match kind {
         Kind::State => vec![input.u8() % 3, 0, 0, input.u8() % 10],
@@ -222,6 +224,8 @@ const KINDS: &[Kind] = &[
     Kind::WriteAck,
     Kind::NegativeAck,
     Kind::FlushAck,
+    Kind::Settle,
+    Kind::Settled,
     Kind::Bitmap,
     Kind::BitmapEnd,
     Kind::ResyncRequest,

@@ -74,6 +74,8 @@ pub struct NetOptions {
     pub verify: bool,
     /// As the target of a resync, this node asks only for blocks that differ (`csums-alg`).
     pub compare_first: bool,
+    /// Both nodes may be Primary at once (`allow-two-primaries`).
+    pub two_primaries: bool,
 }
 
 /// What a verify is to do.
@@ -252,6 +254,7 @@ impl Default for NetOptions {
             resync_conflict: ResyncConflict::default(),
             verify: false,
             compare_first: false,
+            two_primaries: false,
         }
     }
 }

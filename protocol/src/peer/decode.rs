@@ -7,7 +7,7 @@ use super::body::Reader;
 use super::failure::FailureCode;
 use super::header::{Header, Kind, WireError};
 use super::hello::Hello;
-use super::packet::{Digest, FLAG_FUA, Packet};
+use super::packet::{Digest, FLAG_FUA, Packet, Place};
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::state::{DiskState, ResyncLimit, Role};
 
@@ -25,6 +25,10 @@ impl Packet {
         let volume = VolumeNumber(header.volume);
         let range = ByteRange::new(header.offset, header.range_length);
         let fua = flags & FLAG_FUA != 0;
+        let place = Place {
+            seen: header.seen,
+            behind: header.behind,
+        };
         let malformed = |what| WireError::Malformed { kind, what };
         if !body.is_empty()
             && !matches!(
@@ -86,6 +90,7 @@ impl Packet {
                 volume,
                 range,
                 fua,
+                place,
             },
             Kind::Discard => Self::Zero {
                 id,
@@ -93,6 +98,7 @@ impl Packet {
                 range,
                 fua,
                 discard: true,
+                place,
             },
             Kind::WriteZeroes => Self::Zero {
                 id,
@@ -100,8 +106,11 @@ impl Packet {
                 range,
                 fua,
                 discard: false,
+                place,
             },
             Kind::Flush => Self::Flush { id, volume },
+            Kind::Settle => Self::Settle { id, volume },
+            Kind::Settled => Self::Settled { id, volume },
             Kind::WriteAck => Self::WriteAck { id, volume },
             Kind::NegativeAck => {
                 let code = FailureCode::from_number(flags)

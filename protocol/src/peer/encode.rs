@@ -47,7 +47,13 @@ impl Packet {
             offset: 0,
             range_length: 0,
             payload_crc: 0,
+            seen: 0,
+            behind: 0,
         };
+        if let Self::Write { place, .. } | Self::Zero { place, .. } = self {
+            header.seen = place.seen;
+            header.behind = place.behind;
+        }
         match self {
             Self::Hello(_) | Self::Goodbye | Self::Leave | Self::Outdated => {}
             Self::LeaveReply { outdate } => header.flags = u16::from(*outdate),
@@ -114,6 +120,7 @@ impl Packet {
                 volume,
                 range,
                 fua,
+                ..
             }
             | Self::Zero {
                 id,
@@ -139,6 +146,8 @@ impl Packet {
                 header.flags = if *fua { FLAG_FUA } else { 0 };
             }
             Self::Flush { id, volume }
+            | Self::Settle { id, volume }
+            | Self::Settled { id, volume }
             | Self::WriteAck { id, volume }
             | Self::FlushAck { id, volume }
             | Self::RemoteFlush { id, volume }

@@ -66,12 +66,16 @@ pub enum Kind {
     WriteZeroes = 18,
     /// Make durable everything acknowledged so far.
     Flush = 19,
+    /// [`Packet::Settle`](super::Packet::Settle).
+    Settle = 20,
     /// The write, discard or zeroing is on the disk.
     WriteAck = 32,
     /// It could not be done; the disk is out of service.
     NegativeAck = 33,
     /// The flush is done.
     FlushAck = 34,
+    /// [`Packet::Settled`](super::Packet::Settled).
+    Settled = 35,
     /// A block of the dirty bitmap.
     Bitmap = 48,
     /// All blocks of the bitmap that are not all zero have been sent.
@@ -145,9 +149,11 @@ impl Kind {
             17 => Self::Discard,
             18 => Self::WriteZeroes,
             19 => Self::Flush,
+            20 => Self::Settle,
             32 => Self::WriteAck,
             33 => Self::NegativeAck,
             34 => Self::FlushAck,
+            35 => Self::Settled,
             48 => Self::Bitmap,
             49 => Self::BitmapEnd,
             50 => Self::ResyncRequest,
@@ -221,6 +227,10 @@ pub struct Header {
     pub range_length: u32,
     /// CRC-32 of the payload; 0 without one.
     pub payload_crc: u32,
+    /// Of a write, what the sender had seen of the receiver's; else 0.
+    pub seen: u32,
+    /// Of a write, how many of the sender's its disk may lack; else 0.
+    pub behind: u16,
 }
 
 /// Why bytes from a peer were not understood. The link is dropped: after an error nothing that
@@ -275,13 +285,13 @@ struct RawHeader {
     kind: U16,
     flags: U16,
     volume: U16,
-    zero: U16,
+    behind: U16,
     payload_length: U32,
     id: U64,
     offset: U64,
     range_length: U32,
     payload_crc: U32,
-    zero_too: U32,
+    seen: U32,
     header_crc: U32,
 }
 
@@ -294,13 +304,13 @@ impl Header {
             kind: self.kind.number().into(),
             flags: self.flags.into(),
             volume: self.volume.into(),
-            zero: 0.into(),
+            behind: self.behind.into(),
             payload_length: self.payload_length.into(),
             id: self.id.into(),
             offset: self.offset.into(),
             range_length: self.range_length.into(),
             payload_crc: self.payload_crc.into(),
-            zero_too: 0.into(),
+            seen: self.seen.into(),
             header_crc: 0.into(),
         };
         raw.header_crc = checksum_of_header(raw.as_bytes()).into();
@@ -348,6 +358,8 @@ impl Header {
             offset: raw.offset.get(),
             range_length: raw.range_length.get(),
             payload_crc: raw.payload_crc.get(),
+            seen: raw.seen.get(),
+            behind: raw.behind.get(),
         })
     }
 

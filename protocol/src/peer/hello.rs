@@ -39,6 +39,8 @@ pub struct Hello {
     pub tentative: bool,
     /// The sender gives up its own changes if both sides have some.
     pub discard_my_data: bool,
+    /// The sender may be Primary while the receiver is.
+    pub two_primaries: bool,
     /// Its volumes.
     pub volumes: Vec<HelloVolume>,
 }
@@ -94,6 +96,7 @@ impl Hello {
         out.u64(self.condemned_tenure);
         write_policies(self.policies, out);
         out.u8(u8::from(self.tentative));
+        out.u8(u8::from(self.two_primaries));
         out.u16(u16::try_from(self.volumes.len()).unwrap_or(u16::MAX));
         for volume in &self.volumes {
             volume.write(out);
@@ -112,6 +115,7 @@ impl Hello {
         let condemned_tenure = reader.u64()?;
         let policies = read_policies(&mut reader)?;
         let tentative = reader.flag()?;
+        let two_primaries = reader.flag()?;
         let count = usize::from(reader.u16()?);
         if count > VOLUME_LIMIT {
             return Err(reader.malformed("too many volumes"));
@@ -138,6 +142,7 @@ impl Hello {
             policies,
             tentative,
             discard_my_data,
+            two_primaries,
             volumes,
         })
     }

@@ -21,7 +21,7 @@ mod tests;
 pub use failure::FailureCode;
 pub use header::{HEADER_BYTES, Header, Kind, WireError};
 pub use hello::{Hello, HelloVolume};
-pub use packet::{Channel, Digest, Packet};
+pub use packet::{Channel, Digest, Packet, Place};
 
 /// Longest bulk payload a packet may carry: the largest request a client may make.
 pub const BULK_LIMIT: u32 = 32 << 20;

@@ -12,6 +12,17 @@ use super::hello::Hello;
 use crate::ids::{ByteRange, GenerationId, VolumeNumber};
 use crate::state::{DiskState, ResyncLimit, Role};
 
+/// Where a write stands among the writes of both nodes. Writes, discards and zeroings of a volume
+/// are counted from 1 over each link, in the order in which they are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// How many of the receiver's the sender had received, modulo 2^32.
+    pub seen: u32,
+    /// The sender's disk has all before the last so many, of which this is one; 65535 if nothing
+    /// is said of that.
+    pub behind: u16,
+}
+
 /// Which of the link's two connections a packet takes. Order is kept within one, not across them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
@@ -130,6 +141,8 @@ pub enum Packet {
         range: ByteRange,
         /// Durable before it is acknowledged.
         fua: bool,
+        /// Where it stands among the writes of both nodes.
+        place: Place,
     },
     /// Zero the range.
     Zero {
@@ -143,6 +156,22 @@ pub enum Packet {
         fua: bool,
         /// Give the space back if possible (a discard).
         discard: bool,
+        /// Where it stands among the writes of both nodes.
+        place: Place,
+    },
+    /// Say when the own disk has the first so many writes sent over this link.
+    Settle {
+        /// How many, modulo 2^32.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// It has.
+    Settled {
+        /// How many, as asked.
+        id: u64,
+        /// The volume.
+        volume: VolumeNumber,
     },
     /// Make durable every write acknowledged before this was sent.
     Flush {
@@ -409,6 +438,8 @@ impl Packet {
             Self::Zero { discard: true, .. } => Kind::Discard,
             Self::Zero { discard: false, .. } => Kind::WriteZeroes,
             Self::Flush { .. } => Kind::Flush,
+            Self::Settle { .. } => Kind::Settle,
+            Self::Settled { .. } => Kind::Settled,
             Self::WriteAck { .. } => Kind::WriteAck,
             Self::NegativeAck { .. } => Kind::NegativeAck,
             Self::FlushAck { .. } => Kind::FlushAck,

@@ -24,6 +24,7 @@ fn hello() -> Hello {
             always: true,
         },
         tentative: true,
+        two_primaries: true,
         discard_my_data: true,
         volumes: vec![HelloVolume {
             number: VolumeNumber(3),
@@ -105,6 +106,10 @@ fn one_of_each() -> Vec<Packet> {
             volume,
             range,
             fua: true,
+            place: Place {
+                seen: 0xD5D6_D7D8,
+                behind: 0xD9DA,
+            },
         },
         Packet::Zero {
             id,
@@ -112,6 +117,7 @@ fn one_of_each() -> Vec<Packet> {
             range,
             fua: false,
             discard: true,
+            place: Place::default(),
         },
         Packet::Zero {
             id,
@@ -119,8 +125,11 @@ fn one_of_each() -> Vec<Packet> {
             range,
             fua: true,
             discard: false,
+            place: Place::default(),
         },
         Packet::Flush { id, volume },
+        Packet::Settle { id, volume },
+        Packet::Settled { id, volume },
         Packet::WriteAck { id, volume },
         Packet::NegativeAck {
             id,
@@ -279,6 +288,8 @@ fn an_announced_length_beyond_the_limit_is_refused() {
         offset: 0,
         range_length: BULK_LIMIT + 1,
         payload_crc: 0,
+        seen: 0,
+        behind: 0,
     };
     assert!(matches!(
         Header::decode(&header.encode()),
@@ -290,6 +301,24 @@ fn an_announced_length_beyond_the_limit_is_refused() {
         Header::decode(&header.encode()),
         Err(WireError::TooLong { .. })
     ));
+}
+
+#[test]
+fn a_write_says_in_these_bytes_where_it_stands_among_the_writes_of_both() {
+    let mut bytes = Vec::new();
+    Packet::Write {
+        id: 1,
+        volume: VolumeNumber(0),
+        range: ByteRange::new(4096, 512),
+        fua: false,
+        place: Place {
+            seen: 0x0102_0304,
+            behind: 0x0506,
+        },
+    }
+    .encode(&[0; 512], &mut bytes);
+    assert_eq!(bytes[10..12], [5, 6]);
+    assert_eq!(bytes[40..44], [1, 2, 3, 4]);
 }
 
 #[test]
@@ -315,7 +344,7 @@ fn a_flush_has_these_bytes() {
 fn a_greeting_has_these_bytes() {
     let mut bytes = Vec::new();
     Packet::Hello(Box::new(hello())).encode(&[], &mut bytes);
-    let fields: [&[u8]; 26] = [
+    let fields: [&[u8]; 27] = [
         &[1],                       // Primary
         &[1],                       // gives up its changes
         &[0, 0, 0, 0, 0, 0, 0, 7],  // incarnation
@@ -325,6 +354,7 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 13], // the receiver's tenure that orders are for
         &[4, 3, 1, 1],              // policies
         &[1],                       // tentative
+        &[1],                       // both may be Primary
         &[0, 1],                    // volumes
         &[0, 3],                    // number
         &[0, 0, 1, 0, 0, 0, 0, 0],  // size
@@ -344,7 +374,7 @@ fn a_greeting_has_these_bytes() {
         &[0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4],
     ];
     assert_eq!(bytes[HEADER_BYTES..], fields.concat());
-    assert_eq!(bytes.len(), HEADER_BYTES + 57 + 68 + 2 * 8);
+    assert_eq!(bytes.len(), HEADER_BYTES + 58 + 68 + 2 * 8);
 }
 
 #[test]
@@ -429,9 +459,9 @@ fn numbers_nobody_has_assigned_are_refused_wherever_they_stand() {
         (50, 7, "unknown policy"),
         (51, 4, "unknown policy"),
         (52, 2, "unknown policy"),
-        (55, 1, "too many volumes"),
-        (79, 99, "unknown disk state"),
-        (124, 33, "history too long"),
+        (56, 1, "too many volumes"),
+        (80, 99, "unknown disk state"),
+        (125, 33, "history too long"),
     ];
     for (at, byte, why) in wrong {
         let result = with_byte(&hello, at, byte);
@@ -486,6 +516,8 @@ fn bulk_is_as_long_as_its_range() {
         offset: 0,
         range_length: 8192,
         payload_crc: 0,
+        seen: 0,
+        behind: 0,
     };
     let result = Header::decode(&header.encode());
     assert!(

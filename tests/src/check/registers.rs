@@ -37,6 +37,8 @@ struct Register {
     outstanding: Vec<u32>,
     /// What a client has read that nobody had written.
     initial: Option<u64>,
+    /// Nobody waits for them any more, but they may still happen.
+    lingering: Vec<u32>,
 }
 
 /// All sectors of a volume, as clients know them.
@@ -46,6 +48,8 @@ pub struct Registers {
     places: Vec<u32>,
     /// In the order in which they were touched first.
     registers: Vec<Register>,
+    /// Places of those with lingering writes.
+    lingerers: Vec<usize>,
     /// Places of those of which not everything that is sure has been flushed.
     unflushed: Vec<u32>,
 }
@@ -57,7 +61,8 @@ impl Registers {
         register.issued += 1;
         let index = register.issued;
         register.outstanding.push(index);
-        let oldest = register.outstanding.first().copied().unwrap_or(index);
+        let known = register.outstanding.iter().chain(&register.lingering);
+        let oldest = known.copied().min().unwrap_or(index);
         register.oldest.push(oldest);
         if zero {
             register.zeroes.push(index);
@@ -94,6 +99,30 @@ impl Registers {
         let place = self.place(sector);
         if let Some(register) = place.and_then(|place| self.registers.get_mut(place)) {
             register.outstanding.retain(|other| *other != index);
+        }
+    }
+
+    /// Nobody waits for the write any more, and it may happen at any time from now on, before or
+    /// after others: until it is known that it has or never will.
+    pub fn write_lingers(&mut self, sector: u64, index: u32) {
+        self.write_abandoned(sector, index);
+        let Some(place) = self.place(sector) else {
+            return;
+        };
+        if let Some(register) = self.registers.get_mut(place)
+            && !register.lingering.contains(&index)
+        {
+            register.lingering.push(index);
+            self.lingerers.push(place);
+        }
+    }
+
+    /// Whatever lingered until now has happened, or never will.
+    pub fn forget_lingering(&mut self) {
+        for place in std::mem::take(&mut self.lingerers) {
+            if let Some(register) = self.registers.get_mut(place) {
+                register.lingering.clear();
+            }
         }
     }
 

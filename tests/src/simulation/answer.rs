@@ -30,8 +30,11 @@ impl World {
         }
         // A disk that has failed may keep what a flush could not reach, but has it marked (B4).
         let is_a_copy = image.superblock.flags.consistent && !self.nodes[node].suspect;
+        // What another Primary has written meanwhile is for that one to flush.
+        let is_only_one = !(self.options.dual && self.nodes[1 - node].is_primary());
         if matches!(wish, Wish::Demote | Wish::Stop)
             && is_a_copy
+            && is_only_one
             && !self.is_forked
             && let Err(text) = self.is_at_rest(node)
         {

@@ -295,6 +295,7 @@ impl World {
         result: Result<Option<Payload>, RequestError>,
     ) {
         if operation.given_up {
+            self.linger_no_more();
             return;
         }
         // A client that is refused tries again after a while, however eager it is; and all tire.
@@ -414,7 +415,24 @@ impl World {
     pub(super) fn operation_abandoned(&mut self, operation: &Operation) {
         if let What::Write { indices, .. } = &operation.what {
             for (sector, index) in (operation.first..).zip(indices) {
-                self.registers.write_abandoned(sector, *index);
+                if self.options.dual {
+                    self.registers.write_lingers(sector, *index);
+                } else {
+                    self.registers.write_abandoned(sector, *index);
+                }
+            }
+        }
+    }
+
+    /// Of two Primaries one's write may still be on its way when its client has long gone, and the
+    /// other's client writes the same. That ends with its answer, or when both nodes have greeted
+    /// each other anew.
+    pub(super) fn linger_no_more(&mut self) {
+        if self.options.dual && self.are_connected() {
+            self.registers.forget_lingering();
+            let given_up = self.operations.values().filter(|known| known.given_up);
+            for operation in given_up.cloned().collect::<Vec<_>>() {
+                self.operation_abandoned(&operation);
             }
         }
     }

@@ -185,7 +185,7 @@ impl World {
         self.nodes[node].is_primary() || self.is_connected(node)
     }
 
-    fn is_connected(&self, node: usize) -> bool {
+    pub(super) fn is_connected(&self, node: usize) -> bool {
         let status = self.nodes[node].status(self.time(node));
         status.is_some_and(|status| {
             let mut peers = status.connections.iter();

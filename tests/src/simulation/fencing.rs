@@ -192,7 +192,7 @@ impl World {
             return;
         }
         let peer = 1 - node;
-        if self.is_answering(peer) {
+        if self.is_answering(peer) && !(self.options.dual && self.is_connected(node)) {
             self.violation(format!(
                 "G1: node {node} answers a client, and node {peer} is a Primary that does too"
             ));

@@ -82,6 +82,7 @@ impl World {
             _ => return,
         }
         self.report.handshakes += 1;
+        self.linger_no_more();
     }
 
     /// The disks are identical: what either node wrote alone, the other has.
@@ -144,7 +145,7 @@ impl World {
         }
         if let Some(target) = target {
             let is_filled = self.nodes[target].spoken.greeted_to_be_filled();
-            if self.nodes[target].is_primary() && !is_filled {
+            if self.nodes[target].is_primary() && !is_filled && !self.options.dual {
                 self.violation(format!("D7: node {target} is Primary and becomes a target"));
             }
             self.nodes[target].wrote_alone = false;

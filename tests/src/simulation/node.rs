@@ -360,6 +360,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                 resync_conflict: options.resync_conflict,
                 verify: true,
                 compare_first: options.compares,
+                two_primaries: options.dual,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

@@ -278,6 +278,9 @@ impl World {
             }
             return;
         }
+        if self.options.dual && self.have_second() {
+            return;
+        }
         let rivals = self.rivals();
         if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary)
             && !rivals
@@ -301,6 +304,20 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// There is one Primary, and all is well: mostly there is to be another.
+    fn have_second(&mut self) -> bool {
+        let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
+        let Some(second) = primaries.iter().position(|is_primary| !is_primary) else {
+            return primaries[0];
+        };
+        let wanted = primaries[1 - second] && self.is_connected(0) && self.is_connected(1);
+        if !wanted || self.is_barred(second) || !self.random.percent(50) {
+            return false;
+        }
+        self.order(second, Wish::Promote);
+        true
     }
 
     /// The node's consent to the promotion of the other one has run out by its own clock when it is

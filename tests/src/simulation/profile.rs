@@ -39,11 +39,14 @@ pub enum Profile {
     Scrub,
     /// Disks that are enlarged, and volumes that grow, while links are cut and machines crash.
     Growth,
+    /// Both nodes are Primary at once, with clients on both, while links are cut and machines
+    /// crash; fencing decides who goes on.
+    Dual,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -57,6 +60,7 @@ impl Profile {
         Self::Rivals,
         Self::Scrub,
         Self::Growth,
+        Self::Dual,
     ];
 
     /// Those in which nothing may be found.
@@ -88,6 +92,7 @@ impl Profile {
             Self::Rivals => "rivals",
             Self::Scrub => "scrub",
             Self::Growth => "growth",
+            Self::Dual => "dual",
         }
     }
 
@@ -108,6 +113,8 @@ impl Profile {
             (Self::Operator, Class::Power | Class::Network) => 60,
             (Self::Recovery, Class::Power | Class::Role) => 100,
             (Self::Recovery, Class::Network | Class::Command) => 30,
+            (Self::Dual, Class::Network | Class::Power | Class::Role) => 60,
+            (Self::Dual, Class::Clock | Class::Command) => 20,
             (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
             (Self::Disk, Class::Command) => 60,
@@ -166,6 +173,8 @@ pub(super) struct Options {
     pub(super) edge_percent: u64,
     /// Operators who look at nothing.
     pub(super) careless: bool,
+    /// Both nodes may be Primary at once, and are as often as possible.
+    pub(super) dual: bool,
     /// Bits flip unseen, and copies are compared.
     pub(super) scrubs: bool,
     /// Two operators promote both nodes at about the same time.
@@ -228,9 +237,10 @@ impl Options {
             ghosts: has(Class::Network) && random.percent(50),
             clock_permille: [1_000; 2],
             aimed: profile == Profile::Recovery,
-            stray_percent: 0,
+            stray_percent: stray_percent(profile),
             edge_percent: 0,
             careless: has(Class::Careless),
+            dual: profile == Profile::Dual,
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
@@ -259,13 +269,11 @@ impl Options {
             options.faults = vec![(Fault::SwitchOver, 1)];
             options.ping_ms = (30_000, 60_000); // no jump of a clock is to cost the link
         }
-        if matches!(profile, Profile::Calm | Profile::Rivals | Profile::Recovery) {
-            options.stray_percent = 20;
-        }
         match profile {
             Profile::Recovery => options.draw_recovery(random),
             Profile::Growth => options.draw_growth(random),
             Profile::Scrub => options.scrub(mixed),
+            Profile::Dual => options.draw_dual(random),
             _ => {}
         }
         options.most_bytes = options.most_bytes.max(options.size_bytes);
@@ -291,6 +299,14 @@ impl Options {
         self.think_us = random.magnitude(5_000_000, 60_000_000);
         self.fault_every_ms = random.magnitude(20_000, 600_000);
         self.duration_ms = random.magnitude(3_600_000, 40_000_000);
+    }
+
+    /// Mostly few places, which both nodes write at once.
+    fn draw_dual(&mut self, random: &mut Random) {
+        self.clients = random.between(2, 12);
+        self.hot_blocks = random.magnitude(1, 16);
+        self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);
+        self.rivals = false;
     }
 
     /// Verifies, and bits that flip unless other things go wrong as well.
@@ -328,6 +344,12 @@ impl Options {
             self.faults.push((Fault::SetBack, 8));
         }
     }
+}
+
+/// How often clients ask a node that is no Primary. Other profiles draw as they did before.
+fn stray_percent(profile: Profile) -> u64 {
+    let asked = matches!(profile, Profile::Calm | Profile::Rivals | Profile::Recovery);
+    u64::from(asked) * 20
 }
 
 /// Where resyncs are many, some compare first. Other profiles draw as they did before.
@@ -378,7 +400,7 @@ fn draw_guard(profile: Profile, random: &mut Random) -> Option<Guard> {
 
 fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
     let lies = profile == Profile::FencingLies;
-    (lies || profile == Profile::Fencing).then(|| Model {
+    (lies || matches!(profile, Profile::Fencing | Profile::Dual)).then(|| Model {
         policy: Fencing::ResourceAndStonith,
         fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
         mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),

@@ -172,7 +172,9 @@ impl World {
     /// The node sends this.
     pub(super) fn look_at_word(&mut self, node: usize, link: u64, packet: &Packet) {
         let result = match packet {
-            Packet::PromoteReply { granted: true, .. } if self.nodes[node].is_primary() => {
+            Packet::PromoteReply { granted: true, .. }
+                if self.nodes[node].is_primary() && !self.options.dual =>
+            {
                 Err("G1: consents to the promotion of its peer and is Primary itself".to_owned())
             }
             Packet::Hello(hello) => self.greets(node, link, hello),

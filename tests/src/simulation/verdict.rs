@@ -127,7 +127,9 @@ impl World {
         let fencing = self.options.fencing.is_some();
         let answers =
             |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
-        let both = answers(0) && answers(1);
+        // Of two that may be, the one that hears first of a lost link waits from then on.
+        let connected = || (0..2).any(|node| self.is_connected(node));
+        let both = answers(0) && answers(1) && !(self.options.dual && connected());
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
@@ -141,7 +143,8 @@ impl World {
         for node in 0..2 {
             let is_filled = self.nodes[node].spoken.greeted_to_be_filled();
             let is_target = is_target(self.nodes[node].replication);
-            if self.nodes[node].is_primary() && is_target && !is_filled {
+            let is_joined = is_filled || self.options.dual;
+            if self.nodes[node].is_primary() && is_target && !is_joined {
                 self.violation(format!(
                     "D7: node {node} is Primary and the target of a resync"
                 ));

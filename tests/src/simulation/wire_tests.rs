@@ -14,6 +14,7 @@ fn packets() -> Vec<(Packet, Option<Payload>)> {
         volume,
         range: ByteRange::new(512, 1_024),
         fua: true,
+        place: Default::default(),
     };
     let data: Payload = [5, 6].as_slice().into();
     vec![

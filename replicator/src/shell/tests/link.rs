@@ -144,6 +144,7 @@ fn write(id: u64, length: usize) -> Packet {
         volume: VOLUME,
         range,
         fua: false,
+        place: Default::default(),
     }
 }
 

@@ -1,0 +1,61 @@
+//! Whether both nodes may be Primary at once: when both have been told so, are connected and have
+//! everything (F4).
+
+use rbd_protocol::control::{Refusal, RefusalCode};
+use rbd_protocol::ids::NodeId;
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
+
+use super::Resource;
+use crate::connection::Connection;
+
+impl<B: Clone> Resource<B> {
+    /// Whether this node has been told that the peer may be Primary too.
+    pub(super) fn is_told_of_two(&self, node: NodeId) -> bool {
+        let peer = self.connections.get(&node);
+        peer.is_some_and(|peer| peer.config.net.two_primaries) && self.connections.len() == 1
+    }
+
+    /// Whether this node and the peer may be Primary together now.
+    pub(super) fn may_be_two_with(&self, node: NodeId) -> bool {
+        self.connections.len() == 1
+            && self.have_agreed_on_two(node)
+            && self.has_everything_with(node)
+    }
+
+    /// Whether both nodes have been told so, as their greetings said.
+    pub(super) fn have_agreed_on_two(&self, node: NodeId) -> bool {
+        let agreed = |peer: &Connection| peer.connected_link().is_some() && peer.two_primaries;
+        self.connections.get(&node).is_some_and(agreed)
+    }
+
+    /// Whether both disks have everything, and get what is written. A volume that one of two
+    /// Primaries has lost the disk of is served by the other, and that one is enough.
+    fn has_everything_with(&self, node: NodeId) -> bool {
+        self.volumes.values().all(|volume| {
+            let is_both = volume.peers.get(&node).is_some_and(|peer| {
+                peer.peer_disk == DiskState::UpToDate
+                    && matches!(
+                        peer.replication,
+                        ReplicationState::Established | ReplicationState::SyncSource
+                    )
+            });
+            is_both && volume.disk == DiskState::UpToDate
+        })
+    }
+
+    pub(super) fn has_primary_peer(&self) -> bool {
+        let mut peers = self.connections.values();
+        peers.any(|peer| peer.peer_role == Role::Primary)
+    }
+
+    /// Why the second node is not promoted although that is configured.
+    pub(super) fn not_yet_two(&self, peer: &Connection) -> Refusal {
+        let name = &self.config.name;
+        let reason = alloc::format!(
+            "{} is Primary, and both disks are not UpToDate yet",
+            peer.config.name
+        );
+        let help = alloc::format!("wait for the resync: rbdadm wait-sync {name}");
+        Refusal::new(RefusalCode::StateTwoPrimaries, reason, help)
+    }
+}
