@@ -448,13 +448,6 @@ impl<B: Clone> Resource<B> {
         })
     }
 
-    /// Another node has clients.
-    fn note_overtaken(&mut self) {
-        for volume in self.volumes.values_mut() {
-            volume.is_overtaken = true;
-        }
-    }
-
     /// Whether [`Command::Stop`](crate::Command::Stop) was accepted and nothing is in flight any
     /// more: the resource may be dropped.
     #[must_use]

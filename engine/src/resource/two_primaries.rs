@@ -43,6 +43,13 @@ impl<B: Clone> Resource<B> {
         })
     }
 
+    /// Another node has clients.
+    pub(super) fn note_overtaken(&mut self) {
+        for volume in self.volumes.values_mut() {
+            volume.is_overtaken = true;
+        }
+    }
+
     pub(super) fn has_primary_peer(&self) -> bool {
         let mut peers = self.connections.values();
         peers.any(|peer| peer.peer_role == Role::Primary)

@@ -1,17 +1,37 @@
-//! A disk that does not answer (`disk-timeout`).
+//! A disk, or a peer, that does not answer (`disk-timeout`).
 //!
 //! It is let go of, as after an error, but only where somebody else has the data: to let go of the
 //! only copy would help nobody, and a disk that hangs may go on. What it still does counts no more
 //! (H6).
 
+use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Volume;
+use super::write::Leg;
 use crate::context::Context;
 use crate::contract::Time;
 use crate::peer_device::PeerDevice;
 
 impl<B: Clone> Volume<B> {
+    /// Since when the oldest write or flush sent to the peer has waited for its answer.
+    pub(crate) fn oldest_unanswered(&self, node: NodeId) -> Option<Time> {
+        let writes = self.writes.values();
+        let writes = writes
+            .filter(|write| write.legs.contains(&(node, Leg::Pending)))
+            .map(|write| write.since);
+        let barriers = self.barriers.values();
+        let barriers = barriers
+            .filter(|barrier| barrier.waits_for(node))
+            .map(|barrier| barrier.since);
+        let reads = self.reads.values();
+        let reads = reads
+            .filter(|read| read.remote == Some(node))
+            .map(|read| read.since);
+        let compared = self.verify_unanswered(node);
+        writes.chain(barriers).chain(reads).chain(compared).min()
+    }
+
     /// When the disk has been silent for too long.
     pub(crate) fn disk_due(&self, cx: &Context<B>) -> Option<Time> {
         let limit = self.config.on_disk_trouble.timeout_ms;

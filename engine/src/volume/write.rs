@@ -423,10 +423,13 @@ impl<B: Clone> Volume<B> {
         };
         let pending =
             write.local == Leg::Pending || write.legs.iter().any(|(_, leg)| *leg == Leg::Pending);
-        if !write.started || pending || self.is_frozen() {
+        // What a peer asked for over a link that is gone is told to nobody, and the handshake waits
+        // for its end.
+        let for_nobody = self.is_for_nobody(write.requester);
+        if !write.started || pending || self.is_frozen() && !for_nobody {
             return;
         }
-        let recorded = self.is_for_nobody(write.requester)
+        let recorded = for_nobody
             || write
                 .legs
                 .iter()
@@ -459,24 +462,6 @@ impl<B: Clone> Volume<B> {
         }
         self.answer(write.requester, write.range, result, cx);
         self.unsettled |= !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty());
-    }
-
-    /// Since when the oldest write or flush sent to the peer has waited for its answer.
-    pub(crate) fn oldest_unanswered(&self, node: NodeId) -> Option<Time> {
-        let writes = self.writes.values();
-        let writes = writes
-            .filter(|write| write.legs.contains(&(node, Leg::Pending)))
-            .map(|write| write.since);
-        let barriers = self.barriers.values();
-        let barriers = barriers
-            .filter(|barrier| barrier.waits_for(node))
-            .map(|barrier| barrier.since);
-        let reads = self.reads.values();
-        let reads = reads
-            .filter(|read| read.remote == Some(node))
-            .map(|read| read.since);
-        let compared = self.verify_unanswered(node);
-        writes.chain(barriers).chain(reads).chain(compared).min()
     }
 
     /// Fails everything that has not started: there is no disk for it any more.
