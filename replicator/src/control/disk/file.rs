@@ -236,9 +236,16 @@ fn lock(file: &File, path: &str, sharing: Sharing, code: RefusalCode) -> Result<
             }
         }
         let holder = lock_holder(file);
-        if holder.as_ref().is_some_and(Holder::stays) || started.elapsed() > LAST_BREATH {
+        let is_own = |holder: &Holder| holder.pid == std::process::id();
+        let (stays, patience) = match &holder {
+            // A program that is just being started has a copy of the file until it has been.
+            Some(holder) if is_own(holder) => (false, MOMENT),
+            Some(holder) => (holder.stays(), LAST_BREATH),
+            None => (false, LAST_BREATH),
+        };
+        if stays || started.elapsed() > patience {
             let (reason, help) = match holder {
-                Some(holder) if holder.pid == std::process::id() => (
+                Some(holder) if is_own(&holder) => (
                     format!("what {path} was last asked for has not ended"),
                     "try again; a disk that never answers is let go when rbdd is restarted",
                 ),
@@ -374,6 +381,9 @@ fn usize_from(number: u64) -> usize {
 /// How long the kernel may take to end the operations of a killed process; until then its files
 /// stay open, although it is gone.
 const LAST_BREATH: Duration = Duration::from_secs(5);
+
+/// How long a lock of our own may outlive its file.
+const MOMENT: Duration = Duration::from_secs(1);
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
