@@ -94,6 +94,13 @@ pub(crate) enum Operation {
     },
 }
 
+/// An operation in flight on a disk that has been let go.
+#[derive(Clone, Copy, Debug)]
+struct Orphan {
+    volume: VolumeNumber,
+    flushes: bool,
+}
+
 /// The surroundings of the event being handled.
 #[derive(Clone, Debug)]
 pub(crate) struct Context<B> {
@@ -106,8 +113,8 @@ pub(crate) struct Context<B> {
     pub(crate) handlers: Vec<Wanted>,
     operations: BTreeMap<u64, (Operation, Time)>,
     /// Operations in flight on disks that have been let go: whatever becomes of them, it counts no
-    /// more (H6).
-    orphans: BTreeMap<u64, VolumeNumber>,
+    /// more (H6), unless it shows what the disk has lost.
+    orphans: BTreeMap<u64, Orphan>,
     unix_start: u64,
     next_operation: u64,
     next_name: u64,
@@ -176,10 +183,16 @@ impl<B> Context<B> {
     /// Takes a finished operation out; `None` if its disk has been let go, or if it finished
     /// before, which breaks the contract.
     pub(crate) fn finished(&mut self, id: OperationId) -> Option<Operation> {
-        self.orphans.remove(&id.0);
         self.operations
             .remove(&id.0)
             .map(|(operation, _)| operation)
+    }
+
+    /// Takes out an operation whose disk has been let go. If that disk should have made durable with
+    /// it what it had acknowledged: the volume.
+    pub(crate) fn orphan_finished(&mut self, id: OperationId) -> Option<VolumeNumber> {
+        let orphan = self.orphans.remove(&id.0)?;
+        orphan.flushes.then_some(orphan.volume)
     }
 
     /// Since when the oldest operation on this volume's disk is under way.
@@ -195,7 +208,14 @@ impl<B> Context<B> {
         operations.retain(|id, (operation, _)| {
             let stays = operation.volume() != number;
             if !stays {
-                self.orphans.insert(*id, number);
+                let flushes = operation.flushes();
+                self.orphans.insert(
+                    *id,
+                    Orphan {
+                        volume: number,
+                        flushes,
+                    },
+                );
             }
             stays
         });
@@ -215,7 +235,7 @@ impl<B> Context<B> {
             .values()
             .map(|(operation, _)| operation.volume());
         operations
-            .chain(orphans.copied())
+            .chain(orphans.map(|orphan| orphan.volume))
             .filter(|volume| *volume == number)
             .count()
     }
@@ -346,6 +366,28 @@ impl Operation {
             | Self::Relocation { volume, .. }
             | Self::NoteSize { volume, .. }
             | Self::Measure { volume } => *volume,
+        }
+    }
+
+    /// Whether the disk is to make durable with it what it has acknowledged before. Metadata is
+    /// written so that it is durable at once: on the same disk that is a flush.
+    fn flushes(&self) -> bool {
+        match self {
+            Self::Barrier { .. }
+            | Self::PeerFlush { .. }
+            | Self::Superblock { .. }
+            | Self::Intent { .. }
+            | Self::BitmapPage { .. }
+            | Self::Relocation { .. } => true,
+            Self::Write { .. }
+            | Self::Read { .. }
+            | Self::Mend { .. }
+            | Self::PeerWrite { .. }
+            | Self::ResyncRead { .. }
+            | Self::ResyncDigest { .. }
+            | Self::Digest { .. }
+            | Self::NoteSize { .. }
+            | Self::Measure { .. } => false,
         }
     }
 }

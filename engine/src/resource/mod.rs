@@ -13,6 +13,7 @@
 //! | [`suspension`] | commands that stop and start I/O, or declare data behind |
 //! | [`objection`] | what follows when they must not be connected |
 //! | [`packets`] | which packet is whose, and which breaks the protocol |
+//! | [`completion`] | whose operation a disk has finished, also one that has been let go |
 //! | [`command`] | commands that are answered at once |
 //! | [`invalidation`] | declaring the data of one node bad, never that of both |
 //! | [`sizes`] | disks of different sizes |
@@ -29,6 +30,7 @@
 mod attach;
 mod changes;
 mod command;
+mod completion;
 mod demotion;
 mod detach;
 mod fencing;
@@ -61,10 +63,9 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
 use crate::connection::Connection;
-use crate::context::{Context, Operation};
+use crate::context::Context;
 use crate::contract::{
-    Action, CallId, DiskError, Event, OperationId, RequestError, RequestKind, Room, Time,
-    VolumeFacts,
+    Action, CallId, Event, OperationId, RequestError, RequestKind, Room, Time, VolumeFacts,
 };
 use crate::handler::Wanted;
 use crate::random::Random;
@@ -294,97 +295,6 @@ impl<B: Clone> Resource<B> {
         }
         self.start_handlers();
         self.schedule();
-    }
-
-    fn disk_done(&mut self, id: OperationId, result: Result<Option<B>, DiskError>) {
-        let Some(operation) = self.cx.finished(id) else {
-            return;
-        };
-        let cx = &mut self.cx;
-        let Some(volume) = self.volumes.get_mut(&operation.volume()) else {
-            return;
-        };
-        match operation {
-            Operation::Write { write, .. } => {
-                volume.local_write_done(write, result.map(drop), cx);
-                volume.bound_unstable(cx);
-            }
-            Operation::Read { read, .. } => volume.read_done(read, result, cx),
-            Operation::Mend { read, .. } => volume.mend_done(read, result.map(drop), cx),
-            Operation::PeerWrite { write, .. } => {
-                volume.peer_write_done(write, result.map(drop), cx);
-            }
-            Operation::Barrier { barrier, .. } => {
-                volume.local_flush_done(barrier, result.map(drop), cx);
-            }
-            Operation::PeerFlush { peer, link, id, .. } => {
-                volume.peer_flush_done(peer, link, id, result.map(drop), cx);
-            }
-            Operation::ResyncRead {
-                peer,
-                link,
-                id,
-                range,
-                ..
-            } => {
-                volume.resync_read_done(peer, link, id, range, result, cx);
-            }
-            Operation::Superblock { .. }
-            | Operation::Digest { .. }
-            | Operation::ResyncDigest { .. }
-            | Operation::Measure { .. }
-            | Operation::NoteSize { .. }
-            | Operation::Relocation { .. }
-            | Operation::Intent { .. }
-            | Operation::BitmapPage { .. } => {}
-        }
-    }
-
-    fn meta_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
-        let Some(operation) = self.cx.finished(id) else {
-            return;
-        };
-        let cx = &mut self.cx;
-        let Some(volume) = self.volumes.get_mut(&operation.volume()) else {
-            return;
-        };
-        let Some(local) = &mut volume.local else {
-            return;
-        };
-        let (attachment, what) = match operation {
-            Operation::Superblock { attachment, .. } => (attachment, "superblock"),
-            Operation::Intent { attachment, .. } => (attachment, "write-intent log"),
-            Operation::BitmapPage { attachment, .. } => (attachment, "dirty bitmap"),
-            Operation::Relocation { attachment, .. } => (attachment, "metadata on the move"),
-            Operation::Write { .. }
-            | Operation::Read { .. }
-            | Operation::Mend { .. }
-            | Operation::PeerWrite { .. }
-            | Operation::Barrier { .. }
-            | Operation::PeerFlush { .. }
-            | Operation::Digest { .. }
-            | Operation::ResyncDigest { .. }
-            | Operation::Measure { .. }
-            | Operation::NoteSize { .. }
-            | Operation::ResyncRead { .. } => return,
-        };
-        if attachment != local.attachment {
-            return;
-        }
-        volume.unsettled = true;
-        match (operation, result) {
-            (Operation::BitmapPage { peer, page, .. }, result) => {
-                volume.page_saved(peer, page, result, cx);
-            }
-            (_, Err(error)) => {
-                let why = alloc::format!("{what}: {}", crate::volume::describe(error));
-                volume.fail_disk(&why, cx);
-            }
-            (Operation::Superblock { version, .. }, Ok(())) => local.superblock_written(version),
-            (Operation::Intent { block, .. }, Ok(())) => local.intent_written(block),
-            (Operation::Relocation { .. }, Ok(())) => local.relocated_block(),
-            (_, Ok(())) => {}
-        }
     }
 
     /// This node's role.

@@ -1,6 +1,6 @@
 //! What is acknowledged, what is durable, and what is marked in between.
 use super::{Bench, LINK, PEER, VOLUME, image};
-use crate::{DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId};
+use crate::{Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId};
 use alloc::vec::Vec;
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::{FailureCode, Packet};
@@ -294,24 +294,26 @@ fn a_read_waits_for_an_overlapping_write_until_both_disks_have_it() {
     assert_eq!(bench.answer(overlapping), Some(Ok(())));
 }
 
-/// A Secondary whose disk has failed so, attached again by the same process: what it greets with.
-fn attached_again_after(failed: DiskRequest) -> (Bench, bool) {
+/// A Secondary that has been asked for this of its disk.
+fn asked_of_the_disk(wanted: &[DiskRequest]) -> Bench {
     let mut bench = Bench::in_sync();
-    bench.packet(Packet::Write {
-        id: 50,
-        volume: VOLUME,
-        range: ByteRange::new(0, 4096),
-        fua: false,
-        place: Default::default(),
-    });
-    if failed == FLUSH {
-        bench.disk(WRITE, Ok(()));
-        bench.packet(Packet::Flush {
-            id: 51,
-            volume: VOLUME,
+    for (id, kind) in (50..).zip(wanted) {
+        bench.packet(match kind {
+            DiskRequest::Flush => Packet::Flush { id, volume: VOLUME },
+            _ => Packet::Write {
+                id,
+                volume: VOLUME,
+                range: ByteRange::new(id * 4096, 4096),
+                fua: false,
+                place: Default::default(),
+            },
         });
     }
-    bench.disk(failed, Err(DiskError::Io));
+    bench
+}
+
+/// Attaches the disk again in the same process: whether it greets as one that holds what it had.
+fn trusted_again(bench: &mut Bench) -> bool {
     assert_eq!(bench.disk_state(), DiskState::Diskless);
     bench.write_metadata();
     let mut image = image();
@@ -320,7 +322,53 @@ fn attached_again_after(failed: DiskRequest) -> (Bench, bool) {
     let hello = bench.relink().expect("a greeting");
     let trusted = hello.volumes[0].kept_power;
     bench.packet(Packet::Hello(hello.into()));
+    trusted
+}
+
+/// A Secondary whose disk has failed so, attached again by the same process: what it greets with.
+fn attached_again_after(failed: DiskRequest) -> (Bench, bool) {
+    let mut bench = asked_of_the_disk(&[WRITE]);
+    if failed == FLUSH {
+        bench.disk(WRITE, Ok(()));
+        bench.packet(Packet::Flush {
+            id: 51,
+            volume: VOLUME,
+        });
+    }
+    bench.disk(failed, Err(DiskError::Io));
+    let trusted = trusted_again(&mut bench);
     (bench, trusted)
+}
+
+#[test]
+fn a_flush_that_fails_when_its_disk_has_been_let_go_is_held_against_the_disk() {
+    for (late, trusted) in [(Ok(()), true), (Err(DiskError::Io), false)] {
+        let mut bench = asked_of_the_disk(&[WRITE, FLUSH]);
+        bench.disk(WRITE, Err(DiskError::Io));
+        assert_eq!(bench.disk_state(), DiskState::Diskless);
+        assert!(bench.disk(FLUSH, late));
+        assert_eq!(trusted_again(&mut bench), trusted, "{late:?} (B4)");
+    }
+}
+
+#[test]
+fn metadata_that_cannot_be_written_is_held_against_the_disk_like_a_flush() {
+    for let_go_before in [false, true] {
+        let mut bench = asked_of_the_disk(&[WRITE]);
+        bench.link_down(LinkLoss::Closed);
+        bench.write_metadata();
+        bench.command(Command::Outdate);
+        assert!(bench.is_writing_metadata());
+        if let_go_before {
+            bench.disk(WRITE, Err(DiskError::Io));
+        }
+        bench.fail_metadata();
+        bench.disk(WRITE, Ok(()));
+        assert!(
+            !trusted_again(&mut bench),
+            "let go before: {let_go_before} (B4)"
+        );
+    }
 }
 
 #[test]

@@ -293,7 +293,7 @@ impl<B: Clone> Volume<B> {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.bitmap.note_unsaved(page);
             }
-            self.fail_disk(super::describe(error), cx);
+            self.fail_flush(super::describe(error), cx);
         }
         self.unsettled = true;
     }
