@@ -183,6 +183,7 @@ impl<B> Context<B> {
     /// Takes a finished operation out; `None` if its disk has been let go, or if it finished
     /// before, which breaks the contract.
     pub(crate) fn finished(&mut self, id: OperationId) -> Option<Operation> {
+        self.orphans.remove(&id.0);
         self.operations
             .remove(&id.0)
             .map(|(operation, _)| operation)

@@ -7,8 +7,8 @@ use crate::contract::{DiskError, OperationId};
 
 impl<B: Clone> Resource<B> {
     pub(super) fn disk_done(&mut self, id: OperationId, result: Result<Option<B>, DiskError>) {
+        self.orphan_done(id, result.is_err());
         let Some(operation) = self.cx.finished(id) else {
-            self.orphan_done(id, result.is_err());
             return;
         };
         let cx = &mut self.cx;
@@ -61,8 +61,8 @@ impl<B: Clone> Resource<B> {
     }
 
     pub(super) fn meta_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
+        self.orphan_done(id, result.is_err());
         let Some(operation) = self.cx.finished(id) else {
-            self.orphan_done(id, result.is_err());
             return;
         };
         let cx = &mut self.cx;

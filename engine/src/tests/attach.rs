@@ -174,6 +174,29 @@ fn it_is_used_when_it_is_whole_and_the_peer_knows_that() {
     assert_eq!(bench.answer(late), Some(Ok(())));
 }
 
+/// The peer may keep what it has answered as failed, and clients would see one and the other.
+#[test]
+fn when_the_peer_was_lost_before_it_heard_reads_wait_until_it_is_told_apart() {
+    for is_told in [false, true] {
+        let mut bench = being_filled();
+        fill(&mut bench);
+        assert!(bench.disk(DiskRequest::Flush, Ok(())));
+        bench.peer_acks();
+        if is_told {
+            bench.write_metadata();
+        }
+        let read = bench.request(RequestKind::Read, ByteRange::new(4096, 4096));
+        bench.link_down(LinkLoss::Closed);
+        assert_eq!(bench.disk_state(), DiskState::UpToDate);
+        assert_eq!(bench.on_disk(DiskRequest::Read), 0, "told: {is_told} (B8)");
+        bench.write_metadata();
+        assert!(bench.disk(DiskRequest::Read, Ok(())), "told: {is_told}");
+        assert_eq!(bench.answer(read), Some(Ok(())));
+        let superblock = bench.superblock.expect("written");
+        assert_eq!(superblock.peers[0].bitmap_generation, SINCE);
+    }
+}
+
 fn remote_write_kept(bench: &Bench) -> u64 {
     let found = bench.sent_so_far().find_map(|packet| match packet {
         Packet::RemoteWrite { id, .. } => Some(*id),

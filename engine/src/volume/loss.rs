@@ -15,6 +15,7 @@ impl<B: Clone> Volume<B> {
     /// generation begins before anything more is completed (A2, D6).
     pub(crate) fn lose_peer(&mut self, node: NodeId, peer_disk: DiskState, cx: &mut Context<B>) {
         self.end_target_unheard(node, cx);
+        self.take_over_unheard(node);
         self.lose_server(node, peer_disk, cx);
         self.lose_mender(node);
         self.forget_errands(node);

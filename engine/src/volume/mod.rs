@@ -150,6 +150,9 @@ pub(crate) struct Volume<B> {
     /// The source of the last resync went out of reach at its end: people are told of that end when
     /// it is durable.
     ended_unheard: Option<NodeId>,
+    /// The peer that served this Primary's clients went out of reach before it was known to have
+    /// heard that the own disk does so now.
+    took_over_unheard: bool,
     /// Something changed that may let waiting work go on.
     pub(crate) unsettled: bool,
     /// The link to this peer is to be made anew so that both sides decide again.
@@ -192,6 +195,7 @@ impl<B: Clone> Volume<B> {
             counters: Counters::default(),
             checkpoint_wanted: false,
             ended_unheard: None,
+            took_over_unheard: false,
             unsettled: false,
             renegotiate: false,
         };

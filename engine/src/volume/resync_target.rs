@@ -38,6 +38,10 @@ impl<B: Clone> Volume<B> {
         {
             self.tell_target_ended(node, cx);
         }
+        if self.took_over_unheard && (self.local.is_none() || self.absent_peers_are_behind(cx)) {
+            self.took_over_unheard = false;
+            self.unsettled = true;
+        }
     }
 
     fn begin_target(&mut self, node: NodeId, cx: &mut Context<B>) {
@@ -319,7 +323,16 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn is_taking_over(&self) -> bool {
         let takes_note = |peer: &PeerDevice| peer.takes_note.is_some();
         let ends = self.is_ending_resync() || self.peers.values().any(takes_note);
-        self.role == Role::Primary && ends
+        self.role == Role::Primary && (ends || self.took_over_unheard)
+    }
+
+    /// The peer goes out of reach. If it served the clients until just now, it may have a write that
+    /// was answered as failed and that is not here: before clients are shown what is, it is durably
+    /// told that the peer's data is another (B8).
+    pub(super) fn take_over_unheard(&mut self, node: NodeId) {
+        let takes_note = |peer: &PeerDevice| peer.takes_note.is_some();
+        let takes_over = self.role == Role::Primary && self.has_own_data();
+        self.took_over_unheard |= takes_over && self.peers.get(&node).is_some_and(takes_note);
     }
 
     /// Whether nothing is missing here any more, and the end of the resync is under way. The source
@@ -346,6 +359,7 @@ impl<B: Clone> Volume<B> {
         self.set_disk_state(DiskState::UpToDate, "", cx);
         self.note_in_sync(node, cx);
         self.ended_unheard = Some(node);
+        self.took_over_unheard |= self.role == Role::Primary;
     }
 
     fn tell_target_ended(&mut self, node: NodeId, cx: &mut Context<B>) {
