@@ -95,8 +95,8 @@ impl World {
         }
     }
 
-    /// The same of a node without a disk that clients see: the peer has it, and this node's own
-    /// disk has it too, or is durably told apart (A2).
+    /// The same of a node whose clients its peer serves: the peer has it, and this node's own disk
+    /// has it too, or is durably told apart or Inconsistent (A2).
     fn check_remote_promise(
         &mut self,
         node: usize,
@@ -109,6 +109,7 @@ impl World {
             Some(Ok(image)) => !own.generations.contains(&image.superblock.generation.0),
             Some(Err(_)) | None => self.is_newer(peer, node),
         };
+        let is_behind = is_behind || !own.consistent;
         // A server that has just lost its power may lack what it acknowledged: nobody knows yet.
         if server.suspect && !durable {
             return;
