@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::Fencing;
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
@@ -309,4 +310,34 @@ fn the_second_is_promoted_only_when_both_have_been_told_so() {
     });
     let call = bench.command(Command::Promote { force: true });
     assert!(bench.refusal(call).reason.contains("is Primary"));
+}
+
+/// What it had begun, its clients wait for; that it was to be told apart from the peer for that, is
+/// over: the peer tells now what is newer.
+#[test]
+fn one_that_is_being_demoted_and_filled_from_the_other_finishes_there_what_it_had_begun() {
+    let mut config = config();
+    config.node_id = NodeId(5);
+    config.peers[0].net.two_primaries = true;
+    config.peers[0].net.fencing = Fencing::ResourceAndStonith;
+    let mut bench = Bench::primary_as(config);
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.command(Command::Demote { force: false });
+    let own = bench.relink().expect("a greeting");
+    let generation = bench.superblock.as_ref().expect("written").generation;
+    let mut theirs = own;
+    theirs.incarnation = 99;
+    bench.packet(Packet::Hello(theirs.into()));
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    bench.write_metadata();
+    let asked = bench.sent().into_iter().any(|packet| {
+        let range = ByteRange::new(0, 4096);
+        matches!(packet, Packet::RemoteWrite { range: of, .. } if of == range)
+    });
+    assert!(asked, "the write is done by the peer");
+    assert_eq!(bench.answer(write), None);
+    let superblock = bench.superblock.expect("written");
+    assert_eq!(superblock.generation, generation, "(D5)");
 }

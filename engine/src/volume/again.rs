@@ -35,7 +35,6 @@ impl<B: Clone> Volume<B> {
             write.legs.clear();
             self.waiting_writes.insert(*id);
         }
-        self.frozen.owe_nothing();
         for id in self.frozen.take_reads() {
             self.waiting_reads.insert(id);
         }
@@ -60,6 +59,18 @@ impl<B: Clone> Volume<B> {
             }
         }
         self.unsettled = true;
+    }
+
+    /// Whether something is under way that a client of this node asked for.
+    pub(super) fn has_clients_requests(&self) -> bool {
+        let is_client = |requester: Requester| matches!(requester, Requester::Client(_));
+        let flushes = |barrier: &Barrier| match barrier.purpose {
+            BarrierPurpose::Client(requester) => is_client(requester),
+            _ => false,
+        };
+        self.writes.values().any(|write| is_client(write.requester))
+            || self.reads.values().any(|read| is_client(read.requester))
+            || self.barriers.values().any(flushes)
     }
 
     /// Whether this peer may be Primary at the same time.

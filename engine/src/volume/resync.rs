@@ -114,9 +114,11 @@ impl<B: Clone> Volume<B> {
             "resync from the peer is under way",
             cx,
         );
-        if self.role == Role::Primary {
+        // One that is being demoted may have requests in flight as well.
+        if self.role == Role::Primary || self.has_clients_requests() {
             self.turn_to_server(node, cx);
         }
+        self.frozen.owe_nothing();
         let version = self.local.as_ref().map_or(0, LocalDisk::version);
         let reads_true = self.local.as_ref().is_some_and(LocalDisk::reads_true);
         let Some(peer) = self.peers.get_mut(&node) else {
