@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::dependencies;
 use super::handlers::Surroundings;
+use super::kernel;
 use super::nbd::NbdFront;
 use super::remembered::Remembered;
 use super::service::Service;
@@ -215,6 +216,12 @@ impl Daemon {
                     metadata,
                 } => service.measure(id, volume, data, metadata),
                 FromResource::NoteSize { id, volume, end } => service.note_size(id, volume, end),
+                FromResource::SizeChanged { volume } => {
+                    let service = Rc::clone(&service);
+                    tokio::task::spawn_local(async move {
+                        kernel::follow_size(&service, volume).await;
+                    });
+                }
                 FromResource::Report(change) => {
                     log_change(&service, &change);
                     if change.level != Level::Debug {
