@@ -207,6 +207,11 @@ pub enum FromResource {
         /// Where it is.
         end: FormerEnd,
     },
+    /// The size clients are shown of a volume has changed.
+    SizeChanged {
+        /// The volume.
+        volume: VolumeNumber,
+    },
     /// Something changed that belongs in the log.
     Report(Change),
     /// The engine has let go of everything and the thread is about to end.

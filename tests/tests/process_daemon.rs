@@ -90,6 +90,25 @@ fn an_orderly_stop_leaves_no_socket_and_the_next_start_resumes() {
     pair.finish();
 }
 
+#[test]
+fn what_another_version_has_remembered_is_brought_up_again_by_rbdadm() {
+    let mut pair = Pair::synced(Setup::default());
+    let file = pair.alpha.run_directory().join("resources/r0");
+    pair.alpha.kill();
+    let bytes = fs::read(&file).expect("what was up is remembered");
+    assert!(bytes.starts_with(b"layout "), "a layout comes first");
+    let line = bytes.iter().position(|byte| *byte == b'\n');
+    let rest = &bytes[line.expect("there are lines")..];
+    let changed = [b"layout of-another-version", rest].concat();
+    fs::write(&file, changed).expect("it can be written");
+    pair.alpha.start();
+    pair.wait_in_sync();
+    let bytes = fs::read(&file).expect("it is remembered again");
+    let is_old = bytes.starts_with(b"layout of-another-version");
+    assert!(!is_old, "it is remembered as this version does");
+    pair.finish();
+}
+
 const SOON: Duration = Duration::from_secs(30);
 
 /// Lets `io_uring_setup` (425 on every architecture) fail with EPERM, then becomes the program.

@@ -7,6 +7,14 @@ use alloc::vec::Vec;
 use crate::ids::{NodeId, VolumeNumber};
 use crate::policy::{ResyncConflict, SplitPolicies};
 
+/// The texts that say how a configuration is laid out in bytes. What was written where they were
+/// others is not read as a configuration: the bytes do not say which field is which.
+pub const LAYOUT: [&str; 3] = [
+    include_str!("config.rs"),
+    include_str!("../ids.rs"),
+    include_str!("../policy.rs"),
+];
+
 /// Everything the daemon needs to know of one resource.
 #[derive(Clone, Debug, PartialEq, bincode::Encode, bincode::Decode)]
 pub struct ResourceConfig {

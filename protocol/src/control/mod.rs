@@ -20,8 +20,8 @@ use crate::ids::VolumeNumber;
 
 pub use changes::{Backing, Changes, Standing};
 pub use config::{
-    DiskTrouble, Fencing, KernelExport, MetaDisk, NbdExport, NetOptions, OnIoError, PeerConfig,
-    ResourceConfig, ResourceOptions, ResyncOptions, VerifyOrder, VolumeConfig,
+    DiskTrouble, Fencing, KernelExport, LAYOUT, MetaDisk, NbdExport, NetOptions, OnIoError,
+    PeerConfig, ResourceConfig, ResourceOptions, ResyncOptions, VerifyOrder, VolumeConfig,
 };
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{

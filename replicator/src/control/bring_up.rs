@@ -15,8 +15,9 @@ use super::disk::{self, FormerSizes, OpenVolume};
 use super::handlers::Handlers;
 use super::kernel::{self, KernelDevices};
 use super::links::{self, Links, TakeLink};
+use super::remembered::Found;
 use super::service::Service;
-use super::{adjust, conflicts, nbd, system};
+use super::{adjust, conflicts, nbd, system, upgrade};
 use crate::messages::ToResource;
 use crate::shell::{self, ResourceHandle};
 
@@ -64,18 +65,19 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
 }
 
 /// Brings up again what was up when the daemon ended.
-pub(super) async fn resume(daemon: &Rc<Daemon>, remembered: Vec<ResourceConfig>) {
-    for config in remembered {
+pub(super) async fn resume(daemon: &Rc<Daemon>, remembered: Vec<Found>) {
+    for found in remembered {
+        let config = match found {
+            Found::Config(config) => *config,
+            Found::Other { name, config } => {
+                upgrade::bring_up(&daemon.surroundings, &name, config).await;
+                continue;
+            }
+        };
         let name = config.name.clone();
         let resumed = tokio::time::timeout(RESUME_DEADLINE, up(daemon, config)).await;
         match resumed {
-            Ok(Ok(_)) => {
-                tracing::info!(resource = name, "up again after a restart");
-                if let Some(service) = daemon.find(&name) {
-                    // It may take long, and commands should not wait for it.
-                    tokio::task::spawn_local(async move { kernel::resume(&service).await });
-                }
-            }
+            Ok(Ok(_)) => tracing::info!(resource = name, "up again after a restart"),
             Ok(Err(refusal)) => tracing::error!(
                 resource = name,
                 "not brought up again: {refusal}: {}",
@@ -124,6 +126,8 @@ async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<N
         Ok(notes) => {
             daemon.remembered.keep(&service.config.borrow());
             tracing::info!(resource = service.name, "up");
+            // It may take long, and commands should not wait for it.
+            tokio::task::spawn_local(async move { kernel::resume(&service).await });
             Ok(notes)
         }
         Err(refusal) => {

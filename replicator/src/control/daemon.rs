@@ -13,8 +13,9 @@ use tokio::sync::{Mutex, Notify};
 
 use super::dependencies;
 use super::handlers::Surroundings;
+use super::kernel;
 use super::nbd::NbdFront;
-use super::remembered::Remembered;
+use super::remembered::{Found, Remembered};
 use super::service::Service;
 use crate::messages::FromResource;
 
@@ -131,8 +132,12 @@ impl Daemon {
     }
 
     /// Notes that these resources are on their way up again.
-    pub(super) fn will_resume(&self, configs: &[ResourceConfig]) {
-        let names = configs.iter().map(|config| config.name.clone());
+    pub(super) fn will_resume(&self, remembered: &[Found]) {
+        let names = remembered.iter().filter_map(|found| match found {
+            Found::Config(config) => Some(config.name.clone()),
+            // It is brought up by a command, which must not wait for itself.
+            Found::Other { .. } => None,
+        });
         self.resuming.borrow_mut().extend(names);
     }
 
@@ -215,6 +220,12 @@ impl Daemon {
                     metadata,
                 } => service.measure(id, volume, data, metadata),
                 FromResource::NoteSize { id, volume, end } => service.note_size(id, volume, end),
+                FromResource::SizeChanged { volume } => {
+                    let service = Rc::clone(&service);
+                    tokio::task::spawn_local(async move {
+                        kernel::follow_size(&service, volume).await;
+                    });
+                }
                 FromResource::Report(change) => {
                     log_change(&service, &change);
                     if change.level != Level::Debug {

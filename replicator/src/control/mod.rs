@@ -16,6 +16,7 @@
 //! | `nbd` | opening connections of clients |
 //! | `kernel` | which volumes are kernel block devices now |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
+//! | `upgrade` | resources that were up under another version |
 //! | `unaccepted` | connections that cannot be taken in |
 
 mod adjust;
@@ -41,6 +42,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod unaccepted;
+mod upgrade;
 
 pub use life::run;
 pub use settings::Settings;

@@ -148,7 +148,8 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
                 volume,
                 assume_clean,
             };
-            each_volume(daemon, &resource, (volume, None), command).await
+            let reply = each_volume(daemon, &resource, (volume, None), command).await?;
+            Ok(with_growth(reply, daemon, &resource).await)
         }
         Request::Outdate { resource } => order(daemon, &resource, Command::Outdate).await,
         Request::SuspendIo { resource } => order(daemon, &resource, Command::SuspendIo).await,
@@ -228,7 +229,9 @@ async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refu
     };
     let mut states = Vec::with_capacity(services.len());
     for service in services {
-        states.push(service.status().await?);
+        let mut state = service.status().await?;
+        kernel::count_openers(&service, &mut state).await;
+        states.push(state);
     }
     Ok(Reply::Status(states))
 }
@@ -259,6 +262,22 @@ async fn each_volume(
         notes.extend(service.command(command(volume, peer)).await?);
     }
     Ok(with_notes(notes))
+}
+
+/// The same reply, with what is to be said of kernel devices that do not grow.
+async fn with_growth(reply: Reply, daemon: &Daemon, resource: &str) -> Reply {
+    let mut notes = match reply {
+        Reply::Done => Vec::new(),
+        Reply::DoneWithNotes(notes) => notes,
+        other @ (Reply::Refused(_)
+        | Reply::Status(_)
+        | Reply::Changes(_)
+        | Reply::Daemon { .. }) => return other,
+    };
+    if let Some(service) = daemon.find(resource) {
+        notes.extend(kernel::fixed_sizes(&service).await);
+    }
+    with_notes(notes)
 }
 
 /// How many peers are connected.

@@ -24,6 +24,8 @@ pub(crate) enum Order {
     Features,
     /// Remove a device without waiting (Linux 6.7).
     DeleteSoon,
+    /// Change the size of a block device that is there (Linux 6.16).
+    UpdateSize,
 }
 
 /// How commands are numbered: kernels before 6.4 know the plain numbers, later ones may be built
@@ -45,7 +47,7 @@ pub(crate) struct ControlCommand {
     pub(crate) address: u64,
     /// How much of it.
     pub(crate) length: u16,
-    /// A number that goes along inline: the server's process id.
+    /// A number that goes along inline: the server's process id, or a size in sectors.
     pub(crate) data: u64,
 }
 
@@ -119,6 +121,7 @@ impl Order {
             Self::EndRecovery => (0x11, READ | WRITE),
             Self::Features => (0x13, READ),
             Self::DeleteSoon => (0x14, READ),
+            Self::UpdateSize => (0x15, READ | WRITE),
         };
         numbered(plain, direction, CONTROL_BYTES, numbering)
     }
@@ -293,6 +296,9 @@ pub(crate) const USER_RECOVERY_REISSUE: u64 = 1 << 4;
 /// Commands are numbered as ioctls are.
 pub(crate) const IOCTL_NUMBERING: u64 = 1 << 6;
 
+/// Among the features: a device's size can be changed.
+pub(crate) const UPDATE_SIZE: u64 = 1 << 10;
+
 /// Length of `struct ublksrv_ctrl_cmd`.
 const CONTROL_BYTES: u32 = 32;
 
@@ -313,7 +319,7 @@ const REQUEST_FUA: u32 = 1 << 13;
 const REQUEST_NO_UNMAP: u32 = 1 << 15;
 
 /// The block layer's unit.
-const SECTOR_BYTES: u32 = 512;
+pub(crate) const SECTOR_BYTES: u32 = 512;
 
 /// What backing disks write without reading first.
 const PAGE_BYTES: u32 = 4096;

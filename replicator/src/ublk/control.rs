@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::abi::{
     ANY_DEVICE, ControlCommand, DeviceInfo, IOCTL_NUMBERING, Numbering, Order, Parameters,
-    USER_RECOVERY, USER_RECOVERY_REISSUE,
+    SECTOR_BYTES, UPDATE_SIZE, USER_RECOVERY, USER_RECOVERY_REISSUE,
 };
 
 /// The control device, opened.
@@ -25,6 +25,7 @@ pub(crate) struct Control {
     ring: IoUring<squeue::Entry128, cqueue::Entry>,
     file: File,
     numbering: Numbering,
+    features: u64,
     started: u64,
 }
 
@@ -64,6 +65,9 @@ pub(crate) enum ControlError {
     /// It cannot keep requests for a new server.
     #[error("this kernel's ublk cannot be taken over after a crash; Linux 6.1 or newer is needed")]
     NoRecovery,
+    /// It cannot change the size of a device that is there.
+    #[error("this kernel's ublk cannot change the size of a device; Linux 6.16 or newer can")]
+    FixedSize,
     /// The character device of a new device did not come.
     #[error("{path}: {source}")]
     Queue {
@@ -86,12 +90,13 @@ impl Control {
             ring,
             file,
             numbering: Numbering::Ioctl,
+            features: 0,
             started: 0,
         };
         // Kernels that cannot be asked understand the plain numbers.
-        let mut features = vec![0; 8];
+        let mut features = [0; 8];
         match control.order("tell its features", Order::Features, 0, &mut features) {
-            Ok(_) => {}
+            Ok(_) => control.features = u64::from_ne_bytes(features),
             Err(error @ ControlError::TooLong { .. }) => return Err(error),
             Err(_) => control.numbering = Numbering::Plain,
         }
@@ -186,6 +191,23 @@ impl Control {
         Ok(())
     }
 
+    /// Whether the kernel can change the size of a block device that is there.
+    pub(crate) fn check_resize(&self) -> Result<(), ControlError> {
+        if self.features & UPDATE_SIZE == 0 {
+            return Err(ControlError::FixedSize);
+        }
+        Ok(())
+    }
+
+    /// Changes the size of a block device, which tells those who have it open.
+    pub(crate) fn resize(&mut self, device: u32, size_bytes: u64) -> Result<(), ControlError> {
+        self.check_resize()?;
+        let what = "change the size of a device";
+        let sectors = size_bytes / u64::from(SECTOR_BYTES);
+        self.order_with(what, Order::UpdateSize, (device, sectors), &mut [])?;
+        Ok(())
+    }
+
     /// Lets the block device disappear; requests that wait or come are failed.
     pub(crate) fn stop(&mut self, device: u32) -> Result<(), ControlError> {
         self.order("stop a device", Order::Stop, device, &mut [])?;
@@ -243,6 +265,17 @@ impl Control {
         device: u32,
         memory: &mut [u8],
     ) -> Result<i32, ControlError> {
+        let server = u64::from(std::process::id());
+        self.order_with(what, order, (device, server), memory)
+    }
+
+    fn order_with(
+        &mut self,
+        what: &'static str,
+        order: Order,
+        (device, data): (u32, u64),
+        memory: &mut [u8],
+    ) -> Result<i32, ControlError> {
         let mut copy: Box<[u8]> = memory.into();
         let address = if copy.is_empty() {
             0
@@ -253,7 +286,7 @@ impl Control {
             device,
             address,
             length: u16::try_from(copy.len()).expect("descriptions are short"),
-            data: u64::from(std::process::id()),
+            data,
         };
         self.started += 1;
         let file = types::Fd(self.file.as_raw_fd());
@@ -318,11 +351,6 @@ impl std::fmt::Debug for Control {
 /// Whether the module is there.
 pub(crate) fn is_loaded() -> bool {
     std::path::Path::new(CONTROL_PATH).exists()
-}
-
-/// Where a device's block device is.
-pub(crate) fn block_path(device: u32) -> String {
-    format!("/dev/ublkb{device}")
 }
 
 fn queue_path(device: u32) -> String {

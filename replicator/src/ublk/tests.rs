@@ -18,6 +18,7 @@ fn orders_are_numbered_as_the_header_numbers_them() {
     assert_eq!(ioctl(Order::EndRecovery), 0xc020_7511);
     assert_eq!(ioctl(Order::Features), 0x8020_7513);
     assert_eq!(ioctl(Order::DeleteSoon), 0x8020_7514);
+    assert_eq!(ioctl(Order::UpdateSize), 0xc020_7515);
     assert_eq!(Order::Add.number(Numbering::Plain), 4);
 }
 

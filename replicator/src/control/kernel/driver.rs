@@ -6,6 +6,7 @@ use rbd_engine::VolumeFacts;
 use rbd_protocol::ids::VolumeNumber;
 use sha2::{Digest, Sha256};
 
+use super::device::BlockDevice;
 use crate::messages::KernelQueue;
 use crate::ublk::abi::{Parameters, STATE_DEAD};
 use crate::ublk::control::{Control, ControlError, Wanted, is_loaded};
@@ -13,7 +14,7 @@ use crate::ublk::control::{Control, ControlError, Wanted, is_loaded};
 /// A device whose queue can be served.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) number: u32,
+    pub(super) device: BlockDevice,
     pub(super) origin: Origin,
     pub(super) queue: KernelQueue,
 }
@@ -48,7 +49,7 @@ pub(super) fn check() -> Result<(), ControlError> {
 }
 
 /// The devices an earlier daemon has left, which somebody may use.
-pub(super) fn left_behind(owner: u64) -> Result<Vec<u32>, ControlError> {
+pub(super) fn left_behind(owner: u64) -> Result<Vec<BlockDevice>, ControlError> {
     if !is_loaded() {
         return Ok(Vec::new());
     }
@@ -58,7 +59,7 @@ pub(super) fn left_behind(owner: u64) -> Result<Vec<u32>, ControlError> {
         if info.state == STATE_DEAD {
             control.remove(info.device)?; // it was never started, or stopped and not removed
         } else {
-            left.push(info.device);
+            left.push(BlockDevice::Ublk(info.device));
         }
     }
     Ok(left)
@@ -86,7 +87,7 @@ pub(super) fn prepare(owner: u64, facts: &VolumeFacts) -> Result<Prepared, Contr
         }
         control.begin_recovery(info.device)?;
         return Ok(Prepared {
-            number: info.device,
+            device: BlockDevice::Ublk(info.device),
             origin: Origin::TakenOver,
             queue: queue(&control, info.device, info.depth, info.payload_bytes)?,
         });
@@ -107,7 +108,7 @@ pub(super) fn prepare(owner: u64, facts: &VolumeFacts) -> Result<Prepared, Contr
         }
     })?;
     Ok(Prepared {
-        number,
+        device: BlockDevice::Ublk(number),
         origin: Origin::New,
         queue,
     })
@@ -128,17 +129,31 @@ fn queue(
 }
 
 /// Its queue is served: lets the block device appear, or go on.
-pub(super) fn start(number: u32, origin: Origin) -> Result<(), ControlError> {
+pub(super) fn start(device: BlockDevice, origin: Origin) -> Result<(), ControlError> {
     let mut control = Control::open()?;
+    let BlockDevice::Ublk(number) = device;
     match origin {
         Origin::New => control.start(number),
         Origin::TakenOver => control.end_recovery(number),
     }
 }
 
+/// Whether a device could have another size.
+pub(super) fn check_resize(device: BlockDevice) -> Result<(), ControlError> {
+    let BlockDevice::Ublk(_) = device;
+    Control::open()?.check_resize()
+}
+
+/// Lets a device have another size, which those who have it open are told.
+pub(super) fn resize(device: BlockDevice, size_bytes: u64) -> Result<(), ControlError> {
+    let BlockDevice::Ublk(number) = device;
+    Control::open()?.resize(number, size_bytes)
+}
+
 /// Takes a device away. What still waits there is failed.
-pub(super) fn remove(number: u32) -> Result<(), ControlError> {
+pub(super) fn remove(device: BlockDevice) -> Result<(), ControlError> {
     let mut control = Control::open()?;
+    let BlockDevice::Ublk(number) = device;
     control.stop(number)?;
     control.remove(number)
 }

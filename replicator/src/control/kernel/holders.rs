@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::ublk::control::block_path;
+use super::device::BlockDevice;
 
 /// Everybody who was found, as phrases.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub(super) struct Holders(BTreeSet<String>);
 impl Holders {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -34,12 +39,12 @@ impl fmt::Display for Holders {
     }
 }
 
-/// Who has the block device of this number, or a partition of it, open.
-pub(super) fn of(number: u32) -> Holders {
-    let name = format!("ublkb{number}");
+/// Who has a block device, or a partition of it, open.
+pub(super) fn of(device: BlockDevice) -> Holders {
+    let name = device.name();
     let system = Path::new("/sys/block").join(&name);
     let mut found = BTreeSet::new();
-    let mut paths = vec![block_path(number)];
+    let mut paths = vec![device.path()];
     let mut numbers = Vec::new();
     for part in std::iter::once(system.clone()).chain(partitions(&system, &name)) {
         numbers.extend(fs::read_to_string(part.join("dev")).ok());
@@ -65,7 +70,7 @@ pub(super) fn of(number: u32) -> Holders {
         found.insert("used as swap".to_owned());
     }
     found.extend(processes(&paths));
-    if found.is_empty() && is_claimed(&block_path(number)) {
+    if found.is_empty() && is_claimed(&device.path()) {
         found.insert("claimed, by something in the kernel or in another namespace".to_owned());
     }
     Holders(found)

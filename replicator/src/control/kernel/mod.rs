@@ -2,16 +2,22 @@
 //!
 //! | File | Job |
 //! |---|---|
+//! | `device` | which block device of the kernel |
 //! | `driver` | the sequences of orders to the ublk driver; they block, and run elsewhere |
+//! | `growth` | devices that grow with their volumes |
 //! | `holders` | who has a block device open |
 //! | `names` | the links by which people find it |
+//! | `openers` | how many have it open, for who asks |
 //!
 //! A device outlives the daemon when somebody has it open: the kernel keeps its requests, and the
 //! next daemon takes it over (`resume`). The requests themselves never pass here.
 
+mod device;
 mod driver;
+mod growth;
 mod holders;
 mod names;
+mod openers;
 #[cfg(test)]
 mod tests;
 
@@ -31,14 +37,22 @@ use tokio::time::{Instant, sleep};
 use super::bring_up::Notes;
 use super::handlers::Surroundings;
 use super::service::{Answer, Service};
-use crate::ublk::control::{ControlError, block_path};
+use crate::ublk::control::ControlError;
+use device::BlockDevice;
 use driver::Origin;
+use openers::Openers;
+
+pub(super) use growth::{fixed_sizes, follow_size};
+pub(super) use openers::count_openers;
 
 /// The kernel devices of one resource.
 #[derive(Debug)]
 pub(super) struct KernelDevices {
     surroundings: Rc<Surroundings>,
-    provided: RefCell<BTreeMap<VolumeNumber, u32>>,
+    provided: RefCell<BTreeMap<VolumeNumber, BlockDevice>>,
+    /// The sizes of volumes whose devices were said to be too small.
+    too_small: RefCell<BTreeMap<VolumeNumber, u64>>,
+    openers: Openers,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -49,6 +63,8 @@ impl KernelDevices {
         Self {
             surroundings,
             provided: RefCell::default(),
+            too_small: RefCell::default(),
+            openers: Openers::default(),
             changing: Mutex::default(),
         }
     }
@@ -58,7 +74,7 @@ impl KernelDevices {
         driver::owner(node, run_dir, resource, volume)
     }
 
-    fn number(&self, volume: VolumeNumber) -> Option<u32> {
+    fn device(&self, volume: VolumeNumber) -> Option<BlockDevice> {
         self.provided.borrow().get(&volume).copied()
     }
 }
@@ -142,7 +158,7 @@ pub(super) async fn provide(service: &Service) -> Result<(), Refusal> {
 }
 
 async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), ProvideError> {
-    if service.kernel.number(volume.number).is_some() {
+    if service.kernel.device(volume.number).is_some() {
         return Ok(());
     }
     let answer = service.export(volume.number).await;
@@ -152,18 +168,18 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     };
     let owner = service.kernel.owner(&service.name, volume.number);
     let prepared = blocking(move || driver::prepare(owner, &facts)).await?;
-    let (number, origin) = (prepared.number, prepared.origin);
+    let (device, origin) = (prepared.device, prepared.origin);
     let served = service.serve_kernel(volume.number, prepared.queue).await;
     let started = match served {
-        Some(Ok(())) => blocking(move || driver::start(number, origin)).await,
+        Some(Ok(())) => blocking(move || driver::start(device, origin)).await,
         Some(Err(error)) => Err(ProvideError::Serve(error)),
         None => Err(ProvideError::Gone),
     };
     if let Err(error) = started {
         if origin == Origin::New
-            && let Err(error) = blocking(move || driver::remove(number)).await
+            && let Err(error) = blocking(move || driver::remove(device)).await
         {
-            tracing::warn!(resource = service.name, %error, "ublk device {number} stays");
+            tracing::warn!(resource = service.name, %error, "{device} stays");
         }
         return Err(error);
     }
@@ -171,10 +187,9 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
         .kernel
         .provided
         .borrow_mut()
-        .insert(volume.number, number);
-    let block = block_path(number);
+        .insert(volume.number, device);
     for name in names_of(service, volume) {
-        if let Err(error) = names::make(&name, &block) {
+        if let Err(error) = names::make(&name, &device.path()) {
             let name = name.display();
             tracing::warn!(resource = service.name, "{name} is not made: {error}");
         }
@@ -182,12 +197,13 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     tracing::info!(
         resource = service.name,
         volume = volume.number.0,
-        "{block} is {}",
+        "{device} is {}",
         match origin {
             Origin::New => "its device",
             Origin::TakenOver => "its device again",
         }
     );
+    growth::follow(service, volume.number).await;
     Ok(())
 }
 
@@ -196,48 +212,46 @@ async fn withdraw(service: &Service, force: bool) -> Result<(), Refusal> {
     let _changing = service.kernel.changing.lock().await;
     let found = all_of(service).await;
     if !force {
-        for (volume, number) in &found {
-            refuse_if_held(service, volume.number, *number).await?;
+        for (volume, device) in &found {
+            refuse_if_held(service, volume.number, *device).await?;
         }
     }
-    for (volume, number) in found {
-        let removed = blocking(move || driver::remove(number)).await;
+    for (volume, device) in found {
+        let removed = blocking(move || driver::remove(device)).await;
         removed.map_err(|error| refusal(service, volume.number, &error))?;
-        forget(service, &volume, number);
+        forget(service, &volume, device);
     }
     Ok(())
 }
 
-fn forget(service: &Service, volume: &VolumeConfig, number: u32) {
-    let block = block_path(number);
+fn forget(service: &Service, volume: &VolumeConfig, device: BlockDevice) {
     for name in names_of(service, volume) {
-        names::remove(&name, &block);
+        names::remove(&name, &device.path());
     }
     let mut provided = service.kernel.provided.borrow_mut();
     provided.remove(&volume.number);
     tracing::info!(
         resource = service.name,
         volume = volume.number.0,
-        "{block} is gone"
+        "{device} is gone"
     );
 }
 
 /// Before the daemon ends: devices nobody has open go, the others wait for the next daemon.
 pub(super) async fn leave(service: &Service) {
     let _changing = service.kernel.changing.lock().await;
-    for (volume, number) in all_of(service).await {
-        let held = blocking(move || Ok(holders::of(number))).await;
+    for (volume, device) in all_of(service).await {
+        let held = blocking(move || Ok(holders::of(device))).await;
         if held.is_ok_and(|held| held.is_empty()) {
-            match blocking(move || driver::remove(number)).await {
-                Ok(()) => forget(service, &volume, number),
+            match blocking(move || driver::remove(device)).await {
+                Ok(()) => forget(service, &volume, device),
                 Err(error) => tracing::warn!(resource = service.name, %error, "a device stays"),
             }
         } else {
             tracing::info!(
                 resource = service.name,
                 volume = volume.number.0,
-                "{} is open: it waits for the next daemon",
-                block_path(number)
+                "{device} is open: it waits for the next daemon"
             );
         }
     }
@@ -278,16 +292,16 @@ async fn is_connected(service: &Service) -> bool {
 }
 
 /// Every device of this resource, whoever made it.
-async fn all_of(service: &Service) -> Vec<(VolumeConfig, u32)> {
+async fn all_of(service: &Service) -> Vec<(VolumeConfig, BlockDevice)> {
     let mut found = Vec::new();
     for volume in volumes(service, |_| true) {
-        if let Some(number) = service.kernel.number(volume.number) {
-            found.push((volume, number));
+        if let Some(device) = service.kernel.device(volume.number) {
+            found.push((volume, device));
             continue;
         }
         let owner = service.kernel.owner(&service.name, volume.number);
         match blocking(move || driver::left_behind(owner)).await {
-            Ok(numbers) => found.extend(numbers.into_iter().map(|one| (volume.clone(), one))),
+            Ok(devices) => found.extend(devices.into_iter().map(|one| (volume.clone(), one))),
             Err(error) => tracing::debug!(resource = service.name, %error, "not looked for"),
         }
     }
@@ -298,18 +312,18 @@ async fn all_of(service: &Service) -> Vec<(VolumeConfig, u32)> {
 async fn refuse_if_held(
     service: &Service,
     volume: VolumeNumber,
-    number: u32,
+    device: BlockDevice,
 ) -> Result<(), Refusal> {
     let start = Instant::now();
     loop {
-        let held = blocking(move || Ok(holders::of(number))).await;
+        let held = blocking(move || Ok(holders::of(device))).await;
         let held = held.map_err(|error| refusal(service, volume, &error))?;
         if held.is_empty() {
             return Ok(());
         }
         if start.elapsed() >= GLANCE_LIMIT {
             let name = &service.name;
-            let reason = format!("{name}/{volume} ({}): {held}", block_path(number));
+            let reason = format!("{name}/{volume} ({device}): {held}");
             let help = format!("end that first, or fail its I/O: rbdadm secondary --force {name}");
             return Err(Refusal::new(RefusalCode::StateHeldOpen, reason, help));
         }

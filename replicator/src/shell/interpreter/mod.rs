@@ -6,6 +6,7 @@
 
 mod control;
 mod ending;
+mod sizes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,6 +24,7 @@ use tracing::trace;
 
 use control::Call;
 use ending::Ending;
+use sizes::{Shown, nothing_shown};
 
 use super::buffer::{Buffer, Pool};
 use super::client::Clients;
@@ -61,6 +63,7 @@ pub(super) struct Interpreter {
     /// As of the beginning of this turn.
     now: Time,
     pace: Pace,
+    shown: Shown,
     recorder: Recorder,
     // Kept for their memory.
     actions: Vec<Action<Buffer>>,
@@ -95,6 +98,7 @@ impl Interpreter {
         let pool = Pool::default();
         Self {
             ring,
+            shown: nothing_shown(&engine),
             engine,
             disks: Disks::new(pool.clone()),
             links: Links::new(pool.clone()),
@@ -162,6 +166,7 @@ impl Interpreter {
         self.over = over;
         self.expire();
         self.settle();
+        self.watch_sizes();
         self.advance_ending();
         Ok(())
     }
