@@ -96,4 +96,17 @@ impl<B: Clone> Resource<B> {
         }
         None
     }
+
+    /// Why this node does not become Primary although it was about to: a disk of its own has been
+    /// declared behind since (S6).
+    pub(super) fn refusal_with_disk_behind(&self) -> Option<Refusal> {
+        let behind =
+            |volume: &&Volume<B>| volume.local.is_some() && volume.disk != DiskState::UpToDate;
+        let volume = self.volumes.values().find(behind)?;
+        let name = &self.config.name;
+        let (number, disk, note) = (volume.number, volume.disk, &volume.disk_note);
+        let reason = alloc::format!("{name}/{number} is {disk}: {note}");
+        let help = alloc::format!("rbdadm connect {name}");
+        Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help))
+    }
 }

@@ -344,8 +344,9 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
-        if let Some(refusal) = self.refusal_without_disk() {
-            // A disk that was there when this began has failed since.
+        let refusal = self.refusal_without_disk();
+        if let Some(refusal) = refusal.or_else(|| self.refusal_with_disk_behind()) {
+            // A disk has failed since this began, or the peer has let this node go.
             for volume in self.volumes.values_mut() {
                 volume.record_role(Role::Secondary);
             }

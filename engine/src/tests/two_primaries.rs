@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use rbd_protocol::control::{Fencing, RefusalCode};
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
@@ -309,4 +310,27 @@ fn the_second_is_promoted_only_when_both_have_been_told_so() {
     });
     let call = bench.command(Command::Promote { force: true });
     assert!(bench.refusal(call).reason.contains("is Primary"));
+}
+
+#[test]
+fn a_node_that_was_let_go_while_its_promotion_was_recorded_is_no_primary() {
+    let mut config = super::fencing::fenced(Fencing::ResourceAndStonith);
+    config.peers[0].net.two_primaries = true;
+    let mut bench = Bench::in_sync_as(config);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 8,
+        disks: vec![(VOLUME, DiskState::UpToDate)],
+    });
+    let call = bench.command(Command::Promote { force: false });
+    bench.consent();
+    assert!(bench.is_writing_metadata(), "that it is Primary");
+    bench.packet(Packet::LeaveReply { outdate: true });
+    assert_eq!(bench.disk_state(), DiskState::Outdated);
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Secondary);
+    let refusal = bench.refusal(call);
+    assert_eq!(refusal.code, RefusalCode::StateNoUpToDateData);
+    let superblock = bench.superblock.expect("it was written");
+    assert!(superblock.flags.outdated && !superblock.flags.primary);
 }
