@@ -25,7 +25,7 @@ impl<B: Clone> Resource<B> {
         let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
         let alone = |peer: &&Connection| primary(peer) && !self.may_be_two_with(peer.node());
         if let Some(peer) = self.connections.values().find(alone) {
-            if peer.two_primaries {
+            if peer.config.net.two_primaries {
                 return Some(self.not_yet_two(peer));
             }
             let reason = alloc::format!("{} is Primary", peer.config.name);
