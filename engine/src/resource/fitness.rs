@@ -98,7 +98,7 @@ impl<B: Clone> Resource<B> {
     }
 
     /// Why this node does not become Primary although it was about to: a disk of its own has been
-    /// declared behind since (S6).
+    /// declared behind since (G2).
     pub(super) fn refusal_with_disk_behind(&self) -> Option<Refusal> {
         let behind =
             |volume: &&Volume<B>| volume.local.is_some() && volume.disk != DiskState::UpToDate;
