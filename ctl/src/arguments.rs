@@ -122,7 +122,7 @@ pub(crate) enum Command {
     /// Start trying to reach the peer
     Connect(Connect),
     /// Stop talking to the peer
-    Disconnect(Targets),
+    Disconnect(Disconnect),
     /// End a split brain: one node's changes are given up
     Resolve(Resolve),
     /// Show what a file of resolve --save holds, or write it onto a disk or image
@@ -244,6 +244,16 @@ pub(crate) struct Connect {
     /// Only find out what a connection would do
     #[arg(long)]
     pub(crate) tentative: bool,
+}
+
+/// Options of `disconnect`.
+#[derive(Debug, Args)]
+pub(crate) struct Disconnect {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Even if both nodes are Primary: one is fenced, or each goes on for itself
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Options of `resolve`.

@@ -54,9 +54,14 @@ pub(crate) fn request_line(request: &Request) -> String {
             volume,
             from,
         } => format!("rbdd changes {resource}:{peer}/{volume} from:{from}"),
-        Request::Disconnect { resource, peer } => {
+        Request::Disconnect {
+            resource,
+            peer,
+            force,
+        } => {
             let target = connection_words(resource, peer.as_deref());
-            format!("rbdd disconnect {target}")
+            let forced = if *force { " force:yes" } else { "" };
+            format!("rbdd disconnect {target}{forced}")
         }
         Request::Promote { resource, force } => {
             format!("rbdd primary {resource} force:{}", yes_no(*force))

@@ -465,3 +465,14 @@ fn what_a_disks_trouble_leads_to_is_taken_from_its_options() {
         assert_eq!(set.volumes[0].on_disk_trouble, expected);
     }
 }
+
+#[test]
+fn two_primaries_are_printed_as_the_agent_of_pacemaker_looks_for_them() {
+    let lines = "net { allow-two-primaries; fencing resource-and-stonith; }";
+    let config = text(&with(lines)).unwrap();
+    let printed = config.dump("alpha", &[]).unwrap();
+    let found = printed
+        .lines()
+        .any(|line| line.trim_start() == "allow-two-primaries yes;");
+    assert!(found, "{printed}");
+}

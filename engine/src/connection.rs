@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     pub(crate) since: Time,
     pub(crate) link: Option<Link>,
     pub(crate) peer_role: Role,
+    /// The peer was Primary, or about to be, when it was seen last.
+    pub(crate) was_primary: bool,
     /// In a split brain this node gives up its changes.
     pub(crate) discard_my_data: bool,
     /// Whether somebody only wants to know what a connection would do.
@@ -219,6 +221,7 @@ impl Connection {
             asked_for_consent: None,
             greeted: (0, 0),
             two_primaries: false,
+            was_primary: false,
             told: None,
             fence: Fence::Idle,
             preparation: Preparation::Unknown,

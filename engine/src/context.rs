@@ -189,8 +189,8 @@ impl<B> Context<B> {
             .map(|(operation, _)| operation)
     }
 
-    /// Takes out an operation whose disk has been let go. If that disk should have made durable with
-    /// it what it had acknowledged: the volume.
+    /// Takes out an operation whose disk has been let go. If that disk should have made durable
+    /// with it what it had acknowledged: the volume.
     pub(crate) fn orphan_finished(&mut self, id: OperationId) -> Option<VolumeNumber> {
         let orphan = self.orphans.remove(&id.0)?;
         orphan.flushes.then_some(orphan.volume)

@@ -249,6 +249,8 @@ pub enum Command {
     Disconnect {
         /// The peer, or all.
         peer: Option<NodeId>,
+        /// Even if both nodes are Primary, and each then goes on or is fenced without the other.
+        force: bool,
     },
     /// Become Primary.
     Promote {

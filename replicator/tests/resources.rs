@@ -245,6 +245,7 @@ fn an_unknown_peer_is_refused_naming_those_there_are() {
     let request = Request::Disconnect {
         resource: "r0".to_owned(),
         peer: Some("gamma".to_owned()),
+        force: false,
     };
     assert_eq!(
         refusal(&node, &request).reason,

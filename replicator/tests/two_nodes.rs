@@ -92,7 +92,11 @@ fn connection_request(connect: bool) -> Request {
             tentative: false,
         }
     } else {
-        Request::Disconnect { resource, peer }
+        Request::Disconnect {
+            resource,
+            peer,
+            force: false,
+        }
     }
 }
 

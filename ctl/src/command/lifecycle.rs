@@ -4,7 +4,7 @@ use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
 use crate::arguments::{
-    Connect, Detach, Invalidate, InvalidateRemote, NewCurrentUuid, Resize, Role, Verify,
+    Connect, Detach, Disconnect, Invalidate, InvalidateRemote, NewCurrentUuid, Resize, Role, Verify,
 };
 use crate::failure::Failure;
 use crate::session::Session;
@@ -70,16 +70,17 @@ pub(super) fn connect(session: &mut Session, options: &Connect) {
 }
 
 /// `disconnect`, from one peer or all.
-pub(super) fn disconnect(session: &mut Session, words: &[String]) {
+pub(super) fn disconnect(session: &mut Session, options: &Disconnect) {
     each(
         session,
-        words,
+        &options.targets.targets,
         "disconnect",
         Scope::Connection,
         |target, _| {
             Ok(Request::Disconnect {
                 resource: target.resource.clone(),
                 peer: target.peer.clone(),
+                force: options.force,
             })
         },
     );

@@ -27,7 +27,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::Attach(options) => lifecycle::attach(session, &options.targets),
         Command::Detach(options) => lifecycle::detach(session, &options),
         Command::Connect(options) => lifecycle::connect(session, &options),
-        Command::Disconnect(options) => lifecycle::disconnect(session, &options.targets),
+        Command::Disconnect(options) => lifecycle::disconnect(session, &options),
         Command::Resolve(options) => resolve::run(session, &options),
         Command::UndoFile(options) => undo_file::run(session, &options),
         Command::Primary(options) => lifecycle::primary(session, &options),

@@ -3,6 +3,8 @@
 //!
 //! The result owns its data and knows nothing of files, apart from where a resource was defined.
 
+mod link;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,9 +12,7 @@ use std::path::PathBuf;
 
 use rbd_protocol::control::{DiskTrouble, Fencing, KernelExport, OnIoError, ResyncOptions};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
-use rbd_protocol::policy::{
-    ResyncConflict, SplitPolicies, WithOnePrimary, WithTwoPrimaries, WithoutPrimary,
-};
+use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
 
 use super::diagnostics::{Findings, Severity, error, warning};
 use super::effective::Effective;
@@ -370,6 +370,7 @@ impl<'a> Resolver<'a, '_> {
         let levels = [common, resource, link.level];
         let net = self.judge(Effective::new(&[Section::Net], levels));
         self.check_authentication(&net);
+        self.check_two_primaries(&net);
         let mut resync = Vec::new();
         for volume in &self.own.volumes {
             let in_link = link
@@ -401,44 +402,6 @@ impl<'a> Resolver<'a, '_> {
                 .collect(),
             resync,
         })
-    }
-
-    /// The policies for a split brain. The old spelling names the host whose changes are given up.
-    fn split_policies(&mut self, net: &Effective<'a>, peer: &str) -> SplitPolicies {
-        let word = |name| net.text(Section::Net, name).unwrap_or_default();
-        let first = word("after-sb-0pri");
-        let without_primary = match first.strip_prefix("discard-node-") {
-            Some(host) if host == self.own.host.name() => WithoutPrimary::DiscardLocal,
-            Some(host) if host == peer => WithoutPrimary::DiscardRemote,
-            Some(host) => {
-                if let Some(setting) = net.setting(Section::Net, "after-sb-0pri") {
-                    let message = format!("{host} is no end of the connection to {peer}");
-                    let diagnostic = error(self.sources, setting.span, message);
-                    self.findings.error(diagnostic);
-                }
-                WithoutPrimary::Disconnect
-            }
-            None => WithoutPrimary::from_word(&first).unwrap_or_default(),
-        };
-        let (one, two) = (word("after-sb-1pri"), word("after-sb-2pri"));
-        SplitPolicies {
-            without_primary,
-            with_one_primary: WithOnePrimary::from_word(&one).unwrap_or_default(),
-            with_two_primaries: WithTwoPrimaries::from_word(&two).unwrap_or_default(),
-            always: net.switch(Section::Net, "always-asbp"),
-        }
-    }
-
-    /// A digest alone, as in DRBD, lets everybody in.
-    fn check_authentication(&mut self, net: &Effective<'a>) {
-        let digest = net.setting(Section::Net, "cram-hmac-alg");
-        let secret = net.text(Section::Net, "shared-secret");
-        if let Some(digest) = digest.filter(|_| secret.is_none()) {
-            let message = "'cram-hmac-alg' without 'shared-secret' authenticates nobody";
-            let diagnostic = warning(self.sources, digest.span, message);
-            self.warnings.push(diagnostic.headline());
-            self.findings.warning(diagnostic);
-        }
     }
 }
 

@@ -25,6 +25,7 @@ fn row(option: &OptionSpec) -> String {
         Generation::Both => "8.4, 9",
         Generation::Eight => "8.4",
         Generation::Nine => "9",
+        Generation::Neither => "none",
     };
     let verdict = match option.verdict {
         Verdict::Implemented => "acted upon".to_owned(),

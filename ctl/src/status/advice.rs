@@ -44,6 +44,8 @@ pub(super) enum Subject {
     PeerDisk(String, VolumeNumber, DiskState),
     /// A volume that differs although nothing is being resynchronised.
     OutOfSync(String, VolumeNumber),
+    /// A peer that may be Primary at the same time, in a way that may lose data.
+    TwoPrimaries(String),
     /// Clients' I/O, which waits for this reason.
     Suspended(&'static str),
 }
@@ -60,6 +62,7 @@ pub(super) fn troubles(resource: &ResourceStatus) -> Vec<Trouble> {
         found.extend(disk_trouble(resource, device));
     }
     for connection in &resource.connections {
+        found.extend(two_primaries(&resource.name, connection));
         match connection_trouble(&resource.name, connection) {
             Some(trouble) => found.push(trouble),
             None => {
@@ -67,6 +70,37 @@ pub(super) fn troubles(resource: &ResourceStatus) -> Vec<Trouble> {
                 found.extend(devices.filter_map(|one| peer_trouble(resource, connection, one)));
             }
         }
+    }
+    found
+}
+
+/// What is not as it should be where both nodes may be Primary.
+fn two_primaries(name: &str, connection: &ConnectionStatus) -> Vec<Trouble> {
+    let told = connection.two_primaries;
+    let peer = &connection.name;
+    let trouble = |reason: String, next: String| Trouble {
+        subject: Subject::TwoPrimaries(peer.clone()),
+        since_ms: None,
+        reason,
+        facts: String::new(),
+        figures: String::new(),
+        next,
+    };
+    let mut found = Vec::new();
+    if told.is_unfenced {
+        let reason = "allow-two-primaries-without-fencing is set: should the link be lost while \
+                      both are Primary, each goes on alone, and what one of them has written is \
+                      lost in the end";
+        let next = format!(
+            "set 'fencing resource-and-stonith' and a fence-peer handler, rbdadm adjust {name}"
+        );
+        found.push(trouble(reason.to_owned(), next));
+    }
+    let is_connected = connection.connection_state == ConnectionState::Connected;
+    if told.is_configured && is_connected && !told.is_agreed {
+        let reason = format!("allow-two-primaries is not in force on {peer}");
+        let next = format!("set it there too; on {peer}: rbdadm adjust {name}");
+        found.push(trouble(reason, next));
     }
     found
 }
@@ -112,6 +146,7 @@ impl Trouble {
             Subject::Replication(peer, volume, state) => format!("{peer} volume {volume} {state}"),
             Subject::PeerDisk(peer, volume, state) => format!("{peer} volume {volume} {state}"),
             Subject::OutOfSync(peer, volume) => format!("{peer} volume {volume} out of sync"),
+            Subject::TwoPrimaries(peer) => format!("{peer} two Primaries"),
             Subject::Suspended(why) => format!("I/O suspended ({why})"),
         };
         let since = self.since_ms.map_or_else(String::new, |since_ms| {

@@ -84,6 +84,10 @@ fn paragraph(trouble: &Trouble) -> String {
             format!("Volume {volume} differs from the copy on {peer}"),
             "both disks are in use, but some blocks are known not to be equal",
         ),
+        Subject::TwoPrimaries(peer) => (
+            format!("This node and {peer} may be Primary at once"),
+            "clients write on both, and each must know what the other has written",
+        ),
         Subject::Suspended(why) => (
             format!("The I/O of this node's clients is suspended ({why})"),
             "what they ask for is neither done nor refused, it waits",

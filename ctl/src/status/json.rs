@@ -89,6 +89,9 @@ struct Connection {
     after_sb_2pri: &'static str,
     always_asbp: bool,
     rr_conflict: &'static str,
+    allow_two_primaries: bool,
+    two_primaries_agreed: bool,
+    two_primaries_without_fencing: bool,
 }
 
 /// What is known of a peer whose data must not be joined with this node's.
@@ -280,6 +283,9 @@ fn connection(resource: &ResourceStatus, status: &ConnectionStatus) -> Connectio
         after_sb_2pri: status.split.with_two_primaries.word(),
         always_asbp: status.split.always,
         rr_conflict: status.resync_conflict.word(),
+        allow_two_primaries: status.two_primaries.is_configured,
+        two_primaries_agreed: status.two_primaries.is_agreed,
+        two_primaries_without_fencing: status.two_primaries.is_unfenced,
     }
 }
 

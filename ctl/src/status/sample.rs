@@ -2,7 +2,7 @@
 
 use rbd_protocol::control::{
     ConnectionStatus, DeviceStatus, Divergence, Pauses, PeerDeviceStatus, RefusedPeer,
-    RefusedVolume, ResourceStatus, ResyncProgress,
+    RefusedVolume, ResourceStatus, ResyncProgress, TwoPrimaries,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
@@ -72,6 +72,7 @@ pub(crate) fn peer(
         tentative: None,
         split: SplitPolicies::default(),
         resync_conflict: ResyncConflict::default(),
+        two_primaries: TwoPrimaries::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Text, JSON and advice, of made-up states.
 
+mod two_primaries;
+
 use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::policy::WithoutPrimary;

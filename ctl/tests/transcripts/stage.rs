@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use rbd_protocol::control::frame::{HEADER_BYTES, body_length, decode, encode};
 use rbd_protocol::control::{
-    ConnectionStatus, DeviceStatus, PeerDeviceStatus, Reply, Request, ResourceStatus,
+    ConnectionStatus, DeviceStatus, PeerDeviceStatus, Reply, Request, ResourceStatus, TwoPrimaries,
 };
 use rbd_protocol::ids::{GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
@@ -268,6 +268,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
             tentative: None,
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::default(),
+            two_primaries: TwoPrimaries::default(),
         }],
     }
 }

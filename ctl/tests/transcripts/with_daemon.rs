@@ -62,6 +62,15 @@ fn every_command_becomes_its_request() {
             Request::Disconnect {
                 resource: resource(),
                 peer: None,
+                force: false,
+            },
+        ),
+        (
+            "disconnect --force r0:beta",
+            Request::Disconnect {
+                resource: resource(),
+                peer: beta(),
+                force: true,
             },
         ),
         (

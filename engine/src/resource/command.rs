@@ -25,10 +25,7 @@ impl<B: Clone> Resource<B> {
             Command::Detach { volume, force } => {
                 self.start_detach(call, volume, force).map(|()| None)
             }
-            Command::Configure(config) => {
-                self.configure(*config);
-                Ok(Some(None))
-            }
+            Command::Configure(config) => self.configure(*config).map(|()| Some(None)),
             Command::Connect {
                 peer,
                 discard_my_data,
@@ -44,9 +41,8 @@ impl<B: Clone> Resource<B> {
             } => self
                 .resolve(peer, keep_own, shown, &saved)
                 .map(|()| Some(None)),
-            Command::Disconnect { peer } => {
-                self.disconnect(call, peer);
-                Ok(None)
+            Command::Disconnect { peer, force } => {
+                self.disconnect(call, peer, force).map(|()| None)
             }
             Command::Promote { force } => self.start_promotion(call, force).map(|()| None),
             Command::Demote { force } => self.start_demotion(call, force).map(|()| None),
@@ -93,7 +89,8 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn configure(&mut self, config: ResourceConfig) {
+    fn configure(&mut self, config: ResourceConfig) -> Result<(), Refusal> {
+        self.refuse_parting_two(&config)?;
         for peer in &config.peers {
             let Some(connection) = self.connections.get_mut(&peer.node_id) else {
                 continue;
@@ -120,6 +117,7 @@ impl<B: Clone> Resource<B> {
         if listen_changed {
             self.renegotiate();
         }
+        Ok(())
     }
 
     pub(super) fn selected(&self, peer: Option<NodeId>) -> Result<Vec<NodeId>, Refusal> {
@@ -208,14 +206,18 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    fn disconnect(&mut self, call: CallId, peer: Option<NodeId>) {
-        let nodes = match self.selected(peer) {
-            Ok(nodes) => nodes,
-            Err(refusal) => {
-                self.cx.reply(call, Err(refusal));
-                return;
-            }
-        };
+    fn disconnect(
+        &mut self,
+        call: CallId,
+        peer: Option<NodeId>,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let nodes = self.selected(peer)?;
+        if !force {
+            nodes
+                .iter()
+                .try_for_each(|node| self.refuse_leaving_primary(*node))?;
+        }
         let mut waits = false;
         for node in nodes {
             if !self.begin_to_leave(node) {
@@ -233,6 +235,7 @@ impl<B: Clone> Resource<B> {
         if !waits {
             self.cx.reply(call, Ok(None));
         }
+        Ok(())
     }
 
     pub(super) fn disconnect_peer(&mut self, node: NodeId) {

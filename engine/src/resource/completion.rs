@@ -1,5 +1,5 @@
-//! What a disk has finished: each completion goes to whom the operation was for. That of a disk which
-//! has been let go is for nobody (H6), unless it shows what that disk has lost (B4).
+//! What a disk has finished: each completion goes to whom the operation was for. That of a disk
+//! which has been let go is for nobody (H6), unless it shows what that disk has lost (B4).
 
 use super::Resource;
 use crate::context::Operation;
@@ -51,8 +51,8 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    /// What a disk that has been let go had still in flight counts no more. But if it could not make
-    /// durable then what it had acknowledged, that holds for it when it comes back (B4).
+    /// What a disk that has been let go had still in flight counts no more. But if it could not
+    /// make durable then what it had acknowledged, that holds for it when it comes back (B4).
     fn orphan_done(&mut self, id: OperationId, has_failed: bool) {
         let flushed = self.cx.orphan_finished(id).filter(|_| has_failed);
         if let Some(volume) = flushed.and_then(|number| self.volumes.get_mut(&number)) {

@@ -268,9 +268,14 @@ impl<B: Clone> Resource<B> {
             .all(|volume| volume.disk == DiskState::UpToDate);
         let now = self.cx.now;
         let is_away = self.is_away(node);
+        let is_primary = self.role == Role::Primary;
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
+        // Of two Primaries that cannot reach each other both could say so, and both go on.
+        let are_two =
+            is_primary && (connection.was_primary || connection.peer_role == Role::Primary);
+        let may_rely_on_silence = own_is_newest && !are_two;
         if connection.fence != Fence::Running(id) {
             let text = "the fence handler's verdict comes too late: it does not count";
             self.cx.report(Level::Info, Some(node), None, text);
@@ -281,7 +286,7 @@ impl<B: Clone> Resource<B> {
             connection.fence = Fence::Wanted(now);
             return;
         }
-        match judge(result, own_is_newest) {
+        match judge(result, may_rely_on_silence) {
             Verdict::Harmless(disk) => {
                 let text = "the peer has been fenced";
                 self.peer_is_harmless(node, disk, text);
@@ -446,12 +451,12 @@ pub(super) fn remembered<B: Clone>(volume: &Volume<B>, peer: &PeerDevice) -> Dis
 }
 
 /// What a fence handler's end says, by DRBD's exit codes. That nobody can reach the peer is worth
-/// something only to a node that has the newest data itself.
-fn judge(result: HandlerResult, own_is_newest: bool) -> Verdict {
+/// something only to a node that has the newest data itself, and alone.
+fn judge(result: HandlerResult, may_rely_on_silence: bool) -> Verdict {
     match result {
         HandlerResult::Exited(3) => Verdict::Harmless(DiskState::Inconsistent),
         HandlerResult::Exited(4 | 7) => Verdict::Harmless(DiskState::Outdated),
-        HandlerResult::Exited(5) if own_is_newest => Verdict::Harmless(DiskState::Outdated),
+        HandlerResult::Exited(5) if may_rely_on_silence => Verdict::Harmless(DiskState::Outdated),
         HandlerResult::Exited(6) => Verdict::IsPrimary,
         HandlerResult::Exited(_) | HandlerResult::Failed => Verdict::Unclear,
     }

@@ -155,6 +155,10 @@ impl<B: Clone> Resource<B> {
             self.cx.report(level, Some(node), None, text);
             connection.enter(state, why, now);
         }
+        if was_connected {
+            connection.was_primary =
+                connection.peer_role == Role::Primary || connection.consented_until.is_some();
+        }
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
         connection.asked_for_consent = None;

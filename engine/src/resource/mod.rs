@@ -24,6 +24,7 @@
 //! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
 //! | [`two_primaries`] | whether both nodes may be Primary at once |
+//! | [`fitness`] | why a node is not promoted |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |
 
@@ -34,6 +35,7 @@ mod completion;
 mod demotion;
 mod detach;
 mod fencing;
+mod fitness;
 mod generation;
 mod handlers;
 mod handshake;

@@ -18,7 +18,6 @@ use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level, LinkId, Time};
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
-use crate::volume::Volume;
 
 /// How long a promotion may wait for handshakes and consent.
 const PROMOTION_MS: u64 = 8_000;
@@ -30,7 +29,7 @@ const CONSENT_MS: u64 = 8_000;
 #[derive(Clone, Debug)]
 pub(super) struct Promotion {
     call: CallId,
-    force: bool,
+    pub(super) force: bool,
     deadline: Time,
     /// Names the request for consent, once it has been sent.
     request: Option<u64>,
@@ -180,93 +179,6 @@ impl<B: Clone> Resource<B> {
             }
             Fence::Idle | Fence::Wanted(_) | Fence::Running(_) | Fence::Recording => false,
         }
-    }
-
-    /// Whether every peer is out of reach, and fenced before this node goes on without it: then
-    /// consistent data is the newest there is to be had, unless this machine has lost its power
-    /// and with it what its disk had acknowledged and a peer may still have (B7).
-    fn may_lift_consistent(&self) -> bool {
-        self.connections
-            .values()
-            .all(|peer| peer.config.net.fencing != Fencing::DontCare && !peer.has_open_link())
-    }
-
-    fn promotion_refusal(&self) -> Option<Refusal> {
-        let name = &self.config.name;
-        let force = self.promotion.as_ref().is_some_and(|step| step.force);
-        let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
-        let alone = |peer: &&Connection| primary(peer) && !self.may_be_two_with(peer.node());
-        if let Some(peer) = self.connections.values().find(alone) {
-            if peer.two_primaries {
-                return Some(self.not_yet_two(peer));
-            }
-            let reason = alloc::format!("{} is Primary", peer.config.name);
-            let help = alloc::format!("on {}: rbdadm secondary {name}", peer.config.name);
-            return Some(Refusal::new(RefusalCode::StateTwoPrimaries, reason, help));
-        }
-        let now = self.cx.now;
-        let promised = |peer: &&Connection| peer.consented_until.is_some_and(|until| now < until);
-        if let Some(peer) = self.connections.values().find(promised) {
-            let reason = alloc::format!("{} is being promoted", peer.config.name);
-            return Some(Refusal::new(RefusalCode::StateConcurrent, reason, ""));
-        }
-        if let Some(refusal) = self.refusal_without_disk() {
-            return Some(refusal);
-        }
-        if force {
-            return None;
-        }
-        let lift = self.may_lift_consistent();
-        let volume = self.volumes.values().find(|volume| {
-            if volume.local.is_none() {
-                return false; // a peer has what this node lacks
-            }
-            let holds = volume
-                .local
-                .as_ref()
-                .is_some_and(LocalDisk::holds_what_it_had);
-            let holds = holds && !volume.missed_writes;
-            let lifted = lift && holds && volume.disk == DiskState::Consistent;
-            volume.disk != DiskState::UpToDate && !lifted
-        })?;
-        let reason = alloc::format!(
-            "{name}/{} is {}: {}",
-            volume.number,
-            volume.disk,
-            volume.disk_note
-        );
-        let help = match volume.disk {
-            DiskState::Inconsistent if volume.peers.values().any(|peer| peer.target.is_some()) => {
-                alloc::format!("wait for the resync: rbdadm wait-sync {name}")
-            }
-            _ => alloc::format!(
-                "connect the peer, or, if this node is known to have the newest data: \
-                 rbdadm primary --force {name}"
-            ),
-        };
-        Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help))
-    }
-
-    /// Why this node is not promoted with the disks it lacks.
-    fn refusal_without_disk(&self) -> Option<Refusal> {
-        let name = &self.config.name;
-        let without = |volume: &&Volume<B>| volume.local.is_none() && volume.server().is_none();
-        if let Some(volume) = self.volumes.values().find(without) {
-            let reason = alloc::format!("{name}/{}: {}", volume.number, volume.disk_note);
-            let help = alloc::format!("rbdadm up {name}");
-            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
-        }
-        if let Some(volume) = self.volumes.values().find(|volume| volume.local.is_none())
-            && self.is_anyone_fenced()
-        {
-            // That disk does not know that somebody went on without it: after a restart it could be
-            // taken for the newest there is, once the peer has been fenced (A2).
-            let number = volume.number;
-            let reason = alloc::format!("{name}/{number} is not attached, and fencing is on");
-            let help = alloc::format!("rbdadm attach {name}/{number}");
-            return Some(Refusal::new(RefusalCode::StateNoUpToDateData, reason, help));
-        }
-        None
     }
 
     /// Asks every connected peer for its consent; true when all have given it.
@@ -432,8 +344,9 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
-        if let Some(refusal) = self.refusal_without_disk() {
-            // A disk that was there when this began has failed since.
+        let refusal = self.refusal_without_disk();
+        if let Some(refusal) = refusal.or_else(|| self.refusal_with_disk_behind()) {
+            // A disk has failed since this began, or the peer has let this node go.
             for volume in self.volumes.values_mut() {
                 volume.record_role(Role::Secondary);
             }

@@ -133,7 +133,7 @@ fn a_peer_nobody_has_configured_is_neither_connected_nor_disconnected() {
         discard_my_data: false,
         tentative: false,
     };
-    for command in [connect, Command::Disconnect { peer }] {
+    for command in [connect, Command::Disconnect { peer, force: false }] {
         let refusal = refused(&mut bench, command);
         assert_eq!(refusal.code, RefusalCode::InvalidRequest);
         assert!(refusal.reason.contains("node-id"), "{refusal:?}");
@@ -160,12 +160,12 @@ fn a_primary_does_not_give_up_its_data() {
 fn a_disconnect_is_answered_when_the_link_is_gone_and_a_second_at_once() {
     let mut bench = Bench::in_sync();
     let peer = Some(PEER);
-    let call = bench.command(Command::Disconnect { peer });
+    let call = bench.command(Command::Disconnect { peer, force: false });
     assert!(bench.sent().contains(&Packet::Goodbye));
     assert_eq!(bench.reply(call), None);
     assert_eq!(bench.close_dropped(), Some(LinkLoss::Commanded));
     assert_eq!(bench.reply(call), Some(true));
-    let again = bench.command(Command::Disconnect { peer });
+    let again = bench.command(Command::Disconnect { peer, force: false });
     assert_eq!(bench.reply(again), Some(true));
     assert_eq!(
         bench.connection().connection_state,

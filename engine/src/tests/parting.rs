@@ -52,7 +52,10 @@ fn drain(bench: &mut Bench) -> Vec<Packet> {
 #[test]
 fn a_secondary_asks_before_it_leaves_a_primary() {
     let mut bench = secondary();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     assert_eq!(bench.sent(), [Packet::Leave]);
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
     bench.packet(Packet::LeaveReply { outdate: true });
@@ -96,7 +99,10 @@ fn nobody_asks_without_a_policy_or_a_primary() {
             disks: vec![(VOLUME, DiskState::UpToDate)],
         });
         bench.asked.clear();
-        bench.command(Command::Disconnect { peer: None });
+        bench.command(Command::Disconnect {
+            peer: None,
+            force: false,
+        });
         assert_eq!(bench.sent(), [Packet::Goodbye]);
         assert_eq!(bench.disk_state(), DiskState::UpToDate);
     }
@@ -105,7 +111,10 @@ fn nobody_asks_without_a_policy_or_a_primary() {
 #[test]
 fn a_secondary_whose_primary_is_silent_leaves_with_its_data() {
     let mut bench = secondary();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     for _ in 0..70 {
         bench.wait_ms(100);
         bench.packet(Packet::Ping { id: 1 });
@@ -120,7 +129,10 @@ fn a_secondary_whose_primary_is_silent_leaves_with_its_data() {
 #[test]
 fn a_secondary_that_loses_the_link_while_it_asks_keeps_its_data_and_stays_away() {
     let mut bench = secondary();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     bench.link_down(LinkLoss::Timeout);
     assert_eq!(
         bench.connection().connection_state,
@@ -166,7 +178,10 @@ fn a_primary_gives_its_word_when_everything_is_durable_and_begins_nothing_new() 
 #[test]
 fn a_primary_that_disconnects_has_its_peer_declare_itself_first() {
     let mut bench = stonith();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     assert_eq!(drain(&mut bench), [Packet::LeaveReply { outdate: true }]);
     bench.packet(Packet::Outdated);
     bench.write_metadata();

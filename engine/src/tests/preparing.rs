@@ -162,7 +162,10 @@ fn a_resync_whose_end_nobody_heard_of_has_ended_too() {
 #[test]
 fn who_disconnects_meanwhile_stays_disconnected() {
     let (mut bench, id) = preparing();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     bench.handler_ends(id, GOOD);
     let state = bench.connection().connection_state;
     assert_eq!(state, ConnectionState::StandAlone);
@@ -175,7 +178,10 @@ fn who_disconnects_meanwhile_stays_disconnected() {
 #[test]
 fn who_connects_anew_meanwhile_waits_for_the_end() {
     let (mut bench, id) = preparing();
-    bench.command(Command::Disconnect { peer: None });
+    bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     bench.asked.clear();
     bench.connect();
     assert_eq!(last_seek(&bench), None);

@@ -139,7 +139,10 @@ fn handlers_are_called_when_it_is_found_and_not_each_time_it_is_found_again() {
 #[test]
 fn a_connection_that_is_refused_is_given_up_by_command() {
     let mut bench = split();
-    let call = bench.command(Command::Disconnect { peer: None });
+    let call = bench.command(Command::Disconnect {
+        peer: None,
+        force: false,
+    });
     assert_eq!(bench.reply(call), Some(true));
     assert_eq!(divergence(&bench), None);
     bench.link_up();

@@ -1,21 +1,26 @@
 //! Two Primaries: every way in which their writes can meet.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::Fencing;
+use rbd_protocol::control::{Fencing, RefusalCode, ResourceConfig};
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::fencing::fenced;
 use super::{Bench, VOLUME, config};
-use crate::{Command, DiskRequest, LinkLoss, RequestKind};
+use crate::{Command, DiskRequest, HandlerResult, LinkLoss, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
 /// This node is Primary, and so is its peer, node 1.
 fn as_node(node_id: NodeId) -> Bench {
-    let mut config = config();
+    with(node_id, config())
+}
+
+fn with(node_id: NodeId, mut config: ResourceConfig) -> Bench {
     config.node_id = node_id;
     config.peers[0].net.two_primaries = true;
     let mut bench = Bench::primary_as(config);
@@ -309,7 +314,73 @@ fn the_second_is_promoted_only_when_both_have_been_told_so() {
         hello.role = Role::Primary;
     });
     let call = bench.command(Command::Promote { force: true });
-    assert!(bench.refusal(call).reason.contains("is Primary"));
+    let refusal = bench.refusal(call);
+    assert!(refusal.reason.contains("has not been told"), "{refusal:?}");
+    assert!(refusal.help.contains("rbdadm adjust"), "{refusal:?}");
+}
+
+#[test]
+fn a_node_that_was_let_go_while_its_promotion_was_recorded_is_no_primary() {
+    let mut config = fenced(Fencing::ResourceAndStonith);
+    config.peers[0].net.two_primaries = true;
+    let mut bench = Bench::in_sync_as(config);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 8,
+        disks: vec![(VOLUME, DiskState::UpToDate)],
+    });
+    let call = bench.command(Command::Promote { force: false });
+    bench.consent();
+    assert!(bench.is_writing_metadata(), "that it is Primary");
+    bench.packet(Packet::LeaveReply { outdate: true });
+    assert_eq!(bench.disk_state(), DiskState::Outdated);
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Secondary);
+    let refusal = bench.refusal(call);
+    assert_eq!(refusal.code, RefusalCode::StateNoUpToDateData);
+    let superblock = bench.superblock.expect("it was written");
+    assert!(superblock.flags.outdated && !superblock.flags.primary);
+}
+
+#[test]
+fn a_link_between_two_primaries_ends_by_force_only() {
+    let mut bench = lower();
+    let peer = None;
+    let call = bench.command(Command::Disconnect { peer, force: false });
+    let refusal = bench.refusal(call);
+    assert!(refusal.reason.contains("is Primary too"), "{refusal:?}");
+    assert_eq!(bench.close_dropped(), None);
+    bench.command(Command::Disconnect { peer, force: true });
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Commanded));
+}
+
+#[test]
+fn options_of_a_link_between_two_primaries_do_not_change() {
+    let mut bench = lower();
+    let mut told = config();
+    told.peers[0].net.two_primaries = true;
+    let call = bench.command(Command::Configure(Box::new(told.clone())));
+    assert_eq!(bench.reply(call), Some(true), "it is as it was");
+    let mut slower = told.clone();
+    slower.peers[0].net.ping_interval_ms += 1;
+    for changed in [slower, config()] {
+        let call = bench.command(Command::Configure(Box::new(changed)));
+        let refusal = bench.refusal(call);
+        assert!(refusal.reason.contains("is Primary too"), "{refusal:?}");
+        assert_eq!(bench.close_dropped(), None);
+    }
+}
+
+#[test]
+fn that_nobody_can_reach_the_other_primary_is_no_verdict() {
+    for (code, is_verdict) in [(5, false), (4, true), (7, true)] {
+        let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+        bench.link_down(LinkLoss::Timeout);
+        let handler = bench.fence_starts();
+        bench.handler_ends(handler, HandlerResult::Exited(code));
+        bench.write_metadata();
+        assert_eq!(bench.is_frozen(), !is_verdict, "code {code}");
+    }
 }
 
 /// What it had begun, its clients wait for; that it was to be told apart from the peer for that, is

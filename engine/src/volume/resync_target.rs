@@ -326,9 +326,9 @@ impl<B: Clone> Volume<B> {
         self.role == Role::Primary && (ends || self.took_over_unheard)
     }
 
-    /// The peer goes out of reach. If it served the clients until just now, it may have a write that
-    /// was answered as failed and that is not here: before clients are shown what is, it is durably
-    /// told that the peer's data is another (B8).
+    /// The peer goes out of reach. If it served the clients until just now, it may have a write
+    /// that was answered as failed and that is not here: before clients are shown what is, it is
+    /// durably told that the peer's data is another (B8).
     pub(super) fn take_over_unheard(&mut self, node: NodeId) {
         let takes_note = |peer: &PeerDevice| peer.takes_note.is_some();
         let takes_over = self.role == Role::Primary && self.has_own_data();

@@ -192,7 +192,7 @@ fn command(machine: &mut Machine, volumes: u16, input: &mut Input<'_>) {
                 tentative: how % 8 == 6,
             }
         }
-        6 => Command::Disconnect { peer },
+        6 => Command::Disconnect { peer, force: true },
         7..=8 => Command::Promote { force: false },
         9 => Command::Promote { force: true },
         10 => Command::Demote { force: false },

@@ -86,6 +86,15 @@ pub struct NetOptions {
     pub two_primaries: bool,
 }
 
+impl NetOptions {
+    /// Whether both nodes may be Primary at once although a lost peer is not fenced before the
+    /// other goes on, which only an explicit override in the configuration makes possible.
+    #[must_use]
+    pub fn is_two_without_fencing(&self) -> bool {
+        self.two_primaries && self.fencing != Fencing::ResourceAndStonith
+    }
+}
+
 /// What a verify is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum VerifyOrder {

@@ -26,7 +26,8 @@ pub use config::{
 pub use refusal::{Refusal, RefusalCode};
 pub use status::{
     ConnectionStatus, DeviceStatus, Divergence, Pauses, PeerDeviceStatus, RefusedPeer,
-    RefusedVolume, ResourceStatus, ResyncProgress, Shown, Suspended, VerifyProgress, WriteCache,
+    RefusedVolume, ResourceStatus, ResyncProgress, Shown, Suspended, TwoPrimaries, VerifyProgress,
+    WriteCache,
 };
 
 /// What `rbdadm` asks of the daemon.
@@ -76,6 +77,8 @@ pub enum Request {
         resource: String,
         /// Name of the peer, or all.
         peer: Option<String>,
+        /// Even if both nodes are Primary, and each then goes on or is fenced without the other.
+        force: bool,
     },
     /// End a split brain with the peer: one of the two nodes gives up its changes.
     Resolve {

@@ -131,6 +131,19 @@ pub struct ConnectionStatus {
     pub split: SplitPolicies,
     /// What happens when a Primary would have to be overwritten.
     pub resync_conflict: ResyncConflict,
+    /// Whether both nodes may be Primary at once.
+    pub two_primaries: TwoPrimaries,
+}
+
+/// Whether this node and a peer may be Primary at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct TwoPrimaries {
+    /// This node has been told so.
+    pub is_configured: bool,
+    /// So has the connected peer.
+    pub is_agreed: bool,
+    /// This node does not wait until a lost peer has been fenced, by an explicit override.
+    pub is_unfenced: bool,
 }
 
 /// A peer as it was in the greeting after which it was refused.

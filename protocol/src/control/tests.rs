@@ -139,6 +139,11 @@ fn status() -> ResourceStatus {
             tentative: Some("volume 0: no resync".into()),
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::RetryConnect,
+            two_primaries: TwoPrimaries {
+                is_configured: true,
+                is_agreed: true,
+                is_unfenced: false,
+            },
         }],
     }
 }

@@ -76,7 +76,8 @@ async fn reconnect(service: &Service, peer: NodeId) -> Result<(), Refusal> {
     });
     if is_trying {
         let peer = Some(peer);
-        service.command(Command::Disconnect { peer }).await?;
+        let force = false;
+        service.command(Command::Disconnect { peer, force }).await?;
         bring_up::connect(service, peer, false, false).await?;
     }
     Ok(())

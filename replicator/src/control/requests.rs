@@ -69,10 +69,14 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
             volume,
             from,
         } => changes(daemon, &resource, &peer, (volume, from)).await,
-        Request::Disconnect { resource, peer } => {
+        Request::Disconnect {
+            resource,
+            peer,
+            force,
+        } => {
             let service = daemon.running(&resource)?;
             let peer = peer.map(|peer| service.peer_named(&peer)).transpose()?;
-            noted(service.command(Command::Disconnect { peer }).await)
+            noted(service.command(Command::Disconnect { peer, force }).await)
         }
         Request::Promote { resource, force } => {
             let service = daemon.running(&resource)?;

@@ -13,6 +13,7 @@ mod ledger_log;
 mod marks;
 mod pair;
 mod registers;
+mod shared;
 mod stamp;
 #[cfg(test)]
 mod stamp_tests;
@@ -27,5 +28,6 @@ pub use ledger::{Kind, Ledger, Shard};
 pub use marks::{Marks, check_marks, compare_with_marks};
 pub use pair::{PairCheck, Possible};
 pub use registers::{Registers, garbage, stamp};
+pub use shared::{Asked, Shared};
 pub use stamp::{Found, SECTOR, fill, look_at};
 pub use suspect::{Suspect, Why, dirty_after_crash, suspects};

@@ -63,7 +63,10 @@ impl World {
             Wish::Promote => Command::Promote { force: false },
             Wish::Demote | Wish::HandOver => Command::Demote { force: false },
             Wish::ForcePromote => Command::Promote { force: true },
-            Wish::Disconnect => Command::Disconnect { peer: None },
+            Wish::Disconnect => Command::Disconnect {
+                peer: None,
+                force: true,
+            },
             Wish::ConnectDiscarding => Command::Connect {
                 peer: None,
                 discard_my_data: true,

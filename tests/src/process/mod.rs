@@ -10,6 +10,7 @@
 //! | `power` | the power of a node's disks, where it can be cut |
 //! | `status` | what `rbdadm status --json` says |
 //! | `load` | verified writing in the background |
+//! | `rivals` | the same through both nodes at once |
 //! | `bystander` | a client that must not notice what is done to others |
 //! | `cable` | a cable between two network namespaces, which can be pulled, slow or one-way |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
@@ -27,6 +28,7 @@ mod pair;
 mod power;
 mod program;
 mod proxy;
+mod rivals;
 mod setup;
 mod skip;
 mod status;
@@ -43,6 +45,7 @@ pub use node::Node;
 pub use pair::Pair;
 pub use program::{Output, binary, capture, find, run};
 pub use proxy::Proxy;
+pub use rivals::{RivalOptions, Rivals};
 pub use setup::{Meta, Setup};
 pub use skip::{is_root, lacks, skip};
 pub use status::Status;

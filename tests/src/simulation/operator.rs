@@ -98,7 +98,10 @@ impl World {
                 volume: VOLUME,
                 clear_bitmap: wish == Wish::SkipSync,
             },
-            Wish::Disconnect => Command::Disconnect { peer: None },
+            Wish::Disconnect => Command::Disconnect {
+                peer: None,
+                force: true,
+            },
             Wish::Promote => {
                 self.watch_order(node, Some(Role::Primary));
                 Command::Promote { force: false }

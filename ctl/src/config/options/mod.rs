@@ -92,6 +92,8 @@ pub(crate) enum Generation {
     Eight,
     /// 9 only.
     Nine,
+    /// Neither.
+    Neither,
 }
 
 /// What this program does with an option.
@@ -229,6 +231,13 @@ impl OptionSpec {
     const fn runs(self) -> Self {
         Self {
             verdict: Verdict::Implemented,
+            ..self
+        }
+    }
+
+    const fn ours(self) -> Self {
+        Self {
+            generation: Generation::Neither,
             ..self
         }
     }

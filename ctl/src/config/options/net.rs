@@ -83,8 +83,16 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         NET,
         Kind::Switch,
         "no",
-        refused_unless(&["no"], "two Primaries at once are not possible yet"),
+        Verdict::Implemented,
     ),
+    OptionSpec::new(
+        "allow-two-primaries-without-fencing",
+        NET,
+        Kind::Switch,
+        "no",
+        Verdict::Implemented,
+    )
+    .ours(),
     OptionSpec::new(
         "fencing",
         &[Section::Net, Section::Disk],
