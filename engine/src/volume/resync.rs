@@ -118,7 +118,9 @@ impl<B: Clone> Volume<B> {
         if self.role == Role::Primary || self.has_clients_requests() {
             self.turn_to_server(node, cx);
         }
+        // The source tells what is newer.
         self.frozen.owe_nothing();
+        self.took_over_unheard = false;
         let version = self.local.as_ref().map_or(0, LocalDisk::version);
         let reads_true = self.local.as_ref().is_some_and(LocalDisk::reads_true);
         let Some(peer) = self.peers.get_mut(&node) else {
