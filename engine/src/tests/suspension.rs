@@ -42,6 +42,21 @@ fn suspended_requests_wait_and_go_on_with_resume_io() {
     );
 }
 
+#[test]
+fn what_could_not_be_read_while_io_was_suspended_is_read_anew() {
+    let mut bench = Bench::primary();
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    let read = read(&mut bench);
+    bench.command(Command::SuspendIo);
+    bench.disk(DiskRequest::Read, Err(DiskError::Io));
+    assert_eq!(bench.on_disk(DiskRequest::Read), 0);
+    bench.command(Command::ResumeIo);
+    assert_eq!(bench.answer(read), None);
+    assert!(bench.disk(DiskRequest::Read, Ok(())));
+    assert_eq!(bench.answer(read), Some(Ok(())));
+}
+
 /// A Primary with requests that wait for data, whose disk has just failed.
 fn without_data() -> Bench {
     let mut config = config();

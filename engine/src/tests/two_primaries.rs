@@ -11,7 +11,7 @@ use rbd_protocol::state::{DiskState, Role};
 
 use super::fencing::fenced;
 use super::{Bench, VOLUME, config};
-use crate::{Command, DiskRequest, HandlerResult, LinkLoss, RequestKind};
+use crate::{Command, DiskRequest, HandlerResult, LinkLoss, RequestError, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -252,6 +252,19 @@ fn a_read_of_what_the_peer_may_not_have_is_answered_when_it_has() {
     assert!(bench.sent().contains(&Packet::Settle { id: 1, volume }));
     bench.packet(Packet::Settled { id: 1, volume });
     assert_eq!(bench.answer(read), Some(Ok(())));
+}
+
+#[test]
+fn a_node_that_is_being_demoted_shows_no_such_thing_when_the_peer_is_lost() {
+    let mut bench = with(NodeId(5), fenced(Fencing::ResourceAndStonith));
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    bench.disk(WRITE, Ok(()));
+    let read = bench.request(RequestKind::Read, ByteRange::new(0, 4096));
+    bench.disk(DiskRequest::Read, Ok(()));
+    bench.command(Command::Demote { force: false });
+    assert_eq!(bench.answer(read), None);
+    bench.link_down(LinkLoss::Closed);
+    assert_eq!(bench.answer(read), Some(Err(RequestError::NotPrimary)));
 }
 
 #[test]

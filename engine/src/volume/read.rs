@@ -142,7 +142,11 @@ impl<B: Clone> Volume<B> {
         let read = self.reads.get(&id);
         let for_peer = read.is_some_and(|read| matches!(read.requester, Requester::Peer { .. }));
         if self.is_frozen() && !for_peer {
-            self.keep_read(id, result);
+            if result.is_ok() {
+                self.keep_read(id, result);
+            } else {
+                self.waiting_reads.insert(id); // what can be read may be another thing by then
+            }
         } else {
             self.answer_read(id, result, cx);
         }

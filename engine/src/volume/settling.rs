@@ -10,9 +10,11 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
+use rbd_protocol::state::Role;
 
 use super::Volume;
 use crate::context::Context;
+use crate::contract::RequestError;
 
 /// Reads that have been done and not been answered.
 pub(crate) type Unsettled<B> = BTreeMap<u64, (Option<B>, NodeId, u64)>;
@@ -158,12 +160,16 @@ impl<B: Clone> Volume<B> {
         }
     }
 
-    /// The peer is out of reach: what was read stands, as far as clients are answered at all.
+    /// The peer is out of reach: what was read stands, as far as clients are answered at all. One
+    /// that is being demoted does not have the peer fenced, which may come back without it.
     pub(super) fn settle_without(&mut self, node: NodeId, cx: &mut Context<B>) {
         let kept = core::mem::take(&mut self.unsettled_reads);
+        let stands = self.role == Role::Primary;
         for (read, (data, of, count)) in kept {
-            if of == node {
+            if of == node && stands {
                 self.end_read(read, Ok(data), cx);
+            } else if of == node {
+                self.answer_read(read, Err(RequestError::NotPrimary), cx);
             } else {
                 self.unsettled_reads.insert(read, (data, of, count));
             }
