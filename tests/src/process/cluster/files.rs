@@ -107,7 +107,8 @@ logging {
 
 /// What the first coordinator waits for is nobody: both machines are switched on at once.
 const CIB: &str = "\
-<cib validate-with=\"pacemaker-3.7\" epoch=\"1\" num_updates=\"0\" admin_epoch=\"0\"><configuration>\
+<cib validate-with=\"pacemaker-3.7\" epoch=\"1\" num_updates=\"0\" admin_epoch=\"0\">\
+<configuration>\
 <crm_config><cluster_property_set id=\"cib-bootstrap-options\">\
 <nvpair id=\"dc-deadtime\" name=\"dc-deadtime\" value=\"3s\"/></cluster_property_set></crm_config>\
 <nodes/><resources/><constraints/></configuration><status/></cib>\n";

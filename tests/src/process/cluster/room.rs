@@ -170,8 +170,8 @@ impl Room {
         }
     }
 
-    /// What runs a program in a machine, which has to be done in time: `nsenter` can be killed without
-    /// what it has started.
+    /// What runs a program in a machine, which has to be done in time: `nsenter` can be killed
+    /// without what it has started.
     pub(super) fn enter(&self, node: usize, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         let target = self.machines[node].init.to_string();
