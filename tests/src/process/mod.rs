@@ -12,6 +12,7 @@
 //! | `load` | verified writing in the background |
 //! | `rivals` | the same through both nodes at once |
 //! | `bystander` | a client that must not notice what is done to others |
+//! | `cluster` | two machines with a real cluster on them |
 //! | `cable` | a cable between two network namespaces, which can be pulled, slow or one-way |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
 //! | `torture` | rounds of random harm |
@@ -22,6 +23,7 @@
 mod bystander;
 mod cable;
 mod chance;
+mod cluster;
 mod load;
 mod node;
 mod pair;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 pub use bystander::undisturbed;
 pub use cable::Cable;
 pub use chance::Chance;
+pub use cluster::{Cluster, Link, Switch};
 pub use load::{Load, LoadOptions, Outcome};
 pub use node::Node;
 pub use pair::Pair;

@@ -8,7 +8,8 @@ use super::step::Verdict;
 use super::tidy::source_files;
 use crate::process;
 
-/// Checks the continuous-integration script and every script under `cluster/`.
+/// Checks the continuous-integration script and every script under `cluster/` and
+/// `tests/cluster/`.
 pub(super) fn check(root: &Path) -> Verdict {
     let scripts = scripts(root);
     let mut found = Vec::new();
@@ -32,6 +33,7 @@ pub(super) fn check(root: &Path) -> Verdict {
 
 fn scripts(root: &Path) -> Vec<PathBuf> {
     let mut candidates = source_files(&root.join("cluster"), &[]);
+    candidates.extend(source_files(&root.join("tests/cluster"), &[]));
     candidates.push(root.join(".ci/run"));
     candidates.retain(|path| fs::read(path).is_ok_and(|bytes| is_script(&bytes)));
     candidates

@@ -4,6 +4,7 @@
 //! way is left out, and what needs it is skipped.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ struct Package {
     name: &'static str,
     /// What tests use of it.
     programs: &'static [&'static str],
+    /// Whether installing it starts services that nobody asked for, where there is a systemd.
+    has_services: bool,
 }
 
 impl Package {
@@ -50,6 +53,9 @@ impl Package {
     }
 
     fn install(&self, lists_are_fresh: &mut bool) -> Result<(), String> {
+        if self.has_services && Path::new(SYSTEMD).exists() {
+            return Err("not installed, because it would start services here".to_owned());
+        }
         let mut plan = self.plan();
         if plan.is_err() && !*lists_are_fresh {
             *lists_are_fresh = true;
@@ -153,7 +159,9 @@ fn apt(arguments: &[&str]) -> Result<String, String> {
     command
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C.UTF-8");
+        .env("LC_ALL", "C.UTF-8")
+        // Where init scripts are used, this keeps them from being started.
+        .env("RUNLEVEL", "1");
     if env::var_os("NEEDRESTART_MODE").is_none() {
         command.env("NEEDRESTART_MODE", "l");
     }
@@ -172,32 +180,72 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "qemu-utils",
         programs: &["qemu-io", "qemu-img", "qemu-nbd"],
+        has_services: false,
     },
     Package {
         name: "qemu-system-common",
         programs: &["qemu-storage-daemon"],
+        has_services: false,
     },
     Package {
         name: "libnbd-bin",
         programs: &["nbdinfo", "nbdcopy", "nbdfuse"],
+        has_services: false,
     },
     Package {
         name: "python3-libnbd",
         programs: &["nbdsh"],
+        has_services: false,
     },
     Package {
         name: "fio",
         programs: &["fio"],
+        has_services: false,
     },
     Package {
         name: "iproute2",
         programs: &["ip"],
+        has_services: false,
+    },
+    Package {
+        name: "iputils-ping",
+        programs: &["ping"],
+        has_services: false,
+    },
+    Package {
+        name: "resource-agents",
+        programs: &["ocf-tester"],
+        has_services: false,
+    },
+    Package {
+        name: "corosync",
+        programs: &["corosync"],
+        has_services: true,
+    },
+    Package {
+        name: "pacemaker",
+        programs: &["pacemakerd"],
+        has_services: true,
+    },
+    Package {
+        name: "pacemaker-cli-utils",
+        programs: &["crm_mon", "cibadmin"],
+        has_services: false,
+    },
+    Package {
+        name: "crmsh",
+        programs: &["crm"],
+        has_services: true,
     },
     Package {
         name: "e2fsprogs",
         programs: &["mkfs.ext4", "fsck.ext4"],
+        has_services: false,
     },
 ];
+
+/// Is there when systemd runs the machine.
+const SYSTEMD: &str = "/run/systemd/system";
 
 const NO_RECOMMENDS: &str = "--no-install-recommends";
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);

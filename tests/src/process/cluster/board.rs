@@ -1,0 +1,171 @@
+//! What answers the questions of the machines: their power switch, and what uses the device.
+//!
+//! A machine asks by a file and waits for another (`tests/cluster/outside`).
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::client::Follower;
+use super::room::{NODES, Room};
+
+/// How well the power switch works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It does what it is asked.
+    Works,
+    /// It does nothing and does not answer.
+    Hangs,
+    /// It does nothing and says that it cannot.
+    Fails,
+    /// It does nothing and says that it has.
+    Lies,
+}
+
+/// What the test and those who answer share.
+#[derive(Debug)]
+pub(super) struct Board {
+    room: Mutex<Room>,
+    follower: Mutex<Follower>,
+    switch: Mutex<Switch>,
+    /// What the power switch was asked, in order.
+    asked: Mutex<Vec<String>>,
+    is_closed: AtomicBool,
+}
+
+impl Board {
+    pub(super) fn new(room: Room, follower: Follower) -> Self {
+        Self {
+            room: Mutex::new(room),
+            follower: Mutex::new(follower),
+            switch: Mutex::new(Switch::Works),
+            asked: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Answers from now on.
+    pub(super) fn serve(self: &Arc<Self>) -> JoinHandle<()> {
+        let board = Arc::clone(self);
+        thread::spawn(move || {
+            let questions = board.room().questions();
+            while !board.is_closed() {
+                board.look(&questions);
+                thread::sleep(POLL);
+            }
+        })
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
+        guard(&self.room)
+    }
+
+    pub(super) fn follower(&self) -> MutexGuard<'_, Follower> {
+        guard(&self.follower)
+    }
+
+    pub(super) fn set_switch(&self, switch: Switch) {
+        *guard(&self.switch) = switch;
+    }
+
+    pub(super) fn asked(&self) -> Vec<String> {
+        guard(&self.asked).clone()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Each question has a thread of its own: an answer may take long.
+    fn look(self: &Arc<Self>, questions: &Path) {
+        for entry in fs::read_dir(questions).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path
+                .extension()
+                .is_none_or(|extension| extension != "question")
+            {
+                continue;
+            }
+            let Ok(question) = fs::read_to_string(&path) else {
+                continue;
+            };
+            // Its machine may have taken it back.
+            if fs::remove_file(&path).is_err() {
+                continue;
+            }
+            let board = Arc::clone(self);
+            thread::spawn(move || {
+                let code = board.answer(question.trim());
+                let draft = path.with_extension("draft");
+                drop(fs::write(&draft, format!("{code}\n")));
+                drop(fs::rename(&draft, path.with_extension("answer")));
+            });
+        }
+    }
+
+    fn answer(&self, question: &str) -> i32 {
+        let mut words = question.split_whitespace();
+        let (what, name) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let Some(node) = NODES.iter().position(|node| *node == name) else {
+            return 1;
+        };
+        match what {
+            "on" | "off" | "reboot" => {
+                guard(&self.asked).push(question.to_owned());
+                self.switch_power(what, node)
+            }
+            "status" => {
+                if self.room().is_on(node) {
+                    0
+                } else {
+                    2
+                }
+            }
+            "load-start" => {
+                let (socket, is_other_on) = {
+                    let room = self.room();
+                    (room.file(node, "/run/rbd/nbd.sock"), room.is_on(1 - node))
+                };
+                self.follower().start(node, &socket, is_other_on)
+            }
+            "load-stop" => self.follower().stop(node),
+            "load-monitor" => self.follower().look(node),
+            _ => 1,
+        }
+    }
+
+    fn switch_power(&self, what: &str, node: usize) -> i32 {
+        loop {
+            let switch = *guard(&self.switch);
+            match switch {
+                Switch::Works => break,
+                Switch::Fails => return 1,
+                Switch::Lies => return 0,
+                Switch::Hangs if self.is_closed() => return 1,
+                Switch::Hangs => thread::sleep(POLL),
+            }
+        }
+        let mut room = self.room();
+        if what != "on" {
+            room.cut_power(node);
+        }
+        if what != "off" {
+            room.switch_on(node);
+        }
+        0
+    }
+}
+
+/// Whoever panicked has said so; the others go on.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,123 @@
+//! The whole thing under a real Pacemaker: two machines made of namespaces, Debian's cluster, our
+//! agent and handlers, a power switch, and a client that goes where the cluster says and first
+//! reads back everything that was ever answered.
+
+use rbd_tests::process::{Cluster, Link};
+
+const STONITH: &str = "resource-and-stonith";
+
+#[test]
+fn the_client_goes_with_the_cluster_and_nobody_is_fenced() {
+    let test = "the_client_goes_with_the_cluster_and_nobody_is_fenced";
+    let Some(cluster) = Cluster::start(test, STONITH) else {
+        return;
+    };
+    cluster.wait_until_whole();
+    let first = cluster.wait_for_client();
+    let second = other(first);
+
+    cluster.ok(
+        first,
+        &["crm", "resource", "move", "c_rbd", second, "Promoted"],
+    );
+    cluster.wait_for_client_on(second);
+    cluster.ok(first, &["crm", "resource", "clear", "c_rbd"]);
+    cluster.wait_until_whole();
+
+    cluster.ok(first, &["crm", "node", "standby", second]);
+    cluster.wait_for_client_on(first);
+    cluster.ok(first, &["crm", "node", "online", second]);
+    cluster.wait_until_whole();
+    assert!(cluster.asked().is_empty(), "{:?}", cluster.asked());
+    cluster.finish();
+}
+
+#[test]
+fn a_primary_without_power_is_fenced_and_the_other_has_everything() {
+    let test = "a_primary_without_power_is_fenced_and_the_other_has_everything";
+    let Some(cluster) = Cluster::start(test, STONITH) else {
+        return;
+    };
+    for _ in 0..2 {
+        cluster.wait_until_whole();
+        let lost = cluster.wait_for_client();
+        cluster.cut_power(lost);
+        cluster.wait_for_client_on(other(lost));
+        assert!(cluster.has_been_fenced(lost), "{:?}", cluster.asked());
+    }
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
+fn killed_daemons_of_a_primary_cost_no_answered_write() {
+    let test = "killed_daemons_of_a_primary_cost_no_answered_write";
+    let Some(cluster) = Cluster::start(test, STONITH) else {
+        return;
+    };
+    for daemon in ["rbdd", "pacemakerd", "corosync"] {
+        cluster.wait_until_whole();
+        let starts = cluster.client_starts();
+        let node = cluster.wait_for_client();
+        cluster.kill(node, daemon);
+        if daemon != "pacemakerd" {
+            cluster.wait_for_next_start(starts);
+        }
+    }
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
+fn a_pulled_replication_cable_costs_a_constraint_until_the_resync() {
+    let test = "a_pulled_replication_cable_costs_a_constraint_until_the_resync";
+    let Some(cluster) = Cluster::start(test, STONITH) else {
+        return;
+    };
+    cluster.wait_until_whole();
+    let node = cluster.wait_for_client();
+    cluster.plug(Link::Mirror, false);
+    cluster.wait("a constraint", |cluster| {
+        let owner = cluster.constraint();
+        (owner.as_deref() == Some(node))
+            .then_some(())
+            .ok_or(format!("{owner:?}"))
+    });
+    cluster.wait_for_client_on(node);
+    assert!(cluster.asked().is_empty(), "{:?}", cluster.asked());
+    cluster.plug(Link::Mirror, true);
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
+fn of_two_that_do_not_see_each_other_one_is_left() {
+    let test = "of_two_that_do_not_see_each_other_one_is_left";
+    let Some(cluster) = Cluster::start(test, STONITH) else {
+        return;
+    };
+    for links in [&[Link::Cluster][..], &[Link::Cluster, Link::Mirror]] {
+        cluster.wait_until_whole();
+        let before = cluster.asked().len();
+        for link in links {
+            cluster.plug(*link, false);
+        }
+        cluster.wait("somebody is fenced", |cluster| {
+            let asked = cluster.asked();
+            (asked.len() > before)
+                .then_some(())
+                .ok_or("nobody".to_owned())
+        });
+        // Alpha, whose switch is asked without delay.
+        cluster.wait_for_client_on("beta");
+        for link in links {
+            cluster.plug(*link, true);
+        }
+    }
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+fn other(node: &str) -> &'static str {
+    if node == "alpha" { "beta" } else { "alpha" }
+}
