@@ -363,5 +363,6 @@ fn micros(now: u64) -> String {
 
 const TRACE_LENGTH: usize = 20_000;
 
-/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends.
-const MOST_EVENTS: u64 = 1_000_000;
+/// Far more than any seed needs: nodes that go round in circles, at no time a wait that ends. Hours
+/// of processes that are killed and copy, block by block, a disk that cannot be read take millions.
+const MOST_EVENTS: u64 = 20_000_000;
