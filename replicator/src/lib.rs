@@ -4,12 +4,13 @@
 //! |---|---|---|
 //! | [`control`] | the daemon's life, `rbdadm`'s wishes, opening of connections | a tokio thread |
 //! | [`shell`] | per-I/O work: disks, links, clients | a thread and an io_uring per resource |
-//! | `ublk` | what the kernel is told for its block devices | |
+//! | `ublk`, `nbd_driver` | what the kernel is told for its block devices | |
 //! | [`messages`] | what the two say to each other | |
 //!
 //! Nothing here decides about data: decisions are the engine's.
 
 pub mod control;
 pub mod messages;
+mod nbd_driver;
 pub mod shell;
 mod ublk;

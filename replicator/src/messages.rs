@@ -73,12 +73,12 @@ pub enum ToResource {
         /// Bytes already received that belong to the transmission phase.
         leftover: Vec<u8>,
     },
-    /// The queue of a kernel device that is to be served.
+    /// A kernel device that is to be served.
     Serve {
         /// The volume it is.
         volume: VolumeNumber,
-        /// The queue.
-        queue: KernelQueue,
+        /// How its requests come.
+        device: KernelDevice,
         /// Where the answer goes: from then on it is served.
         reply: oneshot::Sender<io::Result<()>>,
     },
@@ -114,6 +114,20 @@ pub enum ToResource {
     },
     /// Finish what is in flight within a deadline and end the thread.
     Shutdown,
+}
+
+/// How the requests of a kernel device come.
+#[derive(Debug)]
+pub enum KernelDevice {
+    /// Through a queue of the ublk driver's.
+    Queue(KernelQueue),
+    /// From the kernel's NBD client.
+    Socket {
+        /// The server's end, non-blocking.
+        socket: OwnedFd,
+        /// What the client has been told.
+        session: Session,
+    },
 }
 
 /// The queue of a ublk device, which nobody else has open.
@@ -209,6 +223,11 @@ pub enum FromResource {
     },
     /// The size clients are shown of a volume has changed.
     SizeChanged {
+        /// The volume.
+        volume: VolumeNumber,
+    },
+    /// The kernel's NBD client has lost the connection of a volume's device.
+    DeviceLost {
         /// The volume.
         volume: VolumeNumber,
     },

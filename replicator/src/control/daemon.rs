@@ -226,6 +226,12 @@ impl Daemon {
                         kernel::follow_size(&service, volume).await;
                     });
                 }
+                FromResource::DeviceLost { volume } => {
+                    let service = Rc::clone(&service);
+                    tokio::task::spawn_local(async move {
+                        kernel::rejoin(&service, volume).await;
+                    });
+                }
                 FromResource::Report(change) => {
                     log_change(&service, &change);
                     if change.level != Level::Debug {

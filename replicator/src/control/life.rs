@@ -19,7 +19,7 @@ use super::run_directory::{
 };
 use super::settings::Settings;
 use super::task::Task;
-use super::{bring_up, dependencies, kernel, log, socket, system};
+use super::{bring_up, dependencies, kernel, log, pressure, socket, system};
 use crate::shell;
 
 /// Runs the daemon until it is told to stop. The exit code is 0 after an orderly stop and 20 when
@@ -48,6 +48,7 @@ fn start_and_serve(settings: Settings) -> Result<(), StartError> {
     let control = directory.bind(CONTROL_SOCKET, 0o600)?;
     let nbd = directory.bind(NBD_SOCKET, 0o660)?;
     system::raise_file_limit();
+    pressure::prepare();
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -15,6 +15,7 @@
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
 //! | `kernel` | which volumes are kernel block devices now |
+//! | `pressure` | what keeps the daemon going when memory runs out |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
 //! | `upgrade` | resources that were up under another version |
 //! | `unaccepted` | connections that cannot be taken in |
@@ -31,6 +32,7 @@ mod life;
 mod links;
 mod log;
 mod nbd;
+mod pressure;
 mod remembered;
 mod requests;
 mod run_directory;

@@ -16,7 +16,7 @@ use super::disk::{self, FormerSizes};
 use super::handlers::Handlers;
 use super::kernel::KernelDevices;
 use super::links::Links;
-use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, KernelQueue, ToResource};
+use crate::messages::{DiskFiles, ExportAnswer, HandlerRun, KernelDevice, ToResource};
 use crate::shell::ResourceHandle;
 
 /// A resource of this node.
@@ -133,16 +133,16 @@ impl Service {
         self.within(QUESTION_DEADLINE, message, answer).await
     }
 
-    /// Hands a kernel device's queue over. `None` when there is nobody to serve it.
+    /// Hands a kernel device over. `None` when there is nobody to serve it.
     pub(super) async fn serve_kernel(
         &self,
         volume: VolumeNumber,
-        queue: KernelQueue,
+        device: KernelDevice,
     ) -> Option<io::Result<()>> {
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Serve {
             volume,
-            queue,
+            device,
             reply,
         };
         self.within(QUESTION_DEADLINE, message, answer).await.ok()

@@ -4,6 +4,9 @@
 //! request gets one reply, or the connection ends. A client that leaves takes its replies with it,
 //! but not its requests: they finish in the engine, and until then it counts as having the volume
 //! open. Negotiation is over before a client gets here.
+//!
+//! The kernel's NBD client, behind a block device, is no opener: who has the device open is. It is
+//! sent no error when everything ends, for it asks the next daemon again.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -32,6 +35,8 @@ pub(super) struct Clients {
     openers: BTreeMap<VolumeNumber, u32>,
     /// Clients with something to send or that may be over.
     touched: Vec<usize>,
+    /// Volumes whose kernel devices have no connection any more.
+    lost: Vec<VolumeNumber>,
     /// The earliest time at which a dismissed client has to be gone.
     deadline: Option<Time>,
 }
@@ -39,6 +44,8 @@ pub(super) struct Clients {
 #[derive(Debug)]
 struct Client {
     volume: VolumeNumber,
+    /// Whether it is the kernel, for a block device.
+    is_kernel: bool,
     session: Session,
     stream: Stream,
     /// Requests in the engine.
@@ -80,6 +87,7 @@ impl Clients {
             next_generation: 0,
             openers: BTreeMap::new(),
             touched: Vec::new(),
+            lost: Vec::new(),
             deadline: None,
         }
     }
@@ -92,15 +100,9 @@ impl Clients {
         session: Session,
         leftover: &[u8],
     ) -> (usize, Event<Buffer>) {
-        let key = self.clients.insert(Client {
-            volume,
-            session,
-            stream: Stream::new(socket, leftover),
-            in_flight: 0,
-            arriving: None,
-            stage: Stage::Open,
-            is_touched: false,
-        });
+        let stream = Stream::new(socket, leftover);
+        let client = Client::new(volume, session, stream);
+        let key = self.clients.insert(client);
         let count = self.openers.entry(volume).or_default();
         *count += 1;
         (
@@ -110,6 +112,23 @@ impl Clients {
                 count: *count,
             },
         )
+    }
+
+    /// Takes the kernel's client over.
+    pub(super) fn arrive_kernel(
+        &mut self,
+        volume: VolumeNumber,
+        socket: OwnedFd,
+        session: Session,
+    ) -> usize {
+        let mut client = Client::new(volume, session, Stream::new(socket, &[]));
+        client.is_kernel = true;
+        self.clients.insert(client)
+    }
+
+    /// The next volume whose kernel device has lost its connection.
+    pub(super) fn lost_device(&mut self) -> Option<VolumeNumber> {
+        self.lost.pop()
     }
 
     /// How many requests are in the engine.
@@ -122,12 +141,12 @@ impl Clients {
     }
 
     /// Takes no more requests of a volume's clients, or of all, and closes them when the replies
-    /// have gone out or the time has come.
+    /// have gone out or the time has come. A kernel device goes by itself, with its role.
     pub(super) fn dismiss(&mut self, volume: Option<VolumeNumber>, until: Time) {
         self.deadline = Some(self.deadline.map_or(until, |time| time.min(until)));
         for key in 0..self.clients.bound() {
             if let Some(client) = self.clients.get_mut(key)
-                && volume.is_none_or(|volume| volume == client.volume)
+                && volume.is_none_or(|volume| volume == client.volume && !client.is_kernel)
                 && client.stage != Stage::Closing
             {
                 client.stage = Stage::Leaving { until: Some(until) };
@@ -211,7 +230,9 @@ impl Clients {
         };
         if let Some(client) = self.clients.get_mut(key) {
             client.in_flight -= 1;
-            client.reply(&request, result);
+            if result.is_ok() || !client.is_left_to_the_next() {
+                client.reply(&request, result);
+            }
         }
         self.touch(key);
     }
@@ -233,7 +254,12 @@ impl Clients {
             client.settle(ring, key, now);
             if client.stage == Stage::Closing && client.stream.is_idle() && client.in_flight == 0 {
                 let volume = client.volume;
+                let is_kernel = client.is_kernel;
                 self.clients.remove(key);
+                if is_kernel {
+                    self.lost.push(volume);
+                    continue;
+                }
                 let count = self.openers.entry(volume).or_default();
                 *count = count.saturating_sub(1);
                 events(Event::Openers {
@@ -309,6 +335,24 @@ impl Clients {
 }
 
 impl Client {
+    fn new(volume: VolumeNumber, session: Session, stream: Stream) -> Self {
+        Self {
+            volume,
+            is_kernel: false,
+            session,
+            stream,
+            in_flight: 0,
+            arriving: None,
+            stage: Stage::Open,
+            is_touched: false,
+        }
+    }
+
+    /// Whether what fails now is to be asked of another server.
+    fn is_left_to_the_next(&self) -> bool {
+        self.is_kernel && self.stage != Stage::Open
+    }
+
     /// Whether it has as much in flight as one client may. Replies it does not take count, or a
     /// client that never reads could fill the memory.
     fn is_full(&self) -> bool {

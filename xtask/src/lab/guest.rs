@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::process;
 
-/// Boots a guest that runs the test, and prints what it says. Whatever happens, the guest is gone
-/// afterwards.
-pub(super) fn run(cache: &Path, lab: &Path, programs: &Path, test: &str) -> Result<(), String> {
-    let share = Share::new(cache, lab, programs)?;
+/// Boots a guest that finds these files in `/lab/bin` and runs the test, and prints what it says.
+/// Whatever happens, the guest is gone afterwards.
+pub(super) fn run(cache: &Path, lab: &Path, files: &[PathBuf], test: &str) -> Result<(), String> {
+    let share = Share::new(cache, lab, files)?;
     let mut command = Command::new("qemu-system-x86_64");
     command.args(arguments(cache, &share.directory, test));
     let mut guest = command
@@ -36,24 +36,22 @@ struct Share {
 }
 
 impl Share {
-    fn new(cache: &Path, lab: &Path, programs: &Path) -> Result<Self, String> {
+    fn new(cache: &Path, lab: &Path, files: &[PathBuf]) -> Result<Self, String> {
         let directory = cache.join(format!("share-{}", std::process::id()));
         let share = Self { directory };
         share
-            .fill(lab, programs)
+            .fill(lab, files)
             .map_err(|error| format!("{}: {error}", share.directory.display()))?;
         Ok(share)
     }
 
-    fn fill(&self, lab: &Path, programs: &Path) -> std::io::Result<()> {
+    fn fill(&self, lab: &Path, files: &[PathBuf]) -> std::io::Result<()> {
         for part in ["bin", "tests", "out"] {
             fs::create_dir_all(self.directory.join(part))?;
         }
-        for program in ["rbdd", "rbdadm"] {
-            fs::copy(
-                programs.join(program),
-                self.directory.join("bin").join(program),
-            )?;
+        for file in files {
+            let name = file.file_name().unwrap_or_default();
+            fs::copy(file, self.directory.join("bin").join(name))?;
         }
         for entry in fs::read_dir(lab.join("tests"))? {
             let entry = entry?;
@@ -63,6 +61,9 @@ impl Share {
             )?;
         }
         fs::copy(lab.join("guest-init"), self.directory.join("guest-init"))?;
+        // Nothing of it is there until it is written.
+        let scratch = fs::File::create(self.directory.join(SCRATCH))?;
+        scratch.set_len(SCRATCH_BYTES)?;
         Ok(())
     }
 
@@ -87,6 +88,10 @@ pub(super) fn arguments(cache: &Path, share: &Path, test: &str) -> Vec<String> {
     let root = format!(
         "file={},if=none,id=root,format=raw,snapshot=on",
         file("root.img")
+    );
+    let scratch = format!(
+        "file={},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap",
+        share.join(SCRATCH).display()
     );
     let share = format!(
         "local,path={},mount_tag=lab,security_model=none",
@@ -122,6 +127,10 @@ pub(super) fn arguments(cache: &Path, share: &Path, test: &str) -> Vec<String> {
         &root,
         "-device",
         "virtio-blk-pci,drive=root",
+        "-drive",
+        &scratch,
+        "-device",
+        "virtio-blk-pci,drive=scratch",
         "-virtfs",
         &share,
         "-nic",
@@ -134,6 +143,10 @@ pub(super) fn arguments(cache: &Path, share: &Path, test: &str) -> Vec<String> {
 const KERNEL_LINE: &str = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off no5lvl \
                            rodata=off init_on_alloc=0 randomize_kstack_offset=off tsc=reliable \
                            clocksource=tsc nowatchdog apparmor=0 audit=0 net.ifnames=0";
+
+/// An empty disk of the guest's, for what its memory is too small for.
+const SCRATCH: &str = "scratch.img";
+const SCRATCH_BYTES: u64 = 8 << 30;
 
 /// How long a test may take in the guest.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -115,10 +115,11 @@ fn test(
         ));
     }
     let programs = workspace::build_programs(workspace)?;
+    let files = [programs.join("rbdd"), programs.join("rbdadm")];
     let mut failed = Vec::new();
     for name in wanted {
         println!("lab: {name}");
-        match guest::run(cache, lab, &programs, name) {
+        match guest::run(cache, lab, &files, name) {
             Ok(()) => println!("lab: {name}: ok"),
             Err(reason) => {
                 println!("lab: {name}: FAILED: {reason}");

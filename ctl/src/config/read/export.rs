@@ -48,26 +48,20 @@ impl Reader<'_> {
     fn kernel(&mut self, arguments: &mut Arguments<'_>) -> Option<KernelExport> {
         let word = self.text(arguments, KERNEL_CHOICES)?;
         let span = word.span;
-        let kernel = match word.value.as_str() {
-            "auto" => KernelExport::Auto,
-            "ublk" => KernelExport::Ublk,
-            "nbd" => KernelExport::Nbd,
-            "none" => KernelExport::None,
+        match word.value.as_str() {
+            "auto" => Some(KernelExport::Auto),
+            "ublk" => Some(KernelExport::Ublk),
+            "nbd" => Some(KernelExport::Nbd),
+            "none" => Some(KernelExport::None),
             other => {
                 let message =
                     format!("Parse error: '{KERNEL_CHOICES}' expected, but got '{other}'");
                 let help = did_you_mean(other, KERNEL_CHOICES.split(" | "));
                 self.findings
                     .error(error(self.sources, span, message).with_help(help));
-                return None;
+                None
             }
-        };
-        if kernel == KernelExport::Nbd {
-            let message = "'kernel nbd' is known but has no effect: \
-                           devices of the kernel's NBD client are not provided yet";
-            self.warn(span, message);
         }
-        Some(kernel)
     }
 }
 

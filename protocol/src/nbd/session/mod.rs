@@ -39,6 +39,19 @@ impl Session {
         }
     }
 
+    /// What holds with a client that does not negotiate but was told all of this by other means:
+    /// replies are simple, and there are no metadata contexts.
+    #[must_use]
+    pub fn without_negotiation(export: ExportInfo) -> Self {
+        Self::new(export, false, None)
+    }
+
+    /// The flags a client that negotiates would have been told.
+    #[must_use]
+    pub fn transmission_flags(&self) -> u16 {
+        self.export.transmission_flags(self.structured_replies)
+    }
+
     /// The canonical name of the export, whatever alias the client used.
     #[must_use]
     pub fn export_name(&self) -> &str {

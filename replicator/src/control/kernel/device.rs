@@ -8,6 +8,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockDevice {
     Ublk(u32),
+    Nbd(u32),
 }
 
 impl BlockDevice {
@@ -15,6 +16,7 @@ impl BlockDevice {
     pub(super) fn name(self) -> String {
         match self {
             Self::Ublk(number) => format!("ublkb{number}"),
+            Self::Nbd(number) => format!("nbd{number}"),
         }
     }
 

@@ -27,7 +27,8 @@ pub(super) async fn follow(service: &Service, volume: VolumeNumber) {
         return;
     }
     let name = &service.name;
-    match blocking(move || driver::resize(device, wanted)).await {
+    let owner = service.kernel.owner(name, volume);
+    match blocking(move || driver::resize(owner, device, wanted)).await {
         Ok(()) => tracing::info!(
             resource = name,
             volume = volume.0,

@@ -3,11 +3,12 @@
 //! | File | Job |
 //! |---|---|
 //! | `device` | which block device of the kernel |
-//! | `driver` | the sequences of orders to the ublk driver; they block, and run elsewhere |
+//! | `driver`, `ublk`, `nbd` | sequences of orders to the drivers; they block, and run elsewhere |
 //! | `growth` | devices that grow with their volumes |
 //! | `holders` | who has a block device open |
 //! | `names` | the links by which people find it |
 //! | `openers` | how many have it open, for who asks |
+//! | `resume` | devices that go on after the daemon or a connection was lost |
 //!
 //! A device outlives the daemon when somebody has it open: the kernel keeps its requests, and the
 //! next daemon takes it over (`resume`). The requests themselves never pass here.
@@ -17,9 +18,12 @@ mod driver;
 mod growth;
 mod holders;
 mod names;
+mod nbd;
 mod openers;
+mod resume;
 #[cfg(test)]
 mod tests;
+mod ublk;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,20 +34,20 @@ use std::time::Duration;
 use rbd_engine::Command;
 use rbd_protocol::control::{KernelExport, Refusal, RefusalCode, VolumeConfig};
 use rbd_protocol::ids::VolumeNumber;
-use rbd_protocol::state::{ConnectionState, Role};
+use rbd_protocol::state::Role;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bring_up::Notes;
 use super::handlers::Surroundings;
 use super::service::{Answer, Service};
-use crate::ublk::control::ControlError;
 use device::BlockDevice;
-use driver::Origin;
+use driver::{DriverError, Origin};
 use openers::Openers;
 
 pub(super) use growth::{fixed_sizes, follow_size};
 pub(super) use openers::count_openers;
+pub(super) use resume::{rejoin, resume};
 
 /// The kernel devices of one resource.
 #[derive(Debug)]
@@ -81,12 +85,13 @@ impl KernelDevices {
 
 /// Makes this node Primary, with the kernel devices its configuration insists on or not at all.
 pub(super) async fn promote(service: &Service, force: bool) -> Result<Notes, Refusal> {
-    let insisted = volumes(service, |kernel| kernel == KernelExport::Ublk);
+    let insisted = volumes(service, is_insisted_on);
     let was_primary = service.status().await?.role == Role::Primary;
     if let Some(volume) = insisted.first()
         && !was_primary
     {
-        let checked = blocking(driver::check).await;
+        let kernel = volume.kernel;
+        let checked = blocking(move || driver::check(kernel)).await;
         checked.map_err(|error| refusal(service, volume.number, &error))?;
     }
     let mut notes: Notes = Vec::new();
@@ -145,7 +150,7 @@ pub(super) async fn provide(service: &Service) -> Result<(), Refusal> {
         let Err(error) = provide_one(service, &volume).await else {
             continue;
         };
-        if volume.kernel == KernelExport::Ublk {
+        if is_insisted_on(volume.kernel) {
             return Err(refusal(service, volume.number, &error));
         }
         tracing::info!(
@@ -167,22 +172,24 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
         return Ok(());
     };
     let owner = service.kernel.owner(&service.name, volume.number);
-    let prepared = blocking(move || driver::prepare(owner, &facts)).await?;
-    let (device, origin) = (prepared.device, prepared.origin);
-    let served = service.serve_kernel(volume.number, prepared.queue).await;
-    let started = match served {
-        Some(Ok(())) => blocking(move || driver::start(device, origin)).await,
-        Some(Err(error)) => Err(ProvideError::Serve(error)),
-        None => Err(ProvideError::Gone),
+    let kernel = volume.kernel;
+    let prepared = blocking(move || driver::prepare(owner, &facts, kernel)).await?;
+    let pending = prepared.pending;
+    let served = service.serve_kernel(volume.number, prepared.served).await;
+    let refused = match served {
+        Some(Ok(())) => None,
+        Some(Err(error)) => Some(ProvideError::Serve(error)),
+        None => Some(ProvideError::Gone),
     };
-    if let Err(error) = started {
-        if origin == Origin::New
-            && let Err(error) = blocking(move || driver::remove(device)).await
-        {
-            tracing::warn!(resource = service.name, %error, "{device} stays");
-        }
+    if let Some(error) = refused {
+        let abandoned = move || {
+            driver::abandon(&pending);
+            Ok(())
+        };
+        blocking(abandoned).await?;
         return Err(error);
     }
+    let (device, origin) = blocking(move || driver::start(pending)).await?;
     service
         .kernel
         .provided
@@ -257,40 +264,6 @@ pub(super) async fn leave(service: &Service) {
     }
 }
 
-/// After the daemon came up again: a volume whose device an earlier daemon has left behind becomes
-/// Primary again, as far as the engine lets it, and the device goes on.
-pub(super) async fn resume(service: &Service) {
-    let start = Instant::now();
-    let is_waiting = || async { !all_of(service).await.is_empty() };
-    while is_waiting().await && start.elapsed() < PEER_LIMIT && !is_connected(service).await {
-        sleep(PAUSE).await;
-    }
-    // Somebody may have ended the waiting by force meanwhile.
-    while is_waiting().await {
-        match promote(service, false).await {
-            Ok(_) => return,
-            Err(refusal) if start.elapsed() > RESUME_LIMIT => {
-                let name = &service.name;
-                tracing::error!(
-                    resource = name,
-                    "its kernel device waits for this node to become Primary: {refusal}: {}; then: \
-                     rbdadm primary {name}, or fail its I/O: rbdadm secondary --force {name}",
-                    refusal.reason
-                );
-                return;
-            }
-            Err(_) => sleep(PAUSE).await,
-        }
-    }
-}
-
-async fn is_connected(service: &Service) -> bool {
-    service.status().await.is_ok_and(|status| {
-        let mut connections = status.connections.iter();
-        connections.all(|one| one.connection_state == ConnectionState::Connected)
-    })
-}
-
 /// Every device of this resource, whoever made it.
 async fn all_of(service: &Service) -> Vec<(VolumeConfig, BlockDevice)> {
     let mut found = Vec::new();
@@ -335,7 +308,7 @@ async fn refuse_if_held(
 #[derive(Debug, thiserror::Error)]
 enum ProvideError {
     #[error(transparent)]
-    Driver(#[from] ControlError),
+    Driver(#[from] DriverError),
     #[error("its queue cannot be served: {0}")]
     Serve(#[source] std::io::Error),
     #[error("the resource is being stopped")]
@@ -353,33 +326,36 @@ fn refusal(service: &Service, volume: VolumeNumber, error: &ProvideError) -> Ref
 fn volumes(service: &Service, wanted: impl Fn(KernelExport) -> bool) -> Vec<VolumeConfig> {
     let config = service.config.borrow();
     let volumes = config.volumes.iter();
-    // The kernel's NBD client is not made use of yet.
-    let is_wanted = |one: &&VolumeConfig| wanted(one.kernel) && one.kernel != KernelExport::Nbd;
-    volumes.filter(is_wanted).cloned().collect()
+    volumes.filter(|one| wanted(one.kernel)).cloned().collect()
+}
+
+/// Whether there is no promotion without a device.
+fn is_insisted_on(kernel: KernelExport) -> bool {
+    match kernel {
+        KernelExport::Ublk | KernelExport::Nbd => true,
+        KernelExport::Auto | KernelExport::None => false,
+    }
 }
 
 fn names_of(service: &Service, volume: &VolumeConfig) -> [PathBuf; 2] {
     names::of(&service.name, volume.number, &volume.device)
 }
 
-/// Runs something that blocks; the driver bounds it.
+/// Runs something that blocks. It is not waited for longer than makes sense.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
 ) -> Result<T, ProvideError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(ProvideError::Gone),
+    match timeout(DRIVER_LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => Ok(result?),
+        Ok(Err(_)) => Err(ProvideError::Gone),
+        Err(_) => Err(DriverError::TooLong.into()),
     }
 }
 
-/// How long the peer may take to come back before this node goes on without it: a restart of the
-/// daemon should not make a generation of its own.
-const PEER_LIMIT: Duration = Duration::from_secs(3);
-
-/// How long promotion is tried again after a restart.
-const RESUME_LIMIT: Duration = Duration::from_secs(20);
-
 /// How long udev and its programs may look at a device without being taken for its users.
 const GLANCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a driver may take with a sequence of orders: longer than the limits some of them have.
+const DRIVER_LIMIT: Duration = Duration::from_secs(60);
 
 const PAUSE: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::Interpreter;
 use super::ending::Ending;
-use crate::messages::{ExportAnswer, KernelQueue, ToResource};
+use crate::messages::{ExportAnswer, KernelDevice, ToResource};
 use crate::shell::operation::Operation;
 use crate::shell::{Socket, Token};
 
@@ -109,10 +109,10 @@ impl Interpreter {
             }
             ToResource::Serve {
                 volume,
-                queue,
+                device,
                 reply,
             } => {
-                let _not_wanted = reply.send(self.take_queue(volume, queue));
+                let _not_wanted = reply.send(self.take_device(volume, device));
             }
             ToResource::Link {
                 peer,
@@ -154,11 +154,18 @@ impl Interpreter {
         self.read(Socket::Client(key));
     }
 
-    fn take_queue(&mut self, volume: VolumeNumber, queue: KernelQueue) -> io::Result<()> {
+    fn take_device(&mut self, volume: VolumeNumber, device: KernelDevice) -> io::Result<()> {
         if self.ending != Ending::No {
             return Err(io::Error::other("the resource is being stopped"));
         }
-        self.kernel.arrive(&mut self.ring, volume, queue)
+        match device {
+            KernelDevice::Queue(queue) => self.kernel.arrive(&mut self.ring, volume, queue),
+            KernelDevice::Socket { socket, session } => {
+                let key = self.clients.arrive_kernel(volume, socket, session);
+                self.read(Socket::Client(key));
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn call(

@@ -16,12 +16,12 @@ use super::super::ring::Ring;
 use super::super::{Socket, Token};
 use super::{Deadline, pattern, turn};
 
-const VOLUME: VolumeNumber = VolumeNumber(1);
+pub(super) const VOLUME: VolumeNumber = VolumeNumber(1);
 const SIZE: u64 = 1 << 30;
 const READ: u16 = 0;
-const WRITE: u16 = 1;
+pub(super) const WRITE: u16 = 1;
 const DISCONNECT: u16 = 2;
-const FLUSH: u16 = 3;
+pub(super) const FLUSH: u16 = 3;
 const TRIM: u16 = 4;
 const FUA: u16 = 1;
 const EINVAL: u32 = 22;
@@ -78,18 +78,18 @@ pub(super) fn session(structured: bool) -> Session {
     }
 }
 
-struct Bench {
+pub(super) struct Bench {
     ring: Ring<Token>,
-    clients: Clients,
+    pub(super) clients: Clients,
     pool: Pool,
-    now: Time,
+    pub(super) now: Time,
     room: Room,
     events: Vec<Event<Buffer>>,
     stalled: Vec<Socket>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let pool = Pool::default();
         Self {
             ring: Ring::new().unwrap(),
@@ -105,7 +105,7 @@ impl Bench {
         }
     }
 
-    fn arrive(&mut self, structured: bool) -> UnixStream {
+    pub(super) fn arrive(&mut self, structured: bool) -> UnixStream {
         let (theirs, ours) = UnixStream::pair().unwrap();
         self.arrive_with(ours, structured, &[]);
         theirs.set_nonblocking(true).unwrap();
@@ -120,7 +120,7 @@ impl Bench {
         self.read(Socket::Client(key));
     }
 
-    fn read(&mut self, socket: Socket) {
+    pub(super) fn read(&mut self, socket: Socket) {
         let Socket::Client(key) = socket else {
             unreachable!()
         };
@@ -143,7 +143,7 @@ impl Bench {
             .settle(&mut self.ring, self.now, |event| events.push(event));
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.settle();
         for completion in turn(&mut self.ring) {
             match completion.token {
@@ -158,7 +158,7 @@ impl Bench {
         self.settle();
     }
 
-    fn turn_until(&mut self, mut is_done: impl FnMut(&[Event<Buffer>]) -> bool) {
+    pub(super) fn turn_until(&mut self, mut is_done: impl FnMut(&[Event<Buffer>]) -> bool) {
         let deadline = Deadline::new();
         while !is_done(&self.events) {
             deadline.check();
@@ -167,7 +167,7 @@ impl Bench {
     }
 
     /// What the client receives, `length` bytes or up to the end.
-    fn hear(&mut self, client: &mut UnixStream, length: usize) -> Vec<u8> {
+    pub(super) fn hear(&mut self, client: &mut UnixStream, length: usize) -> Vec<u8> {
         let deadline = Deadline::new();
         let mut heard = Vec::new();
         while heard.len() < length {
@@ -185,7 +185,7 @@ impl Bench {
     }
 
     /// Sends all of it, the room working meanwhile.
-    fn say(&mut self, client: &mut UnixStream, mut bytes: &[u8]) {
+    pub(super) fn say(&mut self, client: &mut UnixStream, mut bytes: &[u8]) {
         let deadline = Deadline::new();
         while !bytes.is_empty() {
             deadline.check();
@@ -197,11 +197,11 @@ impl Bench {
         }
     }
 
-    fn ids(&self) -> Vec<RequestId> {
+    pub(super) fn ids(&self) -> Vec<RequestId> {
         requests(&self.events).map(|(id, ..)| id).collect()
     }
 
-    fn openers(&self) -> Option<u32> {
+    pub(super) fn openers(&self) -> Option<u32> {
         self.events.iter().rev().find_map(|event| match event {
             Event::Openers { count, .. } => Some(*count),
             _ => None,
@@ -209,7 +209,7 @@ impl Bench {
     }
 }
 
-fn requests(
+pub(super) fn requests(
     events: &[Event<Buffer>],
 ) -> impl Iterator<Item = (RequestId, RequestKind, ByteRange, Option<&Buffer>)> {
     events.iter().filter_map(|event| match event {
@@ -234,7 +234,7 @@ pub(super) fn request(command: u16, flags: u16, cookie: u64, offset: u64, length
     bytes
 }
 
-fn simple_reply(cookie: u64, error: u32) -> Vec<u8> {
+pub(super) fn simple_reply(cookie: u64, error: u32) -> Vec<u8> {
     let mut bytes = 0x6744_6698_u32.to_be_bytes().to_vec();
     bytes.extend_from_slice(&error.to_be_bytes());
     bytes.extend_from_slice(&cookie.to_be_bytes());

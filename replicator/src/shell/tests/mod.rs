@@ -3,6 +3,7 @@
 
 mod batch;
 mod client;
+mod client_kernel;
 mod disk;
 mod link;
 mod node;

@@ -208,3 +208,11 @@ fn refusals_say_the_number_that_was_wrong() {
     assert_eq!(text(0, 99, 0, 512), "command 99 is not offered");
     assert_eq!(text(0, 3, 512, 0), "flush of range 512+0");
 }
+
+#[test]
+fn a_client_that_does_not_negotiate_has_simple_replies_and_what_the_export_offers() {
+    let session = Session::without_negotiation(export());
+    assert_eq!(session, simple());
+    // Has flags, flush, FUA, trim, write zeroes; not: multi-conn, structured replies' DF.
+    assert_eq!(session.transmission_flags(), 0b0110_1101);
+}

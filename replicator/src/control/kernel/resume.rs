@@ -1,0 +1,111 @@
+//! Devices that go on: after a daemon has died, and after the kernel's NBD client has lost its
+//! connection to this one.
+
+use std::time::Duration;
+
+use rbd_protocol::control::ResourceStatus;
+use rbd_protocol::ids::VolumeNumber;
+use rbd_protocol::state::{ConnectionState, Role};
+use tokio::time::{Instant, sleep};
+
+use super::device::BlockDevice;
+use super::{PAUSE, all_of, promote, provide};
+use crate::control::service::Service;
+
+/// After the daemon came up again: a volume whose device an earlier daemon has left behind becomes
+/// Primary again, as far as the engine lets it, and the device goes on.
+pub(in crate::control) async fn resume(service: &Service) {
+    let start = Instant::now();
+    let is_waiting = || async { !all_of(service).await.is_empty() };
+    while is_waiting().await && start.elapsed() < PEER_LIMIT && !is_connected(service).await {
+        sleep(PAUSE).await;
+    }
+    // Somebody may have ended the waiting by force meanwhile.
+    while is_waiting().await {
+        match promote(service, false).await {
+            Ok(_) => return,
+            Err(refusal) if start.elapsed() > RESUME_LIMIT => {
+                let name = &service.name;
+                tracing::error!(
+                    resource = name,
+                    "its kernel device waits for this node to become Primary: {refusal}: {}; then: \
+                     rbdadm primary {name}, or fail its I/O: rbdadm secondary --force {name}",
+                    refusal.reason
+                );
+                return;
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn is_connected(service: &Service) -> bool {
+    service.status().await.is_ok_and(|status| {
+        let mut connections = status.connections.iter();
+        connections.all(|one| one.connection_state == ConnectionState::Connected)
+    })
+}
+
+/// The kernel's NBD client has lost the connection of a volume's device, which has not been taken
+/// away: it gets another one.
+pub(in crate::control) async fn rejoin(service: &Service, volume: VolumeNumber) {
+    let start = Instant::now();
+    let mut told = None;
+    loop {
+        sleep(REJOIN_PAUSE).await;
+        let is_primary = |status: ResourceStatus| status.role == Role::Primary;
+        if !service.status().await.is_ok_and(is_primary) {
+            return; // who ends that ends the device
+        }
+        if told.is_none() {
+            let Some(device) = let_go(service, volume).await else {
+                return;
+            };
+            told = Some(device);
+            tracing::warn!(
+                resource = service.name,
+                volume = volume.0,
+                "{device} has lost its connection and gets another one"
+            );
+        }
+        let provided = provide(service).await;
+        if service.kernel.device(volume).is_some() {
+            return;
+        }
+        if start.elapsed() > RESUME_LIMIT {
+            let name = &service.name;
+            let why = provided
+                .err()
+                .map_or_else(String::new, |error| error.reason);
+            tracing::error!(
+                resource = name,
+                "its kernel device waits: rbdadm adjust {name}; {why}"
+            );
+            return;
+        }
+    }
+}
+
+/// Forgets that a device is served, if it is one that loses connections.
+async fn let_go(service: &Service, volume: VolumeNumber) -> Option<BlockDevice> {
+    let _changing = service.kernel.changing.lock().await;
+    let mut provided = service.kernel.provided.borrow_mut();
+    match provided.get(&volume).copied()? {
+        device @ BlockDevice::Nbd(_) => {
+            provided.remove(&volume);
+            Some(device)
+        }
+        BlockDevice::Ublk(_) => None,
+    }
+}
+
+/// How long the peer may take to come back before this node goes on without it: a restart of the
+/// daemon should not make a generation of its own.
+const PEER_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long promotion is tried again after a restart.
+const RESUME_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long it takes before a connection that was lost is made anew: the driver may just be letting
+/// go of the old one, and what was lost at once would be lost again.
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
