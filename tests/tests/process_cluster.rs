@@ -113,8 +113,7 @@ fn a_cluster_that_was_shut_down_comes_back_with_what_was_written_last() {
     cluster.wait_until_whole();
 
     // All at once, and without a word.
-    cluster.cut_power("alpha");
-    cluster.cut_power("beta");
+    cluster.cut_power_of_all(&["alpha", "beta"]);
     cluster.switch_on("alpha");
     cluster.switch_on("beta");
     cluster.wait_until_whole();

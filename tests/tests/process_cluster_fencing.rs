@@ -46,7 +46,7 @@ fn a_node_that_missed_writes_does_not_take_over() {
         wait_for_constraint(&cluster, node);
         cluster.wait_for_client_on(node);
         let starts = cluster.client_starts();
-        cluster.cut_power(node);
+        cluster.cut_power_of_all(&[node]);
         cluster.wait("the lost node is fenced", |cluster| {
             let is_back = cluster.has_been_fenced(node) && cluster.is_on(node);
             is_back
@@ -119,12 +119,14 @@ fn the_handler_that_cuts_the_power_does_so() {
     let node = cluster.wait_for_client();
     let starts = cluster.client_starts();
     cluster.plug(Link::Mirror, false);
-    cluster.wait("the peer is fenced", |cluster| {
-        let is_back = cluster.has_been_fenced(other(node)) && cluster.is_on(other(node));
-        is_back
+    cluster.wait("the peer is off", |cluster| {
+        let is_off = cluster.has_been_fenced(other(node)) && !cluster.is_on(other(node));
+        is_off
             .then_some(())
             .ok_or_else(|| format!("{:?}", cluster.asked()))
     });
+    cluster.wait_for_client_on(node);
+    cluster.switch_on(other(node));
     cluster.plug(Link::Mirror, true);
     cluster.wait_until_whole();
     assert_eq!(cluster.client_starts(), starts, "the client was disturbed");

@@ -18,6 +18,17 @@ impl Cluster {
         self.board.room().cut_power(node_number(node));
     }
 
+    /// Cuts the power of all machines that have the newest data: what was answered and not flushed
+    /// may be lost.
+    pub fn cut_power_of_all(&self, nodes: &[&str]) {
+        for node in nodes {
+            self.cut_power(node);
+        }
+        let mut follower = self.board.follower();
+        follower.end();
+        follower.ledger.power_lost();
+    }
+
     /// Switches a machine on.
     pub fn switch_on(&self, node: &str) {
         self.board.room().switch_on(node_number(node));
