@@ -2,14 +2,14 @@
 //! agent and handlers, a power switch, and a client that goes where the cluster says and first
 //! reads back everything that was ever answered.
 
-use rbd_tests::process::{Cluster, Link};
-
-const STONITH: &str = "resource-and-stonith";
+use rbd_tests::faultfs::{Effect, Fault, On};
+use rbd_tests::process::{Cluster, Link, Options};
+use rustix::io::Errno;
 
 #[test]
 fn the_client_goes_with_the_cluster_and_nobody_is_fenced() {
     let test = "the_client_goes_with_the_cluster_and_nobody_is_fenced";
-    let Some(cluster) = Cluster::start(test, STONITH) else {
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
         return;
     };
     cluster.wait_until_whole();
@@ -35,7 +35,7 @@ fn the_client_goes_with_the_cluster_and_nobody_is_fenced() {
 #[test]
 fn a_primary_without_power_is_fenced_and_the_other_has_everything() {
     let test = "a_primary_without_power_is_fenced_and_the_other_has_everything";
-    let Some(cluster) = Cluster::start(test, STONITH) else {
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
         return;
     };
     for _ in 0..2 {
@@ -52,7 +52,7 @@ fn a_primary_without_power_is_fenced_and_the_other_has_everything() {
 #[test]
 fn killed_daemons_of_a_primary_cost_no_answered_write() {
     let test = "killed_daemons_of_a_primary_cost_no_answered_write";
-    let Some(cluster) = Cluster::start(test, STONITH) else {
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
         return;
     };
     for daemon in ["rbdd", "pacemakerd", "corosync"] {
@@ -69,31 +69,9 @@ fn killed_daemons_of_a_primary_cost_no_answered_write() {
 }
 
 #[test]
-fn a_pulled_replication_cable_costs_a_constraint_until_the_resync() {
-    let test = "a_pulled_replication_cable_costs_a_constraint_until_the_resync";
-    let Some(cluster) = Cluster::start(test, STONITH) else {
-        return;
-    };
-    cluster.wait_until_whole();
-    let node = cluster.wait_for_client();
-    cluster.plug(Link::Mirror, false);
-    cluster.wait("a constraint", |cluster| {
-        let owner = cluster.constraint();
-        (owner.as_deref() == Some(node))
-            .then_some(())
-            .ok_or(format!("{owner:?}"))
-    });
-    cluster.wait_for_client_on(node);
-    assert!(cluster.asked().is_empty(), "{:?}", cluster.asked());
-    cluster.plug(Link::Mirror, true);
-    cluster.wait_until_whole();
-    cluster.finish();
-}
-
-#[test]
 fn of_two_that_do_not_see_each_other_one_is_left() {
     let test = "of_two_that_do_not_see_each_other_one_is_left";
-    let Some(cluster) = Cluster::start(test, STONITH) else {
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
         return;
     };
     for links in [&[Link::Cluster][..], &[Link::Cluster, Link::Mirror]] {
@@ -115,6 +93,47 @@ fn of_two_that_do_not_see_each_other_one_is_left() {
         }
     }
     cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
+fn a_cluster_that_was_shut_down_comes_back_with_what_was_written_last() {
+    let test = "a_cluster_that_was_shut_down_comes_back_with_what_was_written_last";
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
+        return;
+    };
+    cluster.wait_until_whole();
+    let last = cluster.wait_for_client();
+    cluster.shut_down(other(last));
+    cluster.wait_for_client_on(last);
+    cluster.shut_down(last);
+    cluster.switch_on("alpha");
+    cluster.switch_on("beta");
+    cluster.wait_for_client();
+    cluster.wait_until_whole();
+
+    // All at once, and without a word.
+    cluster.cut_power_of_all(&["alpha", "beta"]);
+    cluster.switch_on("alpha");
+    cluster.switch_on("beta");
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
+fn a_failed_disk_of_the_primary_costs_a_move() {
+    let test = "a_failed_disk_of_the_primary_costs_a_move";
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
+        return;
+    };
+    cluster.wait_until_whole();
+    let node = cluster.wait_for_client();
+    cluster.break_disk(node, Fault::new(On::Any, Effect::Error(Errno::IO)));
+    cluster.wait_for_client_on(other(node));
+    cluster.mend_disk(node);
+    cluster.ok(node, &["rbdadm", "attach", "r0"]);
+    cluster.wait_until_whole();
+    assert!(cluster.asked().is_empty(), "{:?}", cluster.asked());
     cluster.finish();
 }
 

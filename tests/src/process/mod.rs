@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 pub use bystander::undisturbed;
 pub use cable::Cable;
 pub use chance::Chance;
-pub use cluster::{Cluster, Link, Switch};
+pub use cluster::{Cluster, Link, Options, Switch};
 pub use load::{Load, LoadOptions, Outcome};
 pub use node::Node;
 pub use pair::Pair;

@@ -30,7 +30,8 @@ pub enum Switch {
 pub(super) struct Board {
     room: Mutex<Room>,
     follower: Mutex<Follower>,
-    switch: Mutex<Switch>,
+    /// For each machine whose power is asked for.
+    switches: Mutex<[Switch; 2]>,
     /// What the power switch was asked, in order.
     asked: Mutex<Vec<String>>,
     is_closed: AtomicBool,
@@ -41,7 +42,7 @@ impl Board {
         Self {
             room: Mutex::new(room),
             follower: Mutex::new(follower),
-            switch: Mutex::new(Switch::Works),
+            switches: Mutex::new([Switch::Works; 2]),
             asked: Mutex::default(),
             is_closed: AtomicBool::new(false),
         }
@@ -71,8 +72,8 @@ impl Board {
         guard(&self.follower)
     }
 
-    pub(super) fn set_switch(&self, switch: Switch) {
-        *guard(&self.switch) = switch;
+    pub(super) fn set_switch(&self, node: usize, switch: Switch) {
+        guard(&self.switches)[node] = switch;
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
@@ -143,7 +144,7 @@ impl Board {
 
     fn switch_power(&self, what: &str, node: usize) -> i32 {
         loop {
-            let switch = *guard(&self.switch);
+            let switch = guard(&self.switches)[node];
             match switch {
                 Switch::Works => break,
                 Switch::Fails => return 1,

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::binary;
 use super::room::{NODES, Room};
+use super::{Options, binary};
 
 /// Everything a machine has that a stock Debian has not, where packages and administrators put it.
-pub(super) fn install(room: &Room, node: usize, policy: &str) {
+pub(super) fn install(room: &Room, node: usize, options: &Options) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read =
         |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -45,7 +45,9 @@ pub(super) fn install(room: &Room, node: usize, policy: &str) {
     );
     room.install(node, "/etc/hosts", 0o644, HOSTS.as_bytes());
     room.install(node, "/etc/first-cib.xml", 0o644, CIB.as_bytes());
-    let configuration = RBD.replace("POLICY", policy);
+    let configuration = RBD
+        .replace("POLICY", options.policy)
+        .replace("HANDLER", options.handler);
     room.install(node, "/etc/rbd.conf", 0o644, configuration.as_bytes());
 }
 
@@ -124,25 +126,25 @@ resource r0 {
     fencing POLICY;
   }
   handlers {
-    fence-peer   "/usr/lib/rbd/crm-fence-peer.sh";
+    fence-peer   "/usr/lib/rbd/HANDLER";
     unfence-peer "/usr/lib/rbd/crm-unfence-peer.sh";
   }
   on alpha {
     node-id 0;
     address 10.92.2.1:7789;
-    volume 0 { device minor 1; disk /disks/alpha; meta-disk internal; }
+    volume 0 { device minor 1; disk /disks/alpha/disk; meta-disk internal; }
   }
   on beta {
     node-id 1;
     address 10.92.2.2:7789;
-    volume 0 { device minor 1; disk /disks/beta; meta-disk internal; }
+    volume 0 { device minor 1; disk /disks/beta/disk; meta-disk internal; }
   }
 }
 "#;
 
 /// The recipe of `cluster/README.md`, with shorter intervals, and the client where a file system
 /// is there.
-pub(super) const RESOURCES: &str = "\
+pub(super) const RESOURCE: &str = "\
 primitive st_alpha stonith:fence_namespace \
     params pcmk_host_list=alpha port=alpha op monitor interval=60s
 primitive st_beta stonith:fence_namespace \
@@ -156,11 +158,15 @@ primitive p_rbd ocf:rbd:rbd params resource=r0 \
     op monitor interval=3s role=Promoted timeout=20s
 clone c_rbd p_rbd meta promotable=true promoted-max=1 promoted-node-max=1 clone-max=2 \
     clone-node-max=1 notify=true
+property stonith-enabled=true stonith-timeout=20s no-quorum-policy=stop
+";
+
+/// What uses it.
+pub(super) const CLIENT: &str = "\
 primitive p_load ocf:test:load \
     op start timeout=60s op stop timeout=60s op monitor interval=3s timeout=20s
 colocation load_with_r0 inf: p_load c_rbd:Promoted
 order r0_before_load Mandatory: c_rbd:promote p_load:start
-property stonith-enabled=true stonith-timeout=20s no-quorum-policy=stop
 ";
 
 const LOG_LINES: usize = 40;

@@ -6,6 +6,7 @@
 //! | `room` | the machines, their power and their cables |
 //! | `board` | what the machines can ask for: power, and the client |
 //! | `client` | the client |
+//! | `view`, `harm` | what is to be seen of a cluster, and what is done to it |
 //! | `files` | what is installed and configured on each machine |
 //!
 //! What runs in the machines is in `tests/cluster`.
@@ -13,11 +14,14 @@
 mod board;
 mod client;
 mod files;
+mod harm;
 mod room;
+mod view;
 
+use std::fs;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use board::Switch;
 pub use room::Cable as Link;
@@ -25,9 +29,28 @@ pub use room::Cable as Link;
 use super::program::{Output, binary, capture};
 use super::{Chance, Status, is_root, lacks, skip, unless};
 use crate::check::{Ledger, first_difference};
+use crate::faultfs::mount_privately;
 use board::Board;
 use client::Follower;
 use room::{NODES, Room};
+
+/// What differs between clusters.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The policy of fencing.
+    pub policy: &'static str,
+    /// The program that fences.
+    pub handler: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy: "resource-and-stonith",
+            handler: "crm-fence-peer.sh",
+        }
+    }
+}
 
 /// Two machines with a cluster on them.
 #[derive(Debug)]
@@ -39,13 +62,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// Both machines are on, the resource `r0` has been in sync and is down, and nothing is
-    /// configured in the cluster. `policy` is that of fencing. `None`, and noted as skipped, where
-    /// that is not possible.
+    /// configured in the cluster. The test must stay in this thread. `None`, and noted as skipped,
+    /// where that is not possible.
     ///
     /// # Panics
     /// When it does not come to that.
     #[must_use]
-    pub fn boot(test: &str, policy: &str) -> Option<Self> {
+    pub fn boot(test: &str, options: Options) -> Option<Self> {
         if lacks(test, PROGRAMS) {
             return None;
         }
@@ -53,20 +76,26 @@ impl Cluster {
             skip(test, "only root may make namespaces");
             return None;
         }
+        if let Err(reason) = mount_privately() {
+            skip(test, &reason);
+            return None;
+        }
         let directory = tempfile::Builder::new()
             .prefix("rbd-cluster-")
             .tempdir()
             .expect("a temporary directory can be made");
-        let disks = directory.path().join("disks");
-        std::fs::create_dir_all(&disks).expect("a fresh directory can be written to");
         let run = Chance::seed() | 1;
         for (node, run) in NODES.iter().zip([run, !run]) {
-            std::fs::write(disks.join(node), Ledger::initial_image(run, DISK_BYTES))
-                .expect("a disk can be written");
+            let media = directory.path().join("media").join(node);
+            fs::create_dir_all(&media)
+                .and_then(|()| {
+                    fs::write(media.join("disk"), Ledger::initial_image(run, DISK_BYTES))
+                })
+                .expect("a fresh directory can be written to");
         }
         let mut room = Room::open(directory.path());
         for node in 0..2 {
-            files::install(&room, node, policy);
+            files::install(&room, node, &options);
             room.switch_on(node);
         }
         let board = Arc::new(Board::new(room, Follower::new(Ledger::new(run, 0, 1))));
@@ -79,15 +108,31 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// As [`Cluster::boot`], with the resource, its client and the power switches configured, and
-    /// the client at work.
+    /// As [`Cluster::boot`], with the power switches and the resource configured, and one node
+    /// Primary.
     ///
     /// # Panics
     /// When it does not come to that.
     #[must_use]
-    pub fn start(test: &str, policy: &str) -> Option<Self> {
-        let cluster = Self::boot(test, policy)?;
-        cluster.configure(files::RESOURCES);
+    pub fn promoted(test: &str, options: Options) -> Option<Self> {
+        let cluster = Self::boot(test, options)?;
+        cluster.configure(files::RESOURCE);
+        cluster.wait("a Primary", |cluster| {
+            let roles = NODES.map(|node| cluster.status(node).map(|it| it.role().to_owned()));
+            let is_one = roles.iter().flatten().any(|role| role == "Primary");
+            unless(is_one, || format!("{roles:?}"))
+        });
+        Some(cluster)
+    }
+
+    /// As [`Cluster::promoted`], with the client at work.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn start(test: &str, options: Options) -> Option<Self> {
+        let cluster = Self::boot(test, options)?;
+        cluster.configure(&[files::RESOURCE, files::CLIENT].concat());
         cluster.wait_for_client();
         Some(cluster)
     }
@@ -111,7 +156,7 @@ impl Cluster {
             .board
             .room()
             .file(node_number(node), "/run/configuration");
-        std::fs::write(file, lines).expect("a machine can be written to");
+        fs::write(file, lines).expect("a machine can be written to");
         self.ok(
             node,
             &[
@@ -146,188 +191,6 @@ impl Cluster {
         output.stdout
     }
 
-    /// What the daemon of a machine says of the resource.
-    ///
-    /// # Errors
-    /// What it says instead.
-    pub fn status(&self, node: &str) -> Result<Status, String> {
-        let output = self.run(node, &["rbdadm", "status", "--json", "r0"]);
-        if output.code != Some(0) {
-            return Err(format!("status: {:?}: {}", output.code, output.text()));
-        }
-        Status::parse(&output.stdout, "r0")
-    }
-
-    /// Waits until the client writes somewhere, and returns where.
-    ///
-    /// # Panics
-    /// When it does not in time.
-    pub fn wait_for_client(&self) -> &'static str {
-        let mut place = 0;
-        self.wait("a client that writes", |cluster| {
-            (place, _) = cluster.client_at_work()?;
-            Ok(())
-        });
-        NODES[place]
-    }
-
-    /// Waits until the client writes on this machine.
-    ///
-    /// # Panics
-    /// When it does not in time.
-    pub fn wait_for_client_on(&self, node: &str) {
-        self.wait(&format!("a client that writes on {node}"), |cluster| {
-            let (place, _) = cluster.client_at_work()?;
-            unless(NODES[place] == node, || format!("on {}", NODES[place]))
-        });
-    }
-
-    /// Waits until the daemon of a machine says what is waited for.
-    ///
-    /// # Panics
-    /// When it does not in time.
-    pub fn wait_for_status(&self, node: &str, what: &str, is_so: impl Fn(&Status) -> bool) {
-        self.wait(&format!("{node}: {what}"), |cluster| {
-            let status = cluster.status(node)?;
-            unless(is_so(&status), || status.text())
-        });
-    }
-
-    /// Waits until both machines are members, both copies are the same, both have their score and
-    /// nothing is fenced any more.
-    ///
-    /// # Panics
-    /// When it does not come to that in time.
-    pub fn wait_until_whole(&self) {
-        self.wait("both nodes in sync", |cluster| {
-            for node in NODES {
-                let status = cluster.status(node)?;
-                unless(status.is_in_sync(), || format!("{node}: {}", status.text()))?;
-            }
-            Ok(())
-        });
-        self.wait("no constraint of a handler", |cluster| {
-            let constraint = cluster.constraint();
-            unless(constraint.is_none(), || format!("{constraint:?}"))
-        });
-        self.wait("scores", |cluster| {
-            let scores = NODES.map(|node| cluster.score(node));
-            unless(scores == [Some(10_000); 2], || format!("{scores:?}"))
-        });
-        self.wait_for_client();
-    }
-
-    /// The promotion score of a machine.
-    #[must_use]
-    pub fn score(&self, node: &str) -> Option<i64> {
-        let words = [
-            "crm_attribute",
-            "--quiet",
-            "--query",
-            "--lifetime",
-            "reboot",
-        ];
-        let name = ["--name", "master-p_rbd", "--node", node];
-        let output = self.run(self.some_node(), &[&words[..], &name[..]].concat());
-        output.stdout.trim().parse().ok()
-    }
-
-    /// Whom the constraint of a fence handler lets be promoted, if there is one.
-    #[must_use]
-    pub fn constraint(&self) -> Option<String> {
-        let path = "//rsc_location[starts-with(@id,'rbd-fence')]";
-        let output = self.run(self.some_node(), &["cibadmin", "--query", "--xpath", path]);
-        if output.code != Some(0) {
-            return None;
-        }
-        let value = output.stdout.split("<expression").nth(1)?;
-        let value = value.split(" value=\"").nth(1)?;
-        Some(value.split('"').next()?.to_owned())
-    }
-
-    /// Waits until something is so.
-    ///
-    /// # Panics
-    /// When it is not so in time, or the client has seen what must not be.
-    pub fn wait(&self, what: &str, mut attempt: impl FnMut(&Self) -> Result<(), String>) {
-        let begin = Instant::now();
-        while let Err(seen) = attempt(self) {
-            self.assert_nothing_wrong();
-            assert!(
-                begin.elapsed() < LIMIT,
-                "waited {} s in vain for: {what}; last seen: {seen}",
-                LIMIT.as_secs()
-            );
-            thread::sleep(POLL);
-        }
-        println!("{:>6.1} s  {what}", begin.elapsed().as_secs_f32());
-    }
-
-    /// Kills a program of a machine, wherever it is in its life.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub fn kill(&self, node: &str, program: &str) {
-        self.ok(node, &["pkill", "-KILL", "-x", program]);
-    }
-
-    /// Cuts the power of a machine.
-    pub fn cut_power(&self, node: &str) {
-        self.board.room().cut_power(node_number(node));
-    }
-
-    /// Switches a machine on.
-    pub fn switch_on(&self, node: &str) {
-        self.board.room().switch_on(node_number(node));
-    }
-
-    /// Whether a machine is on.
-    #[must_use]
-    pub fn is_on(&self, node: &str) -> bool {
-        self.board.room().is_on(node_number(node))
-    }
-
-    /// Pulls a cable, or puts it in again.
-    pub fn plug(&self, link: Link, is_in: bool) {
-        self.board.room().plug(link, is_in);
-    }
-
-    /// How the power switch works from now on.
-    pub fn set_switch(&self, switch: Switch) {
-        self.board.set_switch(switch);
-    }
-
-    /// What the power switch was asked so far.
-    #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.board.asked()
-    }
-
-    /// Whether the power switch was asked to cut a machine's power.
-    #[must_use]
-    pub fn has_been_fenced(&self, node: &str) -> bool {
-        let asked = self.asked();
-        let cut = ["off", "reboot"].map(|what| format!("{what} {node}"));
-        asked.iter().any(|question| cut.contains(question))
-    }
-
-    /// How often the client has begun to write.
-    #[must_use]
-    pub fn client_starts(&self) -> u64 {
-        self.board.follower().starts
-    }
-
-    /// Waits until the client has begun to write once more.
-    ///
-    /// # Panics
-    /// When it has not in time.
-    pub fn wait_for_next_start(&self, before: u64) {
-        self.wait("the client begins again", |cluster| {
-            let starts = cluster.client_starts();
-            unless(starts > before, || format!("{starts} starts"))
-        });
-    }
-
     /// Stops everything in order, then compares both copies with each other and with what the
     /// client was told.
     ///
@@ -353,7 +216,8 @@ impl Cluster {
             });
         }
         self.assert_nothing_wrong();
-        let [alpha, beta] = NODES.map(|node| self.directory.path().join("disks").join(node));
+        let [alpha, beta] =
+            NODES.map(|node| self.directory.path().join("disks").join(node).join("disk"));
         let mut follower = self.board.follower();
         match first_difference(&alpha, &beta, follower.ledger.sectors() * 512) {
             Ok(None) => {}
@@ -365,31 +229,6 @@ impl Cluster {
                 panic!("{error}");
             }
         }
-    }
-
-    fn assert_nothing_wrong(&self) {
-        let wrongs = self.board.follower().take_wrongs();
-        assert!(wrongs.is_empty(), "{wrongs:?}");
-    }
-
-    /// Where the client has just had an answer.
-    fn client_at_work(&self) -> Result<(usize, u64), String> {
-        let nowhere = || "the client does not run".to_owned();
-        let (place, before) = self.board.follower().place().ok_or_else(nowhere)?;
-        thread::sleep(POLL);
-        let (_, after) = self.board.follower().place().ok_or_else(nowhere)?;
-        unless(after > before, || {
-            format!("nothing is answered on {}", NODES[place])
-        })?;
-        Ok((place, after))
-    }
-
-    /// A machine that is on.
-    fn some_node(&self) -> &'static str {
-        NODES
-            .into_iter()
-            .find(|node| self.is_on(node))
-            .unwrap_or("alpha")
     }
 
     /// Before there is a cluster, a person makes the metadata and says whose data is good.

@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::super::program::{self, Output, capture};
-use super::super::{unless, wait_until};
+use super::super::{Chance, unless, wait_until};
+use crate::faultfs::{Disks, FaultFs, Opening};
 
 /// The room; everything in it ends with it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Room {
     /// Its first process.
     init: u32,
     machines: [Machine; 2],
+    /// What they have for disks: these lose their power, too.
+    disks: [FaultFs; 2],
 }
 
 #[derive(Debug, Default)]
@@ -40,9 +43,16 @@ pub enum Cable {
 }
 
 impl Room {
-    /// Makes it in this directory, which has a directory `disks`.
+    /// Makes it in this directory. The disks of the machines are the files in `media/NODE`.
     pub(super) fn open(directory: &Path) -> Self {
         let directory = directory.to_path_buf();
+        let disks = NODES.map(|node| {
+            let at = directory.join("disks").join(node);
+            fs::create_dir_all(&at).expect("a fresh directory can be written to");
+            let media = directory.join("media").join(node);
+            FaultFs::mount(&media, &at, Opening::Buffered)
+                .unwrap_or_else(|error| panic!("cannot mount {}: {error}", at.display()))
+        });
         fs::create_dir_all(directory.join("room")).expect("a fresh directory can be written to");
         let words = [
             "unshare",
@@ -71,6 +81,7 @@ impl Room {
             holder,
             init,
             machines: Default::default(),
+            disks,
         }
     }
 
@@ -109,6 +120,7 @@ impl Room {
         if self.is_on(node) {
             return;
         }
+        self.disks[node].power_on();
         let log = self.directory.join(format!("{}-boot.log", NODES[node]));
         let log = fs::File::create(log).expect("the directory can be written to");
         let mut command = self.inside();
@@ -147,11 +159,17 @@ impl Room {
             self.set_port(node, cable, false);
         }
         kill(self.machines[node].init);
+        self.disks[node].power_cut(Chance::seed());
         assert!(
             program::wait(&mut boot, Duration::from_secs(30)).is_some(),
             "{} is not off",
             NODES[node]
         );
+    }
+
+    /// The disks of a machine, to make them fail.
+    pub(super) fn disks(&self, node: usize) -> &Disks {
+        &self.disks[node]
     }
 
     /// Pulls the cable between the machines, or puts it in again.
@@ -204,6 +222,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.disks.iter().for_each(|disks| disks.release());
         program::end(&mut self.holder);
         for machine in &mut self.machines {
             if let Some(boot) = &mut machine.boot {
