@@ -62,6 +62,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     session.finish()
 }
 
+/// The command line as `clap` knows it, for what is generated from it.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    <arguments::Arguments as clap::CommandFactory>::command()
+}
+
 /// What `--version` prints: assignments a shell can evaluate.
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");

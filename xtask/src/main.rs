@@ -1,5 +1,5 @@
 //! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz |
-//! torture | lab | coverage`.
+//! torture | lab | package | coverage`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -15,6 +15,7 @@ mod demo;
 mod fuzz;
 mod lab;
 mod nbd_client;
+mod package;
 mod process;
 mod suite;
 mod torture;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(&arguments),
         "torture" => torture::run(&arguments),
         "lab" => lab::run(&arguments),
+        "package" => package::run(&arguments),
         "coverage" => coverage::run(&arguments),
         demo::JANITOR_COMMAND => demo::janitor(&arguments),
         "help" | "-h" | "--help" => {
@@ -87,6 +89,7 @@ usage: cargo xtask COMMAND
   lab test [NAME…] tests that need a kernel with ublk, in an emulated machine (QEMU; root to build)
   lab up           only builds the machine's disk and kernel, in target/lab or $RBD_LAB_CACHE
   lab down         throws them away
+  package          a Debian package, in target/package (dpkg-deb)
   coverage         which lines of protocol and engine the tests inside one process run
       --uncovered [PART]  show those nobody ran, of files with PART in their path
       --seeds N    how many seeds of each profile of the simulation (20)

@@ -1,5 +1,6 @@
 //! What each command does, from words on the command line to lines on the terminal.
 
+mod completions;
 mod disks;
 mod lifecycle;
 mod outdate;
@@ -51,6 +52,7 @@ pub(crate) fn run(session: &mut Session, command: Command) {
         Command::WaitSync(options) => wait::run(session, &options, wait::Goal::InSync),
         Command::Check(options) => crate::check::run(session, &options.targets),
         Command::Dump(options) => queries::dump(session, &options.targets),
+        Command::Completions(options) => completions::print(session, options.shell),
         Command::ShNop => queries::nop(session),
         Command::ShStatus(options) => shell_status::run(session, &options.targets),
         Command::ShResources => queries::resources(session),

@@ -32,12 +32,24 @@ fn commands_still_to_come_say_so() {
         "get-gi",
         "show-gi",
         "top",
-        "completions",
     ] {
         let outcome = stage.run(&format!("{verb} r0")).expect_code(1);
         let expected = format!("rbdadm: '{verb}' is not in this version yet\n");
         assert_eq!(outcome.err, expected);
     }
+}
+
+#[test]
+fn completions_know_the_commands_and_only_known_shells() {
+    let stage = Stage::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let outcome = stage.run(&format!("completions {shell}")).expect_code(0);
+        for word in ["create-md", "new-current-uuid", "--run-dir"] {
+            let word = word.trim_start_matches("--");
+            assert!(outcome.out.contains(word), "{shell}: {word}");
+        }
+    }
+    stage.run("completions tcsh").expect_code(1);
 }
 
 #[test]

@@ -115,7 +115,10 @@ fn test(
         ));
     }
     let programs = workspace::build_programs(workspace)?;
-    let files = [programs.join("rbdd"), programs.join("rbdadm")];
+    let mut files = vec![programs.join("rbdd"), programs.join("rbdadm")];
+    if wanted.iter().any(|name| name.starts_with("package")) {
+        files.push(crate::package::build(workspace)?);
+    }
     let mut failed = Vec::new();
     for name in wanted {
         println!("lab: {name}");
