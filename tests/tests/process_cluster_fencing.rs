@@ -1,7 +1,10 @@
 //! Fencing under a real Pacemaker: who may go on when nodes do not see each other, and when nobody
 //! can say whether one is off.
 
-use rbd_tests::process::{Cluster, Link, Options, Switch};
+use rbd_tests::nbd_client::{CMD_WRITE, Request};
+use rbd_tests::process::{Cluster, Link, Options, Status, Switch};
+
+const BLOCK: usize = 4096;
 
 const RESOURCE_ONLY: Options = Options {
     policy: "resource-only",
@@ -132,6 +135,91 @@ fn the_handler_that_cuts_the_power_does_so() {
     assert_eq!(cluster.client_starts(), starts, "the client was disturbed");
     assert!(!cluster.has_been_fenced(node), "{:?}", cluster.asked());
     cluster.finish();
+}
+
+#[test]
+fn a_switch_that_lies_makes_no_second_primary_that_answers() {
+    let test = "a_switch_that_lies_makes_no_second_primary_that_answers";
+    let Some(cluster) = Cluster::promoted(test, Options::default()) else {
+        return;
+    };
+    let is_primary = |node: &&str| cluster.status(node).is_ok_and(|it| it.role() == "Primary");
+    let old = ["alpha", "beta"]
+        .into_iter()
+        .find(is_primary)
+        .expect("one is Primary");
+    let new = other(old);
+    cluster.wait_for_status(new, "in sync", Status::is_in_sync);
+    let mut client = cluster.open(old).expect("a Primary can be opened");
+    client
+        .write_durably(0, &[1; BLOCK])
+        .expect("it can be written to");
+
+    // The old one seems to be off, and is not; of the new one it gets no word.
+    cluster.set_switch(old, Switch::Lies);
+    cluster.set_switch(new, Switch::Hangs);
+    for link in [Link::Cluster, Link::Mirror] {
+        cluster.plug(link, false);
+    }
+    cluster.wait_for_status(old, "waits for fencing", Status::awaits_fencing);
+    let data = [2; BLOCK];
+    let write = Request {
+        command: CMD_WRITE,
+        flags: 0,
+        offset: 0,
+        length: u32::try_from(BLOCK).expect("it is small"),
+        payload: &data,
+    };
+    client.send(write).expect("a frozen Primary takes requests");
+    cluster.wait_for_status(new, "Primary", |status| status.role() == "Primary");
+    let mut second = cluster.open(new).expect("a Primary can be opened");
+    second
+        .write_durably(0, &[3; BLOCK])
+        .expect("it can be written to");
+    cluster.wait_for_status(old, "a request that waits", |status| status.waiting() > 0);
+    let status = cluster.status(old).expect("it answers");
+    assert!(status.awaits_fencing(), "{}", status.text());
+    drop(second.disconnect());
+
+    // Both see each other again: the new one's constraint keeps the old one frozen.
+    cluster.set_switch(new, Switch::Fails);
+    for link in [Link::Cluster, Link::Mirror] {
+        cluster.plug(link, true);
+    }
+    wait_for_constraint(&cluster, new);
+    cluster.wait_for_status(old, "meets a Primary", |it| it.connection() == "StandAlone");
+    let status = cluster.status(old).expect("it answers");
+    assert!(
+        status.awaits_fencing() && status.waiting() > 0,
+        "{}",
+        status.text()
+    );
+
+    // Somebody really switches it off.
+    cluster.cut_power(old);
+    for node in [old, new] {
+        cluster.set_switch(node, Switch::Works);
+    }
+    cluster.switch_on(old);
+    cluster.wait("one Primary, in sync", |cluster| {
+        let mine = cluster.status(old)?;
+        let its = cluster.status(new)?;
+        let primaries = [&mine, &its]
+            .iter()
+            .filter(|it| it.role() == "Primary")
+            .count();
+        let is_so = primaries == 1 && mine.is_in_sync() && its.is_in_sync();
+        is_so
+            .then_some(())
+            .ok_or_else(|| format!("{}\n{}", mine.text(), its.text()))
+    });
+    drop(client);
+    let primary = ["alpha", "beta"]
+        .into_iter()
+        .find(is_primary)
+        .expect("one is Primary");
+    let mut client = cluster.open(primary).expect("a Primary can be opened");
+    assert_eq!(client.read(0, 4096).expect("it can be read"), [3; BLOCK]);
 }
 
 fn wait_for_constraint(cluster: &Cluster, node: &str) {
