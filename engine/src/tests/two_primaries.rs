@@ -10,6 +10,7 @@ use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
 use super::fencing::fenced;
+use super::parting::drain;
 use super::{Bench, VOLUME, config};
 use crate::{Command, DiskRequest, HandlerResult, LinkLoss, RequestKind};
 
@@ -381,4 +382,23 @@ fn that_nobody_can_reach_the_other_primary_is_no_verdict() {
         bench.write_metadata();
         assert_eq!(bench.is_frozen(), !is_verdict, "code {code}");
     }
+}
+
+#[test]
+fn one_of_two_that_is_stopped_says_that_it_is_no_primary_before_it_asks_to_go() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.command(Command::Stop);
+    let mut said = Vec::new();
+    while bench.on_disk(DiskRequest::Flush) > 0 || bench.is_writing_metadata() {
+        said.extend(drain(&mut bench));
+        bench.write_metadata();
+        said.extend(bench.sent());
+    }
+    let is_told = |packet: &Packet| match packet {
+        Packet::State { role, .. } => *role == Role::Secondary,
+        _ => false,
+    };
+    let told = said.iter().position(is_told);
+    let asks = said.iter().position(|packet| *packet == Packet::Leave);
+    assert!(told.is_some() && told < asks, "{said:?}");
 }

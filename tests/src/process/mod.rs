@@ -14,6 +14,7 @@
 //! | `bystander` | a client that must not notice what is done to others |
 //! | `cable` | a cable between two network namespaces, which can be pulled, slow or one-way |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
+//! | `two` | both nodes Primary, and how one of them is fenced |
 //! | `torture` | rounds of random harm |
 //! | `program` | other people's programs, with a deadline |
 //! | `chance` | a sequence of numbers from a seed |
@@ -33,6 +34,7 @@ mod setup;
 mod skip;
 mod status;
 mod torture;
+mod two;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ pub use setup::{Meta, Setup};
 pub use skip::{is_root, lacks, skip};
 pub use status::Status;
 pub use torture::{Tally, Torture};
+pub use two::{STONITH, Two};
 
 /// Waits until something is so.
 ///
