@@ -9,6 +9,7 @@ use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::fenced_return::without_disk;
 use super::fencing::fenced;
 use super::parting::drain;
 use super::{Bench, VOLUME, config};
@@ -401,4 +402,27 @@ fn one_of_two_that_is_stopped_says_that_it_is_no_primary_before_it_asks_to_go() 
     let told = said.iter().position(is_told);
     let asks = said.iter().position(|packet| *packet == Packet::Leave);
     assert!(told.is_some() && told < asks, "{said:?}");
+}
+
+#[test]
+fn a_primary_that_has_lost_its_disk_is_fenced_when_it_is_lost_itself() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.link_down(LinkLoss::Closed);
+    assert!(bench.is_frozen());
+    bench.meet(|hello| {
+        without_disk(hello);
+        hello.role = Role::Primary;
+    });
+    bench.wait_ms(5_000);
+    bench.write_metadata();
+    assert!(!bench.is_frozen());
+    assert_eq!(bench.handlers(), []);
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.write_metadata();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+    bench.link_down(LinkLoss::Timeout);
+    assert!(bench.is_frozen());
+    bench.fence_starts();
 }
