@@ -426,3 +426,20 @@ fn a_primary_that_has_lost_its_disk_is_fenced_when_it_is_lost_itself() {
     assert!(bench.is_frozen());
     bench.fence_starts();
 }
+
+#[test]
+fn what_a_primary_had_sent_before_it_lost_its_disk_costs_nothing() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.write(0);
+    peer_writes(&mut bench, 70, (8192, 1), BEFORE);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 8,
+        disks: vec![(VOLUME, DiskState::Failed)],
+    });
+    let (id, volume) = (u64::from(BEFORE) + 1, VOLUME);
+    bench.packet(Packet::Settle { id, volume });
+    bench.packet(Packet::Settled { id: 1, volume });
+    peer_writes(&mut bench, 71, (16384, 1), BEFORE + 1);
+    assert_eq!(bench.close_dropped(), None);
+}
