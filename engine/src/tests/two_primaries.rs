@@ -443,3 +443,29 @@ fn what_a_primary_had_sent_before_it_lost_its_disk_costs_nothing() {
     peer_writes(&mut bench, 71, (16384, 1), BEFORE + 1);
     assert_eq!(bench.close_dropped(), None);
 }
+
+#[test]
+fn a_disk_is_detached_while_the_other_primary_writes_on() {
+    let mut bench = lower();
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    let own = bench.write(8192);
+    let id = sent_writes(&mut bench)[0].0;
+    let (volume, force) = (VOLUME, false);
+    let call = bench.command(Command::Detach { volume, force });
+    bench.disk(WRITE, Ok(()));
+    peer_writes(&mut bench, 71, (16384, 1), BEFORE);
+    assert_eq!(
+        bench.on_disk(WRITE),
+        2,
+        "what this node waits for may wait for that"
+    );
+    ack(&mut bench, id);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.answer(own), Some(Ok(())));
+    peer_writes(&mut bench, 72, (16384, 1), BEFORE + 1);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.on_disk(WRITE), 0, "it is kept back");
+    bench.flush_all();
+    assert_eq!(bench.reply(call), Some(true));
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}
