@@ -12,6 +12,9 @@ use rustix::io::Errno;
 /// A fence handler that takes note of having been called.
 const NOTES: &str = "touch $RBD_RUN_DIR/fenced; exit 1";
 
+/// One that keeps the peer from being promoted with what is on its disk, and lets it go on.
+const BARS: &str = "exit 4";
+
 /// What nobody must have written in a test in which nobody is to be fenced.
 fn marks_of_fencing(two: &Two) -> [PathBuf; 2] {
     [&two.pair.alpha, &two.pair.beta].map(|node| node.run_directory().join("fenced"))
@@ -25,7 +28,7 @@ fn assert_nobody_was_fenced(two: &Two) {
 
 #[test]
 fn either_disk_is_detached_and_attached_and_no_client_notices() {
-    let mut two = Two::new(Setup::default(), NOTES);
+    let mut two = Two::new(Setup::default(), BARS);
     let (one, other) = two.quarrel();
     for node in ["beta", "alpha", "beta"] {
         one.let_work(300);
@@ -39,7 +42,6 @@ fn either_disk_is_detached_and_attached_and_no_client_notices() {
     }
     one.stop();
     other.stop();
-    assert_nobody_was_fenced(&two);
     two.finish();
 }
 
@@ -49,7 +51,7 @@ fn a_disk_fails_under_either_and_no_client_notices() {
     let Some(setup) = Setup::default().faulty(name, Opening::Direct) else {
         return;
     };
-    let mut two = Two::new(setup, NOTES);
+    let mut two = Two::new(setup, BARS);
     for node in ["alpha", "beta"] {
         let (one, other) = two.quarrel();
         one.let_work(200);
@@ -68,7 +70,6 @@ fn a_disk_fails_under_either_and_no_client_notices() {
         one.stop();
         other.stop();
     }
-    assert_nobody_was_fenced(&two);
     two.finish();
 }
 

@@ -80,8 +80,7 @@ impl<B: Clone> Resource<B> {
     /// attached, or that has failed, may yet be used by another process of the peer's daemon.
     pub(super) fn is_there(&self, node: NodeId) -> bool {
         let link = self.connections.get(&node);
-        link.is_some_and(|peer| peer.connected_link().is_some())
-            && (!self.lacks_disk(node) || self.serves_primary(node))
+        link.is_some_and(|peer| peer.connected_link().is_some()) && !self.lacks_disk(node)
     }
 
     fn lacks_disk(&self, node: NodeId) -> bool {
@@ -98,9 +97,7 @@ impl<B: Clone> Resource<B> {
     /// Whether a handler may be called: the peer is not to be met any moment.
     fn is_away(&self, node: NodeId) -> bool {
         self.connections.get(&node).is_some_and(|peer| {
-            let without_disk = peer.connected_link().is_some()
-                && self.lacks_disk(node)
-                && !self.serves_primary(node);
+            let without_disk = peer.connected_link().is_some() && self.lacks_disk(node);
             !peer.has_open_link() || without_disk
         })
     }

@@ -43,21 +43,6 @@ impl<B: Clone> Resource<B> {
         })
     }
 
-    /// Whether the connected peer is Primary as well, and its clients are served from here where it
-    /// has lost its disk. While the process that knows that is connected no other uses the disk.
-    pub(super) fn serves_primary(&self, node: NodeId) -> bool {
-        self.role == Role::Primary
-            && self.have_agreed_on_two(node)
-            && self
-                .connections
-                .get(&node)
-                .is_some_and(|peer| peer.peer_role == Role::Primary)
-            && self
-                .volumes
-                .values()
-                .all(crate::volume::Volume::has_own_data)
-    }
-
     /// Another node has clients.
     pub(super) fn note_overtaken(&mut self) {
         for volume in self.volumes.values_mut() {
