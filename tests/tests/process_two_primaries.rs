@@ -1,95 +1,11 @@
 //! Two Primaries: clients of both nodes write to places of their own or to the same ones, while
 //! nodes are demoted, killed and cut off. Every read is judged, and both disks are compared.
 
-use std::ops::Range;
-
-use rbd_tests::check::Shared;
-use rbd_tests::process::{Node, Pair, RivalOptions, Rivals, Setup};
-
-/// One of two that want to fence each other wins: who makes this directory first. The loser is
-/// killed before the winner is told.
-const STONITH: &str = "mkdir $RBD_RUN_DIR/../../winner 2>/dev/null || exit 1\n\
-                       kill -9 $(cat $RBD_RUN_DIR/victim); exit 7";
+use rbd_tests::process::{Node, Pair, STONITH, Setup, Two, wait_until};
 
 /// A fence handler that ends with what the test writes into a file, once it does.
 const ASKS: &str = "while ! test -e $RBD_RUN_DIR/verdict; do sleep 0.02; done\n\
                     exit $(cat $RBD_RUN_DIR/verdict)";
-
-/// Both nodes Primary, and the record of what clients are told.
-struct Two {
-    pair: Pair,
-    record: Shared,
-    seed: u64,
-}
-
-impl Two {
-    fn new(setup: Setup, fence: &str) -> Self {
-        let setup = setup
-            .fencing("resource-and-stonith")
-            .net("    allow-two-primaries yes;\n");
-        let pair = Pair::synced(setup);
-        for node in [&pair.alpha, &pair.beta] {
-            node.set_script("fence", fence);
-            node.set_script("unfence", "rm -rf $RBD_RUN_DIR/../../winner; exit 0");
-        }
-        let record = Shared::new(pair.ledger.run(), pair.ledger.sectors());
-        let two = Self {
-            pair,
-            record,
-            seed: 0,
-        };
-        two.promote_both();
-        two
-    }
-
-    /// As soon as they can be: a resync must end first.
-    fn promote_both(&self) {
-        for node in [&self.pair.alpha, &self.pair.beta] {
-            self.pair.promote(node.name());
-        }
-        let (alpha, beta) = (self.pair.alpha.pid(), self.pair.beta.pid());
-        self.pair.alpha.set_script("victim", &beta.to_string());
-        self.pair.beta.set_script("victim", &alpha.to_string());
-    }
-
-    fn load(&mut self, node: &str, sectors: Range<u64>) -> Rivals {
-        self.seed += 1;
-        let options = RivalOptions {
-            seed: self.seed,
-            clients: 2,
-            depth: 8,
-            longest: 64,
-            sectors,
-        };
-        let record = self.record.clone();
-        Rivals::start(self.pair.node(node), &record, &options)
-    }
-
-    /// Clients of both nodes, all on the same few sectors.
-    fn quarrel(&mut self) -> (Rivals, Rivals) {
-        let few = 0..1024;
-        (self.load("alpha", few.clone()), self.load("beta", few))
-    }
-
-    fn halves(&self) -> [Range<u64>; 2] {
-        let all = self.pair.ledger.sectors();
-        [0..all / 2, all / 2..all]
-    }
-
-    /// Stops both daemons and compares the disks with each other and with what clients were told.
-    fn finish(mut self) {
-        for node in self.pair.nodes() {
-            node.stop();
-        }
-        self.record.settle();
-        self.pair.assert_equal();
-        for path in [self.pair.alpha.disk(0), self.pair.beta.disk(0)] {
-            if let Err(error) = self.record.verify_file(&path) {
-                panic!("{error}");
-            }
-        }
-    }
-}
 
 fn wait_frozen(node: &Node) {
     node.wait_for("frozen I/O", |status| status.awaits_fencing());
@@ -240,7 +156,7 @@ fn of_two_that_lose_their_link_one_is_fenced_and_returns_as_a_target() {
         one.let_work(500);
         other.let_work(500);
         two.pair.cut();
-        rbd_tests::process::wait_until("one is dead", || {
+        wait_until("one is dead", || {
             let alive = two.pair.nodes().map(|node| node.is_alive());
             match alive {
                 [true, true] => Err("both live".into()),

@@ -141,6 +141,14 @@ impl<B: Clone> Resource<B> {
         let settled = local.is_settled();
         match detaching.step {
             Step::Draining => {
+                // Another Primary writes on and on. What it has sent is kept back as soon as
+                // nothing of this node waits for its answers: it is not to wait for this node then.
+                if volume.is_drained_of_own() {
+                    volume.frozen.holding_peers = true;
+                }
+                let Some(local) = &mut volume.local else {
+                    return;
+                };
                 let busy = local.intent.is_busy();
                 if settled && !busy && volume.is_drained() {
                     volume.start_last_checkpoint(&mut self.cx);
@@ -177,6 +185,7 @@ impl<B: Clone> Resource<B> {
             return;
         };
         volume.frozen.holding = false;
+        volume.frozen.holding_peers = false;
         volume.unsettled = true;
         let Some(reason) = needed else {
             self.cx.reply(detaching.call, Ok(None));

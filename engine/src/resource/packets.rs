@@ -345,6 +345,8 @@ fn is_about_data(packet: &Packet) -> bool {
             | Packet::ResyncNegativeAck { .. }
             | Packet::ResyncDone { .. }
             | Packet::VerifyRequest { .. }
+            | Packet::Settle { .. }
+            | Packet::Settled { .. }
     )
 }
 

@@ -32,6 +32,10 @@ impl<B: Clone> Resource<B> {
     /// first; the connection ends by itself when that is done, or takes too long.
     pub(super) fn begin_to_leave(&mut self, node: NodeId) -> bool {
         let asks = self.minds_leaving(node);
+        if asks {
+            // One of two Primaries that has just been demoted is let go as a Secondary only.
+            self.tell_state();
+        }
         let parts = self.may_part(node);
         let now = self.cx.now;
         let Some(connection) = self.connections.get_mut(&node) else {

@@ -13,7 +13,7 @@ use super::{Bench, VOLUME};
 use crate::{Command, DiskError, DiskRequest, HandlerResult, LinkLoss, RequestId};
 
 /// The peer's disk is not attached.
-fn without_disk(hello: &mut Hello) {
+pub(super) fn without_disk(hello: &mut Hello) {
     hello.role = Role::Secondary;
     hello.volumes[0].disk = DiskState::Diskless;
     hello.volumes[0].size_bytes = 0;

@@ -34,7 +34,7 @@ fn let_go() -> (Bench, crate::RequestId) {
 }
 
 /// Ends what is in flight and lets everything be flushed; returns what was sent then.
-fn drain(bench: &mut Bench) -> Vec<Packet> {
+pub(super) fn drain(bench: &mut Bench) -> Vec<Packet> {
     bench.disk(DiskRequest::Write { fua: false }, Ok(()));
     bench.peer_acks();
     bench.disk(DiskRequest::Flush, Ok(()));

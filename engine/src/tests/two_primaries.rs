@@ -9,7 +9,9 @@ use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::fenced_return::without_disk;
 use super::fencing::fenced;
+use super::parting::drain;
 use super::{Bench, VOLUME, config};
 use crate::{Command, DiskRequest, HandlerResult, LinkLoss, RequestError, RequestKind};
 
@@ -424,4 +426,86 @@ fn one_that_is_being_demoted_and_filled_from_the_other_finishes_there_what_it_ha
     assert_eq!(bench.answer(write), None);
     let superblock = bench.superblock.expect("written");
     assert_eq!(superblock.generation, generation, "(D5)");
+}
+
+#[test]
+fn one_of_two_that_is_stopped_says_that_it_is_no_primary_before_it_asks_to_go() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.command(Command::Stop);
+    let mut said = Vec::new();
+    while bench.on_disk(DiskRequest::Flush) > 0 || bench.is_writing_metadata() {
+        said.extend(drain(&mut bench));
+        bench.write_metadata();
+        said.extend(bench.sent());
+    }
+    let is_told = |packet: &Packet| match packet {
+        Packet::State { role, .. } => *role == Role::Secondary,
+        _ => false,
+    };
+    let told = said.iter().position(is_told);
+    let asks = said.iter().position(|packet| *packet == Packet::Leave);
+    assert!(told.is_some() && told < asks, "{said:?}");
+}
+
+#[test]
+fn one_of_two_without_its_disk_is_kept_from_it_before_anything_is_answered() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.link_down(LinkLoss::Closed);
+    bench.meet(|hello| {
+        without_disk(hello);
+        hello.role = Role::Primary;
+    });
+    bench.wait_ms(1_000);
+    let write = bench.write(0);
+    let handler = bench.fence_starts();
+    assert!(bench.is_frozen(), "its disk may be used by another process");
+    bench.handler_ends(handler, HandlerResult::Exited(4));
+    bench.write_metadata();
+    assert!(!bench.is_frozen());
+    bench.disk(WRITE, Ok(()));
+    bench.write_metadata();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+}
+
+#[test]
+fn what_a_primary_had_sent_before_it_lost_its_disk_costs_nothing() {
+    let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
+    bench.write(0);
+    peer_writes(&mut bench, 70, (8192, 1), BEFORE);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 8,
+        disks: vec![(VOLUME, DiskState::Failed)],
+    });
+    let (id, volume) = (u64::from(BEFORE) + 1, VOLUME);
+    bench.packet(Packet::Settle { id, volume });
+    bench.packet(Packet::Settled { id: 1, volume });
+    peer_writes(&mut bench, 71, (16384, 1), BEFORE + 1);
+    assert_eq!(bench.close_dropped(), None);
+}
+
+#[test]
+fn a_disk_is_detached_while_the_other_primary_writes_on() {
+    let mut bench = lower();
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    let own = bench.write(8192);
+    let id = sent_writes(&mut bench)[0].0;
+    let (volume, force) = (VOLUME, false);
+    let call = bench.command(Command::Detach { volume, force });
+    bench.disk(WRITE, Ok(()));
+    peer_writes(&mut bench, 71, (16384, 1), BEFORE);
+    assert_eq!(
+        bench.on_disk(WRITE),
+        2,
+        "what this node waits for may wait for that"
+    );
+    ack(&mut bench, id);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.answer(own), Some(Ok(())));
+    peer_writes(&mut bench, 72, (16384, 1), BEFORE + 1);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.on_disk(WRITE), 0, "it is kept back");
+    bench.flush_all();
+    assert_eq!(bench.reply(call), Some(true));
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
 }

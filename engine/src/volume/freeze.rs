@@ -27,6 +27,8 @@ pub(crate) struct Frozen<B> {
     pub(crate) awaiting: Option<Time>,
     /// Nothing new is started: what is in flight is to end.
     pub(crate) holding: bool,
+    /// What peers write waits too.
+    pub(crate) holding_peers: bool,
     /// By command, not for want of data this time.
     pub(crate) data_given_up: bool,
     /// Everything that waits is to fail: this node is being demoted by force.
@@ -48,6 +50,7 @@ impl<B> Default for Frozen<B> {
             without_data: false,
             awaiting: None,
             holding: false,
+            holding_peers: false,
             data_given_up: false,
             failing: false,
             reads: BTreeMap::new(),

@@ -323,8 +323,18 @@ impl<B: Clone> Volume<B> {
         !self.writes.values().any(started)
             && self.reads.len() == self.waiting_reads.len()
             && self.barriers.is_empty()
-            && self.peer_writes.is_empty()
+            && (self.peer_writes.is_empty() || self.keeps_peers_waiting())
             && self.checkpoint == Checkpoint::Idle
+    }
+
+    fn keeps_peers_waiting(&self) -> bool {
+        self.frozen.holding_peers && self.peer_writes.len() == self.waiting_peer_writes.len()
+    }
+
+    /// Whether nothing of this node's own clients is under way.
+    pub(crate) fn is_drained_of_own(&self) -> bool {
+        let started = |write: &Write<B>| write.started;
+        !self.writes.values().any(started) && self.reads.len() == self.waiting_reads.len()
     }
 
     /// Whether nothing a client asked for is in flight.

@@ -166,7 +166,8 @@ impl<B: Clone> Volume<B> {
             .range(..name)
             .any(|(_, earlier)| earlier.range.overlaps(range));
         // The peer has read what is being written anew before it began this write.
-        if is_under_way
+        if self.frozen.holding_peers
+            || is_under_way
             || self.written_anew().any(|anew| anew.overlaps(range))
             || self.yields(name, write)
         {

@@ -15,6 +15,7 @@
 //! | `cluster` | two machines with a real cluster on them |
 //! | `cable` | a cable between two network namespaces, which can be pulled, slow or one-way |
 //! | `proxy` | a wire between the nodes that can be cut, held up and damaged |
+//! | `two` | both nodes Primary, and how one of them is fenced |
 //! | `torture` | rounds of random harm |
 //! | `program` | other people's programs, with a deadline |
 //! | `chance` | a sequence of numbers from a seed |
@@ -35,6 +36,7 @@ mod setup;
 mod skip;
 mod status;
 mod torture;
+mod two;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +55,7 @@ pub use setup::{Meta, Setup};
 pub use skip::{is_root, lacks, skip};
 pub use status::Status;
 pub use torture::{Tally, Torture};
+pub use two::{STONITH, Two};
 
 /// Waits until something is so.
 ///

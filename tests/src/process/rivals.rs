@@ -26,6 +26,8 @@ pub struct RivalOptions {
     pub depth: usize,
     /// The longest write in sectors.
     pub longest: u64,
+    /// Sectors a request is a multiple of.
+    pub unit: u64,
     /// The sectors they write and read.
     pub sectors: Range<u64>,
 }
@@ -225,10 +227,10 @@ impl Rival {
         if count >= BLOCK && !self.chance.one_in(4) {
             count -= count % BLOCK;
         }
+        let unit = self.options.unit;
+        let count = count.next_multiple_of(unit).min(size);
         let mut first = self.chance.below(size - count + 1);
-        if count >= BLOCK {
-            first -= first % BLOCK;
-        }
+        first -= first % if count >= BLOCK { BLOCK } else { unit };
         (sectors.start + first, count)
     }
 
