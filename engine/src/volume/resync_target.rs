@@ -80,6 +80,9 @@ impl<B: Clone> Volume<B> {
     }
 
     fn request_more(&mut self, node: NodeId, cx: &mut Context<B>) {
+        if self.local.is_none() {
+            return; // the resync ends with the link, which is about to be given up
+        }
         let (volume, size) = (self.number, self.size_bytes());
         let peer_writes = &self.peer_writes;
         let Some(peer) = self.peers.get_mut(&node) else {
