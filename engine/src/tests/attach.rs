@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use rbd_protocol::control::RefusalCode;
+use rbd_protocol::control::{RefusalCode, ResourceConfig};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
@@ -312,7 +312,11 @@ fn a_new_disk_that_is_larger_takes_the_size_in_use() {
 /// A node that serves a Primary and fills the disk it has been given, which lacks nothing; one
 /// write for its clients is on both disks, and not flushed.
 fn filling() -> Bench {
-    let mut bench = Bench::in_sync();
+    filling_as(config())
+}
+
+fn filling_as(config: ResourceConfig) -> Bench {
+    let mut bench = Bench::in_sync_as(config);
     let mut hello = bench.relink().expect("a greeting");
     hello.incarnation = 99;
     hello.role = Role::Primary;
@@ -327,6 +331,30 @@ fn filling() -> Bench {
     assert_eq!(bench.peer_acks(), 1, "it goes to the disk that is filled");
     assert_eq!(bench.out_of_sync_bytes(), 0);
     bench
+}
+
+/// Between the two, a client of this node may have read it and written something newer.
+#[test]
+fn what_was_done_for_the_other_primary_before_the_link_was_lost_is_not_done_again() {
+    let mut config = config();
+    config.peers[0].net.two_primaries = true;
+    let mut bench = filling_as(config);
+    let mut hello = bench.relink().expect("a greeting");
+    hello.incarnation = 99;
+    hello.role = Role::Primary;
+    hello.volumes[0].disk = DiskState::Outdated;
+    bench.packet(Packet::Hello(Box::new(hello)));
+    bench.write_metadata();
+    bench.asked.clear();
+    for (id, is_new) in [(70, false), (71, true)] {
+        ask_write(&mut bench, id);
+        bench.write_metadata();
+        assert_eq!(bench.disk(WRITE, Ok(())), is_new, "{id} (F7)");
+        let sent = bench.sent();
+        let done =
+            |packet: &Packet| matches!(packet, Packet::RemoteDone { id: of, .. } if *of == id);
+        assert!(is_new || sent.iter().any(done), "{sent:?}");
+    }
 }
 
 fn current(bench: &Bench) -> GenerationId {
