@@ -7,8 +7,7 @@ use crate::contract::{DiskError, OperationId};
 
 impl<B: Clone> Resource<B> {
     pub(super) fn disk_done(&mut self, id: OperationId, result: Result<Option<B>, DiskError>) {
-        self.orphan_done(id, result.is_err());
-        let Some(operation) = self.cx.finished(id) else {
+        let Some(operation) = self.finished(id, result.is_err()) else {
             return;
         };
         let cx = &mut self.cx;
@@ -51,18 +50,19 @@ impl<B: Clone> Resource<B> {
         }
     }
 
-    /// What a disk that has been let go had still in flight counts no more. But if it could not
-    /// make durable then what it had acknowledged, that holds for it when it comes back (B4).
-    fn orphan_done(&mut self, id: OperationId, has_failed: bool) {
+    /// What this operation was for. What a disk that has been let go had still in flight counts no
+    /// more. But if it could not make durable then what it had acknowledged, that holds for it when
+    /// it comes back (B4).
+    fn finished(&mut self, id: OperationId, has_failed: bool) -> Option<Operation> {
         let flushed = self.cx.orphan_finished(id).filter(|_| has_failed);
         if let Some(volume) = flushed.and_then(|number| self.volumes.get_mut(&number)) {
             volume.lost_cache = true;
         }
+        self.cx.finished(id)
     }
 
     pub(super) fn meta_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
-        self.orphan_done(id, result.is_err());
-        let Some(operation) = self.cx.finished(id) else {
+        let Some(operation) = self.finished(id, result.is_err()) else {
             return;
         };
         let cx = &mut self.cx;
