@@ -4,13 +4,13 @@
 //! and without FUA, zeroes, trims, flushes, and reads that are checked at once.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Chance;
+use super::crowd::Crowd;
 use crate::check::{Kind, Ledger, SECTOR, Shard};
 use crate::nbd_client::{
     CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, Client, Error,
@@ -49,11 +49,7 @@ impl Default for LoadOptions {
 
 /// Writers at work.
 #[derive(Debug)]
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Ended>>,
-}
+pub struct Load(Crowd<Ended>);
 
 /// How the writers ended.
 #[derive(Debug, Default)]
@@ -83,38 +79,26 @@ impl Load {
     /// When the export cannot be opened.
     #[must_use]
     pub fn start(shards: Vec<Shard>, socket: &Path, export: &str, options: LoadOptions) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicU64::new(0));
-        let threads = shards
-            .into_iter()
-            .zip(0..)
-            .map(|(shard, index)| {
-                let place: (PathBuf, String) = (socket.to_path_buf(), export.to_owned());
-                let client = Client::unix(&place.0, &place.1, ANSWER_LIMIT)
-                    .unwrap_or_else(|error| panic!("the load cannot open {export}: {error}"));
-                let writer = Writer {
-                    shard,
-                    client,
-                    chance: Chance::new(options.seed.wrapping_mul(1000).wrapping_add(index)),
-                    options,
-                    in_flight: BTreeMap::new(),
-                    outcome: Outcome::default(),
-                };
-                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                thread::spawn(move || writer.work(&stop, &answered))
-            })
-            .collect();
-        Self {
-            stop,
-            answered,
-            threads,
-        }
+        let writers = shards.into_iter().zip(0..).map(|(shard, index)| {
+            let client = Client::unix(socket, export, ANSWER_LIMIT)
+                .unwrap_or_else(|error| panic!("the load cannot open {export}: {error}"));
+            let writer = Writer {
+                shard,
+                client,
+                chance: Chance::new(options.seed.wrapping_mul(1000).wrapping_add(index)),
+                options,
+                in_flight: BTreeMap::new(),
+                outcome: Outcome::default(),
+            };
+            move |stop: &AtomicBool, answered: &AtomicU64| writer.work(stop, answered)
+        });
+        Self(Crowd::start(writers))
     }
 
     /// How many requests have been answered.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+        self.0.answered()
     }
 
     /// Waits until so many more requests have been answered.
@@ -122,24 +106,19 @@ impl Load {
     /// # Panics
     /// When the writers end or hardly anything is answered.
     pub fn let_work(&self, count: u64) {
-        let goal = self.answered() + count;
-        super::wait_until("the writers' requests are answered", || {
-            assert!(!self.has_ended(), "a writer has ended");
-            let answered = self.answered();
-            super::unless(answered >= goal, || format!("{answered} of {goal}"))
-        });
+        self.0.let_work(count);
     }
 
     /// Whether a writer has ended by itself.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+        self.0.has_ended()
     }
 
     /// Tells the writers to finish what is in flight, and waits for them.
     #[must_use]
     pub fn stop(self, ledger: &mut Ledger) -> Outcome {
-        self.stop.store(true, Ordering::Relaxed);
+        self.0.tell_to_stop();
         self.join(ledger)
     }
 
@@ -151,28 +130,35 @@ impl Load {
     pub fn join(self, ledger: &mut Ledger) -> Outcome {
         let mut outcome = Outcome::default();
         let mut shards = Vec::new();
-        for thread in self.threads {
-            let Ok(ended) = thread.join() else {
-                panic!("a writer panicked");
-            };
+        for ended in self.0.join() {
             shards.push(ended.shard);
-            outcome.failures.extend(ended.outcome.failures);
-            outcome.violations.extend(ended.outcome.violations);
-            outcome.answered += ended.outcome.answered;
-            outcome.refused += ended.outcome.refused;
-            outcome.slowest = outcome.slowest.max(ended.outcome.slowest);
+            outcome.add(ended.outcome);
         }
         ledger.put_back(shards);
-        assert!(
-            outcome.violations.is_empty(),
-            "read what must not be: {:?}",
-            outcome.violations
-        );
+        outcome.assert_true();
         outcome
     }
 }
 
 impl Outcome {
+    /// What another client has met as well.
+    pub(super) fn add(&mut self, other: Self) {
+        self.failures.extend(other.failures);
+        self.violations.extend(other.violations);
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.slowest = self.slowest.max(other.slowest);
+    }
+
+    /// No read brought what it must not.
+    pub(super) fn assert_true(&self) {
+        let violations = &self.violations;
+        assert!(
+            violations.is_empty(),
+            "read what must not be: {violations:?}"
+        );
+    }
+
     /// The clients must not have noticed anything.
     ///
     /// # Panics

@@ -25,6 +25,7 @@ mod bystander;
 mod cable;
 mod chance;
 mod cluster;
+mod crowd;
 mod load;
 mod node;
 mod pair;

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::crowd::Crowd;
 use super::{Chance, Node, Outcome};
 use crate::check::{Asked, Kind, SECTOR, Shared};
 use crate::nbd_client::{
@@ -34,11 +33,7 @@ pub struct RivalOptions {
 
 /// Clients of one node at work.
 #[derive(Debug)]
-pub struct Rivals {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Outcome>>,
-}
+pub struct Rivals(Crowd<Outcome>);
 
 impl Rivals {
     /// Starts the clients.
@@ -47,10 +42,8 @@ impl Rivals {
     /// When the node cannot be opened.
     #[must_use]
     pub fn start(node: &Node, record: &Shared, options: &RivalOptions) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicU64::new(0));
         let export = format!("{}/0", node.resource());
-        let threads = (0..options.clients).map(|index| {
+        let rivals = (0..options.clients).map(|index| {
             let client = Client::unix(&node.nbd_socket(), &export, ANSWER_LIMIT);
             let rival = Rival {
                 record: record.clone(),
@@ -60,21 +53,15 @@ impl Rivals {
                 in_flight: BTreeMap::new(),
                 outcome: Outcome::default(),
             };
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            thread::spawn(move || rival.work(&stop, &answered))
+            move |stop: &AtomicBool, answered: &AtomicU64| rival.work(stop, answered)
         });
-        let threads = threads.collect();
-        Self {
-            stop,
-            answered,
-            threads,
-        }
+        Self(Crowd::start(rivals))
     }
 
     /// How many requests have been answered.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+        self.0.answered()
     }
 
     /// Waits until so many more requests have been answered.
@@ -82,13 +69,7 @@ impl Rivals {
     /// # Panics
     /// When a client ends, or hardly anything is answered.
     pub fn let_work(&self, count: u64) {
-        let goal = self.answered() + count;
-        super::wait_until("the rivals' requests are answered", || {
-            let ended = self.threads.iter().any(JoinHandle::is_finished);
-            assert!(!ended, "a client has ended");
-            let answered = self.answered();
-            super::unless(answered >= goal, || format!("{answered} of {goal}"))
-        });
+        self.0.let_work(count);
     }
 
     /// Tells the clients to finish what is in flight, and waits for them. They must not have
@@ -97,7 +78,7 @@ impl Rivals {
     /// # Panics
     /// When they have.
     pub fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.0.tell_to_stop();
         self.join().assert_undisturbed();
     }
 
@@ -107,21 +88,10 @@ impl Rivals {
     /// When one has read what it must not.
     pub fn join(self) -> Outcome {
         let mut all = Outcome::default();
-        for thread in self.threads {
-            let Ok(outcome) = thread.join() else {
-                panic!("a client panicked");
-            };
-            all.failures.extend(outcome.failures);
-            all.violations.extend(outcome.violations);
-            all.answered += outcome.answered;
-            all.refused += outcome.refused;
-            all.slowest = all.slowest.max(outcome.slowest);
+        for outcome in self.0.join() {
+            all.add(outcome);
         }
-        assert!(
-            all.violations.is_empty(),
-            "read what must not be: {:?}",
-            all.violations
-        );
+        all.assert_true();
         all
     }
 }
