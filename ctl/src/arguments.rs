@@ -4,6 +4,7 @@
 //! Mistakes exit with 1, not with clap's 2, and a command of the documented surface that this
 //! version does not have says so.
 
+mod role;
 mod values;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::console::Color;
+pub(crate) use role::{Primary, Secondary};
 use values::{interval, position, yes_or_no};
 
 /// The whole command line.
@@ -129,10 +131,10 @@ pub(crate) enum Command {
     UndoFile(UndoFile),
     /// Become Primary
     #[command(alias = "promote")]
-    Primary(Role),
+    Primary(Primary),
     /// Become Secondary
     #[command(alias = "demote")]
-    Secondary(Role),
+    Secondary(Secondary),
     /// Declare the local data behind a peer's
     Outdate(Targets),
     /// Declare the local data bad: it is copied anew from the peer
@@ -297,16 +299,6 @@ pub(crate) struct UndoFile {
     /// Which volume of it, if it has several
     #[arg(long, value_name = "N")]
     pub(crate) volume: Option<u16>,
-}
-
-/// Options of `primary` and `secondary`.
-#[derive(Debug, Args)]
-pub(crate) struct Role {
-    #[command(flatten)]
-    pub(crate) targets: Targets,
-    /// primary: take the local data as UpToDate; secondary: fail the clients' I/O
-    #[arg(long, alias = "overwrite-data-of-peer")]
-    pub(crate) force: bool,
 }
 
 /// Options of `detach`.

@@ -172,6 +172,7 @@ fn peer(peer: &ResolvedPeer) -> PeerConfig {
             verify: net.verify,
             compare_first: net.compare_first,
             two_primaries: net.allow_two_primaries,
+            two_without_fencing: net.two_without_fencing,
         },
     }
 }

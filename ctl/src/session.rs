@@ -185,7 +185,7 @@ fn patience(said: Option<u32>, usual: Duration) -> Duration {
 
 fn usual_patience(request: &Request) -> Duration {
     match request {
-        Request::Promote { .. } => PROMOTION_PATIENCE,
+        Request::Promote { .. } | Request::Migrate { .. } => PROMOTION_PATIENCE,
         Request::Resize { .. } => RESIZE_PATIENCE,
         _ => PATIENCE,
     }

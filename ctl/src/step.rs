@@ -66,6 +66,9 @@ pub(crate) fn request_line(request: &Request) -> String {
         Request::Promote { resource, force } => {
             format!("rbdd primary {resource} force:{}", yes_no(*force))
         }
+        Request::Migrate { resource, seconds } => {
+            format!("rbdd primary {resource} for-migration:yes expires:{seconds}")
+        }
         Request::Demote { resource, force } => {
             format!("rbdd secondary {resource} force:{}", yes_no(*force))
         }

@@ -39,12 +39,14 @@ pub(crate) struct Connection {
     pub(crate) seen_incarnation: u64,
     /// This node has consented to the peer's promotion and waits to hear of it.
     pub(crate) consented_until: Option<Time>,
-    /// The peer asks to be promoted, and must wait until the end of a resync has been heard of.
-    pub(crate) asked_for_consent: Option<u64>,
+    /// The peer asks to be promoted, beside this node for so long or alone; it may have to wait.
+    pub(crate) asked_for_consent: Option<(u64, u32)>,
     /// The peer's boot and tenure as it has told last.
     pub(crate) greeted: (u128, u64),
-    /// Both nodes may be Primary at once, as both greetings said.
+    /// Both nodes may be Primary at once, as both greetings or a migration have it.
     pub(crate) two_primaries: bool,
+    /// This node has consented over this link that the peer be Primary beside it.
+    pub(crate) may_join: bool,
     /// The role and disk states the peer was last told.
     pub(crate) told: Option<(Role, Vec<(VolumeNumber, DiskState)>)>,
     /// Where the fencing of the peer stands.
@@ -221,6 +223,7 @@ impl Connection {
             asked_for_consent: None,
             greeted: (0, 0),
             two_primaries: false,
+            may_join: false,
             was_primary: false,
             told: None,
             fence: Fence::Idle,

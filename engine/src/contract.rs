@@ -14,18 +14,22 @@
 //!    may still touch is owned by the operation in flight until its completion.
 
 mod disk;
+mod export;
+mod migration;
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder};
-use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
 pub use crate::time::Time;
 pub use disk::{AttachedDisk, DiskError, DiskMeasure, DiskRequest};
+pub use export::{Room, VolumeFacts};
+pub use migration::MigrationNews;
 
 /// Names a client's request until it is completed. Chosen by the hands, unique while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -257,6 +261,11 @@ pub enum Command {
         /// Declare local data UpToDate even if it is not known to be.
         force: bool,
     },
+    /// Become Primary beside the other Primary, for a migration.
+    Migrate {
+        /// After so many milliseconds one of the two is to be Secondary again.
+        ms: u32,
+    },
     /// Become Secondary.
     Demote {
         /// Fail in-flight requests instead of refusing because of openers.
@@ -432,6 +441,8 @@ pub enum Action<B> {
         /// What it is told beside the configuration.
         facts: HandlerFacts,
     },
+    /// A migration has begun, is to end, or has ended.
+    Migration(MigrationNews),
     /// Something changed that people or programs may want to know.
     Report(Change),
 }
@@ -474,27 +485,4 @@ pub enum Level {
     Info,
     /// A decision and its reason.
     Debug,
-}
-
-/// How much more a resource will take: exports stop reading requests at zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// Requests.
-    pub requests: u32,
-    /// Bytes of payload.
-    pub bytes: u64,
-}
-
-/// What an export must know of a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VolumeFacts {
-    /// Usable size.
-    pub size_bytes: u64,
-    /// Smallest unit a request may have.
-    pub block_bytes: u32,
-    /// Its current generation.
-    pub generation: GenerationId,
-    /// Since this node came up, another one has had clients, or may have had: what was asked here
-    /// before that must not be done now (F6).
-    pub is_overtaken: bool,
 }

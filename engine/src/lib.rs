@@ -42,8 +42,8 @@ mod volume;
 
 pub use contract::{
     Action, AttachedDisk, CallId, Change, Command, DiskError, DiskMeasure, DiskRequest, Event,
-    Level, LinkId, LinkLoss, OperationId, RequestError, RequestId, RequestKind, Room, Seek, Time,
-    VolumeFacts,
+    Level, LinkId, LinkLoss, MigrationNews, OperationId, RequestError, RequestId, RequestKind,
+    Room, Seek, Time, VolumeFacts,
 };
 pub use handler::{Handler, HandlerFacts, HandlerResult};
 pub use pause::{PauseOrder, PausedBy};

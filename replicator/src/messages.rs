@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use rbd_engine::{
     AttachedDisk, Change, Command, DiskError, DiskMeasure, Handler, HandlerFacts, HandlerResult,
-    OperationId, Seek, VolumeFacts,
+    MigrationNews, OperationId, Seek, VolumeFacts,
 };
 use rbd_protocol::control::{Changes, Refusal, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
@@ -187,6 +187,8 @@ pub struct HandlerRun {
 /// From a resource's thread, with the resource's name beside it.
 #[derive(Debug)]
 pub enum FromResource {
+    /// A migration has begun, is to end, or has ended.
+    Migration(MigrationNews),
     /// Start or stop trying to reach a peer.
     SeekLink {
         /// The peer.

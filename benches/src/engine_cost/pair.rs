@@ -171,6 +171,7 @@ impl Pair {
             | Action::RunHandler { .. }
             | Action::Measure { .. }
             | Action::NoteSize { .. }
+            | Action::Migration(_)
             | Action::Report(_) => return,
         };
         self.waiting.push_back(event);

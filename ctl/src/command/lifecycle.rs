@@ -4,7 +4,8 @@ use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
 
 use super::tentative;
 use crate::arguments::{
-    Connect, Detach, Disconnect, Invalidate, InvalidateRemote, NewCurrentUuid, Resize, Role, Verify,
+    Connect, Detach, Disconnect, Invalidate, InvalidateRemote, NewCurrentUuid, Primary, Resize,
+    Secondary, Verify,
 };
 use crate::failure::Failure;
 use crate::session::Session;
@@ -87,18 +88,22 @@ pub(super) fn disconnect(session: &mut Session, options: &Disconnect) {
 }
 
 /// `primary`
-pub(super) fn primary(session: &mut Session, options: &Role) {
+pub(super) fn primary(session: &mut Session, options: &Primary) {
     let words = &options.targets.targets;
     each(session, words, "primary", Scope::Resource, |target, _| {
-        Ok(Request::Promote {
-            resource: target.resource.clone(),
-            force: options.force,
+        let resource = target.resource.clone();
+        Ok(if options.for_migration {
+            let seconds = options.expires;
+            Request::Migrate { resource, seconds }
+        } else {
+            let force = options.force;
+            Request::Promote { resource, force }
         })
     });
 }
 
 /// `secondary`
-pub(super) fn secondary(session: &mut Session, options: &Role) {
+pub(super) fn secondary(session: &mut Session, options: &Secondary) {
     let words = &options.targets.targets;
     each(session, words, "secondary", Scope::Resource, |target, _| {
         Ok(Request::Demote {

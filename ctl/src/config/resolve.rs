@@ -110,6 +110,8 @@ pub struct NetOptions {
     pub receive_buffer_bytes: u64,
     /// Whether two nodes may be Primary at once.
     pub allow_two_primaries: bool,
+    /// Whether they may be although neither waits until the other has been fenced.
+    pub two_without_fencing: bool,
     /// What both nodes must know to be let in.
     pub shared_secret: Option<Secret>,
     /// What may end a split brain without a person.
@@ -424,6 +426,7 @@ fn net_options(net: &Effective<'_>) -> NetOptions {
         send_buffer_bytes: number("sndbuf-size"),
         receive_buffer_bytes: number("rcvbuf-size"),
         allow_two_primaries: net.switch(Section::Net, "allow-two-primaries"),
+        two_without_fencing: net.switch(Section::Net, "allow-two-primaries-without-fencing"),
         shared_secret: net.text(Section::Net, "shared-secret").map(Secret),
         split: SplitPolicies::default(),
         resync_conflict: net

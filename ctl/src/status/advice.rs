@@ -96,6 +96,11 @@ fn two_primaries(name: &str, connection: &ConnectionStatus) -> Vec<Trouble> {
         );
         found.push(trouble(reason.to_owned(), next));
     }
+    if told.migration_ms == Some(0) {
+        let reason = "the time of the migration is over, and both nodes are in use";
+        let next = format!("on the node that was moved from: rbdadm secondary {name}");
+        found.push(trouble(reason.to_owned(), next));
+    }
     let is_connected = connection.connection_state == ConnectionState::Connected;
     if told.is_configured && is_connected && !told.is_agreed {
         let reason = format!("allow-two-primaries is not in force on {peer}");

@@ -92,6 +92,9 @@ struct Connection {
     allow_two_primaries: bool,
     two_primaries_agreed: bool,
     two_primaries_without_fencing: bool,
+    /// Both may be Primary for a migration, for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migration_left_ms: Option<u64>,
 }
 
 /// What is known of a peer whose data must not be joined with this node's.
@@ -286,6 +289,7 @@ fn connection(resource: &ResourceStatus, status: &ConnectionStatus) -> Connectio
         allow_two_primaries: status.two_primaries.is_configured,
         two_primaries_agreed: status.two_primaries.is_agreed,
         two_primaries_without_fencing: status.two_primaries.is_unfenced,
+        migration_left_ms: status.two_primaries.migration_ms,
     }
 }
 

@@ -153,6 +153,9 @@ fn render_connection(
         let role = connection.peer_role;
         lines.toned("role:", role.word(), role_tone(role));
     }
+    if let Some(left) = connection.two_primaries.migration_ms {
+        lines.word(&format!("migration-left:{}s", left.div_ceil(1000)));
+    }
     if layout.verbose {
         lines.word("tls:no");
         lines.word("congested:no");

@@ -44,7 +44,8 @@ impl<B: Clone> Resource<B> {
             Command::Disconnect { peer, force } => {
                 self.disconnect(call, peer, force).map(|()| None)
             }
-            Command::Promote { force } => self.start_promotion(call, force).map(|()| None),
+            Command::Promote { force } => self.start_promotion(call, force, 0).map(|()| None),
+            Command::Migrate { ms } => self.start_promotion(call, false, ms).map(|()| None),
             Command::Demote { force } => self.start_demotion(call, force).map(|()| None),
             Command::NewGeneration {
                 volume,

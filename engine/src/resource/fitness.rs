@@ -23,9 +23,18 @@ impl<B: Clone> Resource<B> {
         let name = &self.config.name;
         let force = self.promotion.as_ref().is_some_and(|step| step.force);
         let primary = |peer: &&Connection| peer.peer_role == Role::Primary;
-        let alone = |peer: &&Connection| primary(peer) && !self.may_be_two_with(peer.node());
+        let migrates = self
+            .promotion
+            .as_ref()
+            .is_some_and(|step| step.migration_ms > 0);
+        if migrates && let Some(refusal) = self.migration_refusal() {
+            return Some(refusal);
+        }
+        let together =
+            |node| self.may_be_two_with(node) || migrates && self.has_everything_with(node);
+        let alone = |peer: &&Connection| primary(peer) && !together(peer.node());
         if let Some(peer) = self.connections.values().find(alone) {
-            if peer.config.net.two_primaries {
+            if migrates || peer.config.net.two_primaries {
                 return Some(self.not_yet_two(peer));
             }
             let reason = alloc::format!("{} is Primary", peer.config.name);

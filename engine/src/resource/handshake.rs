@@ -81,6 +81,7 @@ impl<B: Clone> Resource<B> {
 
     fn greet(&mut self, node: NodeId) {
         let asks_first = self.asks_first(node);
+        let two_primaries = self.is_told_of_two(node);
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -98,7 +99,7 @@ impl<B: Clone> Resource<B> {
             policies: connection.config.net.split,
             tentative: connection.tentative == Tentative::Wanted || asks_first,
             discard_my_data: connection.discard_my_data,
-            two_primaries: connection.config.net.two_primaries,
+            two_primaries,
             volumes: self
                 .volumes
                 .values()

@@ -162,6 +162,7 @@ impl<B: Clone> Resource<B> {
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
         connection.asked_for_consent = None;
+        connection.may_join = false;
         connection.told = None;
         if was_connected {
             connection.preparation = Preparation::Unknown;
@@ -357,6 +358,7 @@ impl<B: Clone> Resource<B> {
         self.tell_state();
         let deadlines = [
             self.promotion_deadline(),
+            self.migration_deadline(),
             self.next_fencing(),
             self.next_parting(),
             self.invalidations.deadline(),

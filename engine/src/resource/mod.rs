@@ -23,6 +23,7 @@
 //! | [`preparation`] | what must be done before a resync may overwrite this node's disk |
 //! | [`pausing`] | commands that hold resyncs back |
 //! | [`verification`] | commands that begin and end a verify |
+//! | [`migration`] | both are Primary for a while |
 //! | [`two_primaries`] | whether both nodes may be Primary at once |
 //! | [`fitness`] | why a node is not promoted |
 //! | [`promotion`] | promotion, which takes several steps |
@@ -41,6 +42,7 @@ mod handlers;
 mod handshake;
 mod invalidation;
 mod link;
+mod migration;
 mod objection;
 mod packets;
 mod parting;
@@ -75,6 +77,7 @@ use crate::volume::{Checkpoint, Volume};
 use demotion::{Demotion, Stop};
 use detach::Detaching;
 use invalidation::Invalidations;
+use migration::Migration;
 use promotion::Promotion;
 use resize::Resizing;
 
@@ -115,6 +118,8 @@ pub struct Resource<B> {
     cx: Context<B>,
     attachments: u64,
     promotion: Option<Promotion>,
+    /// A time in which both nodes may be Primary.
+    migration: Option<Migration>,
     demotion: Option<Demotion>,
     stop: Stop,
     /// A `new-current-uuid --clear-bitmap` that waits for the peer.
@@ -169,6 +174,7 @@ impl<B: Clone> Resource<B> {
             cx: Context::new(random, seed.unix_start),
             attachments: 0,
             promotion: None,
+            migration: None,
             demotion: None,
             stop: Stop::No,
             clearing: None,
@@ -269,6 +275,7 @@ impl<B: Clone> Resource<B> {
             || self.invalidations.is_busy()
             || self.resizing.is_some()
             || self.stop != Stop::No
+            || self.is_asked_to_migrate()
             || !self.cx.is_wake_pending()
     }
 
@@ -289,6 +296,7 @@ impl<B: Clone> Resource<B> {
             self.advance_partings();
             self.advance_fencing();
             self.advance_promotion();
+            self.advance_migration();
             self.advance_demotion();
             self.advance_stop();
             if !self.volumes.values().any(|volume| volume.unsettled) {

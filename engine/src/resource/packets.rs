@@ -51,8 +51,8 @@ impl<B: Clone> Resource<B> {
                 tenure,
                 disks,
             } => self.state(node, (role, tenure), &disks),
-            Packet::PromoteRequest { id: request } => {
-                self.promote_request(node, request);
+            Packet::PromoteRequest { id, migration_ms } => {
+                self.promote_request(node, id, migration_ms);
                 Ok(())
             }
             Packet::PromoteReply {
@@ -191,7 +191,7 @@ impl<B: Clone> Resource<B> {
         (role, tenure): (Role, u64),
         disks: &[(VolumeNumber, DiskState)],
     ) -> Result<(), &'static str> {
-        if role == Role::Primary && self.role == Role::Primary && !self.have_agreed_on_two(node) {
+        if role == Role::Primary && self.role == Role::Primary && !self.peer_has_arrived(node) {
             return Err("both nodes are Primary");
         }
         if let Some(connection) = self.connections.get_mut(&node) {

@@ -30,6 +30,8 @@ const CONSENT_MS: u64 = 8_000;
 pub(super) struct Promotion {
     call: CallId,
     pub(super) force: bool,
+    /// Beside the other Primary, for so long; 0 if for good.
+    pub(super) migration_ms: u32,
     deadline: Time,
     /// Names the request for consent, once it has been sent.
     request: Option<u64>,
@@ -41,15 +43,24 @@ pub(super) struct Promotion {
 }
 
 impl<B: Clone> Resource<B> {
-    pub(super) fn start_promotion(&mut self, call: CallId, force: bool) -> Result<(), Refusal> {
+    pub(super) fn start_promotion(
+        &mut self,
+        call: CallId,
+        force: bool,
+        migration_ms: u32,
+    ) -> Result<(), Refusal> {
         self.refuse_another_change()?;
         if self.role == Role::Primary {
             self.cx.reply(call, Ok(None));
             return Ok(());
         }
+        if migration_ms > 0 {
+            self.order_migration(migration_ms);
+        }
         self.promotion = Some(Promotion {
             call,
             force,
+            migration_ms,
             deadline: self.cx.now.plus_ms(PROMOTION_MS),
             request: None,
             missing_consents: BTreeSet::new(),
@@ -184,36 +195,49 @@ impl<B: Clone> Resource<B> {
     /// Asks every connected peer for its consent; true when all have given it.
     fn has_all_consents(&mut self) -> bool {
         self.tell_state(); // the peer's answer depends on the state of the disks
+        let Some(step) = &self.promotion else {
+            return false;
+        };
+        if step.migration_ms > 0 && step.request.is_none() {
+            let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
+            for node in nodes {
+                self.share_link_with(node); // before the peer hears of it
+            }
+        }
         let Some(step) = &mut self.promotion else {
             return false;
         };
         if step.request.is_none() {
             let request = self.cx.name();
             step.request = Some(request);
+            let migration_ms = step.migration_ms;
             for connection in self.connections.values() {
                 let Some(link) = connection.connected_link() else {
                     continue;
                 };
                 let node = connection.node();
                 step.missing_consents.insert(node);
-                self.cx
-                    .send(node, link, Packet::PromoteRequest { id: request }, None);
+                let packet = Packet::PromoteRequest {
+                    id: request,
+                    migration_ms,
+                };
+                self.cx.send(node, link, packet, None);
             }
         }
         step.missing_consents.is_empty()
     }
 
     /// A peer asks whether it may become Primary.
-    pub(super) fn promote_request(&mut self, node: NodeId, id: u64) {
+    pub(super) fn promote_request(&mut self, node: NodeId, id: u64, migration_ms: u32) {
         if let Some(connection) = self.connections.get_mut(&node) {
-            connection.asked_for_consent = Some(id);
+            connection.asked_for_consent = Some((id, migration_ms));
         }
     }
 
     /// Answers the peers that have asked. One that has just finished a resync from here says so on
     /// the control connection: until that has been heard, its first write would come too early.
     pub(super) fn answer_requests(&mut self) {
-        let asking: Vec<(NodeId, LinkId, u64)> = self
+        let asking: Vec<(NodeId, LinkId, (u64, u32))> = self
             .connections
             .values()
             .filter(|peer| {
@@ -222,12 +246,19 @@ impl<B: Clone> Resource<B> {
             })
             .filter_map(|peer| Some((peer.node(), peer.connected_link()?, peer.asked_for_consent?)))
             .collect();
-        for (node, link, id) in asking {
-            self.answer_request(node, link, id);
+        for (node, link, (id, migration_ms)) in asking {
+            self.answer_request(node, link, id, migration_ms);
         }
     }
 
-    fn answer_request(&mut self, node: NodeId, link: LinkId, id: u64) {
+    fn answer_request(&mut self, node: NodeId, link: LinkId, id: u64, migration_ms: u32) {
+        if migration_ms > 0 && self.role == Role::Primary {
+            let granted = self.consent_to_migration(node, migration_ms);
+            let mut volumes = self.volumes.values();
+            if granted && !volumes.all(|volume| volume.has_finished_alone(node)) {
+                return; // it is answered when they have
+            }
+        }
         let mine = self.config.node_id;
         // If both ask at once, the lower node number goes first.
         let rival = self
@@ -262,8 +293,18 @@ impl<B: Clone> Resource<B> {
         let Some(step) = self.promotion.take() else {
             return;
         };
-        let reason = alloc::format!("{} is Primary or about to be", self.peer_name(node));
-        let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, "");
+        let name = self.peer_name(node);
+        let reason = if step.migration_ms > 0 {
+            alloc::format!("{name} does not let this node be Primary beside it")
+        } else {
+            alloc::format!("{name} is Primary or about to be")
+        };
+        let help = if step.migration_ms > 0 {
+            "it is changing its role, misses the same fencing options, or its disk is not UpToDate"
+        } else {
+            ""
+        };
+        let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, help);
         self.cx.reply(step.call, Err(refusal));
     }
 
@@ -355,6 +396,7 @@ impl<B: Clone> Resource<B> {
         }
         self.freeze_for_greetings();
         self.set_role(Role::Primary);
+        self.has_arrived();
         self.cx.reply(step.call, Ok(None));
     }
 

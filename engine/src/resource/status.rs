@@ -65,7 +65,7 @@ impl<B: Clone> Resource<B> {
             },
             split: connection.config.net.split,
             resync_conflict: connection.config.net.resync_conflict,
-            two_primaries: self.two_primaries_status(connection),
+            two_primaries: self.two_primaries_status(connection, now),
         }
     }
 }

@@ -7,12 +7,14 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::Resource;
 use crate::connection::Connection;
+use crate::contract::Time;
 
 impl<B: Clone> Resource<B> {
     /// Whether this node has been told that the peer may be Primary too.
     pub(super) fn is_told_of_two(&self, node: NodeId) -> bool {
         let peer = self.connections.get(&node);
-        peer.is_some_and(|peer| peer.config.net.two_primaries) && self.connections.len() == 1
+        let configured = peer.is_some_and(|peer| peer.config.net.two_primaries);
+        (configured || self.is_migrating_with(node)) && self.connections.len() == 1
     }
 
     /// Whether this node and the peer may be Primary together now.
@@ -25,12 +27,12 @@ impl<B: Clone> Resource<B> {
     /// Whether both nodes have been told so, as their greetings said.
     pub(super) fn have_agreed_on_two(&self, node: NodeId) -> bool {
         let agreed = |peer: &Connection| peer.connected_link().is_some() && peer.two_primaries;
-        self.connections.get(&node).is_some_and(agreed)
+        self.is_told_of_two(node) && self.connections.get(&node).is_some_and(agreed)
     }
 
     /// Whether both disks have everything, and get what is written. A volume that one of two
     /// Primaries has lost the disk of is served by the other, and that one is enough.
-    fn has_everything_with(&self, node: NodeId) -> bool {
+    pub(super) fn has_everything_with(&self, node: NodeId) -> bool {
         self.volumes.values().all(|volume| {
             let is_both = volume.peers.get(&node).is_some_and(|peer| {
                 peer.peer_disk == DiskState::UpToDate
@@ -104,19 +106,20 @@ impl<B: Clone> Resource<B> {
         })
     }
 
-    pub(super) fn two_primaries_status(&self, peer: &Connection) -> TwoPrimaries {
+    pub(super) fn two_primaries_status(&self, peer: &Connection, now: Time) -> TwoPrimaries {
         let net = &peer.config.net;
         TwoPrimaries {
             is_configured: net.two_primaries,
             is_agreed: self.have_agreed_on_two(peer.node()),
             is_unfenced: net.is_two_without_fencing(),
+            migration_ms: self.migration_left(peer.node(), now),
         }
     }
 
     /// Why the second node is not promoted although this one has been told that it may be.
     pub(super) fn not_yet_two(&self, peer: &Connection) -> Refusal {
         let name = &self.config.name;
-        if !peer.two_primaries {
+        if !peer.two_primaries && !self.is_migrating_with(peer.node()) {
             let told = &peer.config.name;
             let reason = alloc::format!("{told} is Primary, and has not been told of a second one");
             let help = alloc::format!(

@@ -17,6 +17,7 @@ mod invalidation;
 mod left_out;
 mod lies;
 mod mending;
+mod migration;
 mod orders;
 mod parting;
 mod pausing;
@@ -194,7 +195,7 @@ impl Bench {
     pub(crate) fn consent(&mut self) {
         let id = self.asked.iter().find_map(|action| match action {
             Action::Send {
-                packet: Packet::PromoteRequest { id },
+                packet: Packet::PromoteRequest { id, .. },
                 ..
             } => Some(*id),
             _ => None,

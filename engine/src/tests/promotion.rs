@@ -33,7 +33,7 @@ fn a_peer_that_objects_ends_it() {
     let mut bench = Bench::in_sync();
     let call = bench.command(Command::Promote { force: false });
     let request = bench.sent().into_iter().find_map(|packet| match packet {
-        Packet::PromoteRequest { id } => Some(id),
+        Packet::PromoteRequest { id, .. } => Some(id),
         _ => None,
     });
     let id = request.expect("the peer is asked");
@@ -109,7 +109,10 @@ fn a_node_promoted_without_its_peer_begins_a_generation_the_peer_does_not_have()
 #[test]
 fn nobody_consents_to_a_second_primary() {
     let mut bench = Bench::primary();
-    bench.packet(Packet::PromoteRequest { id: 60 });
+    bench.packet(Packet::PromoteRequest {
+        id: 60,
+        migration_ms: 0,
+    });
     let refused = Packet::PromoteReply {
         id: 60,
         granted: false,

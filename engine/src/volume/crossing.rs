@@ -31,6 +31,8 @@ pub(crate) struct Crossing {
     pub(super) own_is_later: bool,
     /// Writes sent over this link.
     sent: u64,
+    /// So many of them before both nodes could be Primary.
+    sent_alone: u64,
     /// Writes received over it.
     pub(super) received: u64,
     /// Those sent that the own disk may lack.
@@ -125,6 +127,33 @@ impl<B: Clone> Volume<B> {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.crossing = Crossing::new(allowed, own_is_later);
         }
+    }
+
+    /// From here on both may be Primary, over the link that is there.
+    pub(crate) fn share_from_here(&mut self, node: NodeId) {
+        let open = self.writes.values().filter(|own| own.sequence > 0);
+        let open = open.filter(|own| !self.is_finished(own));
+        let unfinished = open.map(|own| own.sequence).collect();
+        if let Some(peer) = self.peers.get_mut(&node)
+            && !peer.crossing.allowed
+        {
+            peer.crossing.allowed = true;
+            peer.crossing.sent_alone = peer.crossing.sent;
+            peer.crossing.unfinished = unfinished;
+        }
+    }
+
+    /// Whether what was sent before that is complete: the peer, which kept no books of it, has
+    /// nothing to remember of it.
+    pub(crate) fn has_finished_alone(&self, node: NodeId) -> bool {
+        let Some(peer) = self.peers.get(&node) else {
+            return true;
+        };
+        let alone = 1..=peer.crossing.sent_alone;
+        !self
+            .writes
+            .values()
+            .any(|own| alone.contains(&own.sequence))
     }
 
     /// The link is gone, and its counts say nothing any more.

@@ -123,6 +123,7 @@ impl<B: Clone> Volume<B> {
         } else {
             self.note_place(peer, range, place)?
         };
+        self.shorten_books(peer, cx);
         let name = cx.name();
         let write = PeerWrite {
             peer,

@@ -73,6 +73,7 @@ impl<B: Clone> Volume<B> {
             let range = self.reads.get(id).map(|read| read.range);
             *of == node && range.is_some_and(|range| self.peer_lacks(range, node, *count))
         });
+        let is_needed = is_needed || self.has_long_books(node);
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -85,6 +86,18 @@ impl<B: Clone> Volume<B> {
         crossing.asked = crossing.received;
         let id = crossing.asked;
         cx.send(node, link, Packet::Settle { id, volume }, None);
+    }
+
+    /// Asks what the peer's disk has when the peer has not told it for long.
+    pub(super) fn shorten_books(&mut self, node: NodeId, cx: &mut Context<B>) {
+        if self.has_long_books(node) {
+            self.ask_to_settle(node, cx);
+        }
+    }
+
+    fn has_long_books(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        peer.is_some_and(|peer| peer.crossing.recent.len() >= LONG_BOOKS)
     }
 
     /// Shows what has become settled.
@@ -127,7 +140,7 @@ impl<B: Clone> Volume<B> {
         let Some(peer) = self.peers.get_mut(&node) else {
             return Err("an unknown peer");
         };
-        if !peer.crossing.allowed || !peer.crossing.is_sent(id) {
+        if !peer.crossing.is_sent(id) {
             return Err("a question about writes that were never sent");
         }
         peer.crossing.questions.insert(id);
@@ -176,3 +189,6 @@ impl<B: Clone> Volume<B> {
         }
     }
 }
+
+/// More writes of a peer that its disk may lack than it has under way.
+const LONG_BOOKS: usize = 1024;

@@ -124,7 +124,7 @@ fn name_of(packet: &Packet) -> Option<(u64, ByteRange)> {
         | Packet::RemoteZero { id, range, .. } => Some((*id, *range)),
         Packet::Flush { id, .. }
         | Packet::RemoteFlush { id, .. }
-        | Packet::PromoteRequest { id }
+        | Packet::PromoteRequest { id, .. }
         | Packet::InvalidateRequest { id, .. }
         | Packet::ResizeRequest { id, .. }
         | Packet::NewGeneration { id, .. } => Some((*id, nowhere)),

@@ -84,7 +84,7 @@ fn connect(machine: &mut Machine, change: impl FnOnce(&mut Hello)) {
 fn promote(machine: &mut Machine) {
     machine.command(Command::Promote { force: false });
     let asked = machine.outbox.iter().find_map(|(packet, _)| match packet {
-        Packet::PromoteRequest { id } => Some(*id),
+        Packet::PromoteRequest { id, .. } => Some(*id),
         _ => None,
     });
     if let Some(id) = asked {

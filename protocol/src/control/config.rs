@@ -84,6 +84,9 @@ pub struct NetOptions {
     pub compare_first: bool,
     /// Both nodes may be Primary at once (`allow-two-primaries`).
     pub two_primaries: bool,
+    /// Also where neither waits until the other has been fenced
+    /// (`allow-two-primaries-without-fencing`).
+    pub two_without_fencing: bool,
 }
 
 impl NetOptions {
@@ -272,6 +275,7 @@ impl Default for NetOptions {
             verify: false,
             compare_first: false,
             two_primaries: false,
+            two_without_fencing: false,
         }
     }
 }

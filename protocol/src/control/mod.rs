@@ -113,6 +113,13 @@ pub enum Request {
         /// Declare the local data UpToDate even if it is not known to be.
         force: bool,
     },
+    /// Become Primary beside the other Primary, for a migration.
+    Migrate {
+        /// Name of the resource.
+        resource: String,
+        /// After so many seconds one of the two is Secondary again.
+        seconds: u32,
+    },
     /// Become Secondary. Idempotent.
     Demote {
         /// Name of the resource.

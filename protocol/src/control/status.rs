@@ -144,6 +144,8 @@ pub struct TwoPrimaries {
     pub is_agreed: bool,
     /// This node does not wait until a lost peer has been fenced, by an explicit override.
     pub is_unfenced: bool,
+    /// Both may be Primary for a migration, for so many milliseconds more.
+    pub migration_ms: Option<u64>,
 }
 
 /// A peer as it was in the greeting after which it was refused.

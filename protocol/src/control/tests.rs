@@ -143,6 +143,7 @@ fn status() -> ResourceStatus {
                 is_configured: true,
                 is_agreed: true,
                 is_unfenced: false,
+                migration_ms: None,
             },
         }],
     }

@@ -41,7 +41,10 @@ impl Packet {
         Ok(match kind {
             Kind::Hello => Self::Hello(Box::new(Hello::read(body)?)),
             Kind::State => read_state(id, body)?,
-            Kind::PromoteRequest => Self::PromoteRequest { id },
+            Kind::PromoteRequest => Self::PromoteRequest {
+                id,
+                migration_ms: header.range_length,
+            },
             Kind::PromoteReply => Self::PromoteReply {
                 id,
                 granted: flags == 1,

@@ -58,9 +58,11 @@ impl Packet {
             Self::Hello(_) | Self::Goodbye | Self::Leave | Self::Outdated => {}
             Self::LeaveReply { outdate } => header.flags = u16::from(*outdate),
             Self::State { tenure, .. } => header.id = *tenure,
-            Self::PromoteRequest { id } | Self::Ping { id } | Self::PingAck { id } => {
+            Self::PromoteRequest { id, migration_ms } => {
                 header.id = *id;
+                header.range_length = *migration_ms;
             }
+            Self::Ping { id } | Self::PingAck { id } => header.id = *id,
             Self::PromoteReply { id, granted } => {
                 header.id = *id;
                 header.flags = u16::from(*granted);

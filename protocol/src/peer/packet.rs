@@ -50,6 +50,8 @@ pub enum Packet {
     PromoteRequest {
         /// Names the request.
         id: u64,
+        /// For a migration: for so long, in milliseconds, both may be Primary. 0 for none.
+        migration_ms: u32,
     },
     /// The peer's consent or refusal.
     PromoteReply {

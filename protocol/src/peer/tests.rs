@@ -62,7 +62,10 @@ fn one_of_each() -> Vec<Packet> {
             tenure: 7,
             disks: vec![(volume, DiskState::UpToDate)],
         },
-        Packet::PromoteRequest { id },
+        Packet::PromoteRequest {
+            id,
+            migration_ms: 600_000,
+        },
         Packet::PromoteReply { id, granted: true },
         Packet::NewGeneration {
             id,

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify};
 use super::dependencies;
 use super::handlers::Surroundings;
 use super::kernel;
+use super::migration;
 use super::nbd::NbdFront;
 use super::remembered::{Found, Remembered};
 use super::service::Service;
@@ -230,6 +231,12 @@ impl Daemon {
                     let service = Rc::clone(&service);
                     tokio::task::spawn_local(async move {
                         kernel::rejoin(&service, volume).await;
+                    });
+                }
+                FromResource::Migration(news) => {
+                    let service = Rc::clone(&service);
+                    tokio::task::spawn_local(async move {
+                        migration::heed(&service, news).await;
                     });
                 }
                 FromResource::Report(change) => {

@@ -15,6 +15,7 @@
 //! | `links` | opening connections between nodes |
 //! | `nbd` | opening connections of clients |
 //! | `kernel` | which volumes are kernel block devices now |
+//! | `migration` | what a restart and the end of a live migration need |
 //! | `pressure` | what keeps the daemon going when memory runs out |
 //! | `system`, `task` | what only the system knows; tasks that end with their owner |
 //! | `upgrade` | resources that were up under another version |
@@ -31,6 +32,7 @@ mod kernel;
 mod life;
 mod links;
 mod log;
+mod migration;
 mod nbd;
 mod pressure;
 mod remembered;

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::bring_up;
 use super::daemon::Daemon;
 use super::kernel;
+use super::migration;
 use super::service::{Answer, Service};
 
 /// Answers one request.
@@ -80,7 +81,13 @@ async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal
         }
         Request::Promote { resource, force } => {
             let service = daemon.running(&resource)?;
-            Ok(with_notes(kernel::promote(&service, force).await?))
+            let command = Command::Promote { force };
+            Ok(with_notes(kernel::promote(&service, command).await?))
+        }
+        Request::Migrate { resource, seconds } => {
+            let service = daemon.running(&resource)?;
+            let command = migration::order(seconds)?;
+            Ok(with_notes(kernel::promote(&service, command).await?))
         }
         Request::Demote { resource, force } => {
             let service = daemon.running(&resource)?;
@@ -186,6 +193,7 @@ fn resource_of(request: &Request) -> Option<&str> {
         | Request::Changes { resource, .. }
         | Request::Disconnect { resource, .. }
         | Request::Promote { resource, .. }
+        | Request::Migrate { resource, .. }
         | Request::Demote { resource, .. }
         | Request::Outdate { resource }
         | Request::SuspendIo { resource }

@@ -71,7 +71,7 @@ async fn converse(daemon: Rc<Daemon>, mut stream: UnixStream) {
 /// nobody.
 async fn perform(daemon: &Rc<Daemon>, request: Request) -> Reply {
     let mut deadline = COMMAND_DEADLINE;
-    if matches!(request, Request::Promote { .. }) {
+    if matches!(request, Request::Promote { .. } | Request::Migrate { .. }) {
         deadline += daemon.surroundings.deadline; // it may have to wait for a handler
     }
     let daemon = Rc::clone(daemon);

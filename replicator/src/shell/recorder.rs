@@ -162,6 +162,7 @@ fn name(command: &Command) -> &'static str {
         Command::Resolve { .. } => "resolve",
         Command::Disconnect { .. } => "disconnect",
         Command::Promote { .. } => "promote",
+        Command::Migrate { .. } => "migrate",
         Command::Demote { .. } => "demote",
         Command::NewGeneration { .. } => "new generation",
         Command::Outdate => "outdate",

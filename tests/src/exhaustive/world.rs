@@ -353,6 +353,7 @@ impl World {
             Action::RunHandler { id, .. } => self.pending.push(Pending::Handler { node, id }),
             Action::ReleaseDisk { .. }
             | Action::CloseClients { .. }
+            | Action::Migration(_)
             | Action::Measure { .. }
             | Action::NoteSize { .. }
             | Action::Report(_) => {}

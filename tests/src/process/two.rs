@@ -30,9 +30,25 @@ impl Two {
     /// When it does not come to that.
     #[must_use]
     pub fn new(setup: Setup, fence: &str) -> Self {
-        let setup = setup
-            .fencing("resource-and-stonith")
-            .net("    allow-two-primaries yes;\n");
+        let setup = setup.net("    allow-two-primaries yes;\n");
+        let two = Self::prepared(setup, fence);
+        two.promote_both();
+        two
+    }
+
+    /// Alpha Primary, and no other beside it but for a migration.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn to_migrate(setup: Setup, fence: &str) -> Self {
+        let two = Self::prepared(setup, fence);
+        two.pair.promote("alpha");
+        two
+    }
+
+    fn prepared(setup: Setup, fence: &str) -> Self {
+        let setup = setup.fencing("resource-and-stonith");
         let unit = if setup.faulty == Some(Opening::Direct) {
             8
         } else {
@@ -44,14 +60,12 @@ impl Two {
             node.set_script("unfence", "rm -rf $RBD_RUN_DIR/../../winner; exit 0");
         }
         let record = Shared::new(pair.ledger.run(), pair.ledger.sectors());
-        let two = Self {
+        Self {
             pair,
             record,
             seed: 0,
             unit,
-        };
-        two.promote_both();
-        two
+        }
     }
 
     /// Promotes both as soon as they can be: a resync must end first.
@@ -62,6 +76,11 @@ impl Two {
         for node in [&self.pair.alpha, &self.pair.beta] {
             self.pair.promote(node.name());
         }
+        self.name_victims();
+    }
+
+    /// Tells each node's fence handler whom it is to kill.
+    pub fn name_victims(&self) {
         let (alpha, beta) = (self.pair.alpha.pid(), self.pair.beta.pid());
         self.pair.alpha.set_script("victim", &beta.to_string());
         self.pair.beta.set_script("victim", &alpha.to_string());

@@ -31,8 +31,10 @@ impl World {
         // A disk that has failed may keep what a flush could not reach, but has it marked (B4).
         let is_a_copy = image.superblock.flags.consistent && !self.nodes[node].suspect;
         // What another Primary has written meanwhile is for that one to flush.
-        let is_only_one = !(self.options.dual && self.nodes[1 - node].is_primary());
-        if matches!(wish, Wish::Demote | Wish::Stop)
+        let machine = &self.nodes[node];
+        let beside = machine.was_beside || self.nodes[1 - node].is_primary();
+        let is_only_one = !(self.options.dual && beside);
+        if matches!(wish, Wish::Demote | Wish::EndMigration | Wish::Stop)
             && is_a_copy
             && is_only_one
             && !self.is_forked
@@ -64,10 +66,10 @@ impl World {
 
 fn recorded(wish: Wish, demoted: bool, flags: DiskFlags) -> Result<(), String> {
     let text = match wish {
-        Wish::Promote | Wish::ForcePromote if !flags.primary => {
+        Wish::Promote | Wish::ForcePromote | Wish::Migrate if !flags.primary => {
             "D7: is promoted, and that is not durable"
         }
-        Wish::Demote | Wish::Stop if demoted && flags.primary => {
+        Wish::Demote | Wish::EndMigration | Wish::Stop if demoted && flags.primary => {
             "D7: is demoted, and that is not durable"
         }
         Wish::Stop if !flags.clean_shutdown => "C8: has stopped, and is not durably clean",

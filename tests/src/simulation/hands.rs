@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rbd_engine::{
-    Action, CallId, Command, DiskError, DiskRequest, Event, LinkId, OperationId, RequestError,
-    RequestId, Seek,
+    Action, CallId, Command, DiskError, DiskRequest, Event, LinkId, MigrationNews, OperationId,
+    RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
 
@@ -152,6 +152,11 @@ impl World {
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Measure { id, .. } => self.measure(node, id),
             Action::NoteSize { .. } => self.violation("no metadata is inside of a volume here"),
+            Action::Migration(MigrationNews::Expired) => {
+                let wish = Wish::EndMigration;
+                self.after_us(1, Happening::Order { node, life, wish });
+            }
+            Action::Migration(_) => {}
             Action::Report(change) => self.look_at_verify(node, &change.text),
         }
     }

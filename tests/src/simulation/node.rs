@@ -82,6 +82,8 @@ pub(super) struct Node {
     pub(super) hindered_until: u64,
     /// It was Primary when it was told to be one no more.
     pub(super) being_demoted: bool,
+    /// The peer was Primary too when it was last to be demoted.
+    pub(super) was_beside: bool,
     /// It has had its disk since it came up.
     pub(super) held_disk: bool,
     /// The generation it last said its disk has.
@@ -149,6 +151,7 @@ impl Node {
             is_whole: false,
             last_generation: 0,
             being_demoted: false,
+            was_beside: false,
             spoken: Spoken::default(),
             was_frozen: false,
             prepared: false,
@@ -360,7 +363,7 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
                 resync_conflict: options.resync_conflict,
                 verify: true,
                 compare_first: options.compares,
-                two_primaries: options.dual,
+                two_primaries: options.dual && options.migration_ms == 0,
                 fencing: options
                     .fencing
                     .map_or(Fencing::DontCare, |model| model.policy),

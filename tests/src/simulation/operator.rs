@@ -24,6 +24,10 @@ pub(super) enum Wish {
     PromoteWithCare,
     ForcePromote,
     Demote,
+    /// To become Primary beside the other one, for a while.
+    Migrate,
+    /// The time of a migration is over: demotion, if nobody uses the node.
+    EndMigration,
     Stop,
     /// The process ends as soon as nothing is in flight.
     Exit,
@@ -102,20 +106,12 @@ impl World {
                 peer: None,
                 force: true,
             },
-            Wish::Promote => {
-                self.watch_order(node, Some(Role::Primary));
-                Command::Promote { force: false }
-            }
+            Wish::Promote | Wish::Migrate => self.promote(node, wish),
             Wish::ForcePromote => Command::Promote { force: true },
-            Wish::Demote => {
-                self.watch_order(node, Some(Role::Secondary));
-                self.nodes[node].being_demoted = self.nodes[node].is_primary();
-                self.openers(node, 0);
-                Command::Demote { force: false }
-            }
+            Wish::Demote | Wish::EndMigration => self.demote(node, wish),
             Wish::Stop => {
                 self.watch_order(node, None);
-                self.nodes[node].being_demoted = self.nodes[node].is_primary();
+                self.begin_demotion(node);
                 self.openers(node, 0);
                 Command::Stop
             }
@@ -145,6 +141,31 @@ impl World {
             }
         };
         self.command(node, wish, command);
+    }
+
+    fn promote(&mut self, node: usize, wish: Wish) -> Command {
+        self.watch_order(node, Some(Role::Primary));
+        match wish {
+            Wish::Migrate => Command::Migrate {
+                ms: self.options.migration_ms,
+            },
+            _ => Command::Promote { force: false },
+        }
+    }
+
+    /// When a migration is over, only a node that nobody uses is demoted.
+    fn demote(&mut self, node: usize, wish: Wish) -> Command {
+        self.watch_order(node, Some(Role::Secondary));
+        self.begin_demotion(node);
+        if wish == Wish::Demote {
+            self.openers(node, 0);
+        }
+        Command::Demote { force: false }
+    }
+
+    fn begin_demotion(&mut self, node: usize) {
+        self.nodes[node].being_demoted = self.nodes[node].is_primary();
+        self.nodes[node].was_beside = self.nodes[1 - node].is_primary();
     }
 
     /// The command to take the disk, if it can be taken now.
@@ -205,7 +226,7 @@ impl World {
             self.look_at_answer(node, wish);
         }
         match (wish, result) {
-            (Wish::Promote | Wish::ForcePromote, Ok(_)) => {
+            (Wish::Promote | Wish::ForcePromote | Wish::Migrate, Ok(_)) => {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
                 self.check_roles();
@@ -313,14 +334,31 @@ impl World {
     fn have_second(&mut self) -> bool {
         let primaries = [0, 1].map(|node: usize| self.nodes[node].is_primary());
         let Some(second) = primaries.iter().position(|is_primary| !is_primary) else {
+            self.move_on();
             return primaries[0];
         };
         let wanted = primaries[1 - second] && self.is_connected(0) && self.is_connected(1);
+        let is_for_good = self.options.migration_ms == 0;
+        let wanted = wanted && (is_for_good || self.faults_allowed);
         if !wanted || self.is_barred(second) || !self.random.percent(50) {
             return false;
         }
-        self.order(second, Wish::Promote);
+        let wish = if is_for_good {
+            Wish::Promote
+        } else {
+            Wish::Migrate
+        };
+        self.order(second, wish);
         true
+    }
+
+    /// What was moved is used on one of the two nodes only from here on.
+    fn move_on(&mut self) {
+        let percent = if self.faults_allowed { 30 } else { 100 };
+        if self.options.migration_ms > 0 && self.random.percent(percent) {
+            let from = usize::from(self.random.percent(50));
+            self.openers(from, 0);
+        }
     }
 
     /// The node's consent to the promotion of the other one has run out by its own clock when it is

@@ -42,11 +42,14 @@ pub enum Profile {
     /// Both nodes are Primary at once, with clients on both, while links are cut and machines
     /// crash; fencing decides who goes on.
     Dual,
+    /// The same, each time for a while only, by a node that is moved to: then one of the two is
+    /// demoted by itself.
+    Migration,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -61,6 +64,7 @@ impl Profile {
         Self::Scrub,
         Self::Growth,
         Self::Dual,
+        Self::Migration,
     ];
 
     /// Those in which nothing may be found.
@@ -93,6 +97,7 @@ impl Profile {
             Self::Scrub => "scrub",
             Self::Growth => "growth",
             Self::Dual => "dual",
+            Self::Migration => "migration",
         }
     }
 
@@ -113,8 +118,8 @@ impl Profile {
             (Self::Operator, Class::Power | Class::Network) => 60,
             (Self::Recovery, Class::Power | Class::Role) => 100,
             (Self::Recovery, Class::Network | Class::Command) => 30,
-            (Self::Dual, Class::Network | Class::Power | Class::Role) => 60,
-            (Self::Dual, Class::Clock | Class::Command) => 20,
+            (Self::Dual | Self::Migration, Class::Network | Class::Power | Class::Role) => 60,
+            (Self::Dual | Self::Migration, Class::Clock | Class::Command) => 20,
             (Self::Operator, _) | (_, Class::Careless) => 0,
             (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
             (Self::Disk, Class::Command) => 60,
@@ -175,6 +180,8 @@ pub(super) struct Options {
     pub(super) careless: bool,
     /// Both nodes may be Primary at once, and are as often as possible.
     pub(super) dual: bool,
+    /// For so many milliseconds each time; 0 if for good.
+    pub(super) migration_ms: u32,
     /// Bits flip unseen, and copies are compared.
     pub(super) scrubs: bool,
     /// Two operators promote both nodes at about the same time.
@@ -200,12 +207,7 @@ impl Options {
         // Either bits flip and links are cut, or anything else goes wrong.
         let mixed = profile == Profile::Scrub && random.percent(40);
         let classes = draw_classes(profile, mixed, random);
-        let mut faults = Vec::new();
-        for (fault, class) in Fault::ALL {
-            if classes.contains(&class) && random.percent(60) {
-                faults.push((fault, random.magnitude(1, 16)));
-            }
-        }
+        let faults = draw_faults(&classes, random);
         let has = |class| classes.contains(&class);
         let mut options = Self {
             faults,
@@ -240,7 +242,8 @@ impl Options {
             stray_percent: stray_percent(profile),
             edge_percent: 0,
             careless: has(Class::Careless),
-            dual: profile == Profile::Dual,
+            dual: matches!(profile, Profile::Dual | Profile::Migration),
+            migration_ms: 0,
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
@@ -274,6 +277,7 @@ impl Options {
             Profile::Growth => options.draw_growth(random),
             Profile::Scrub => options.scrub(mixed),
             Profile::Dual => options.draw_dual(random),
+            Profile::Migration => options.draw_migration(random),
             _ => {}
         }
         options.most_bytes = options.most_bytes.max(options.size_bytes);
@@ -307,6 +311,12 @@ impl Options {
         self.hot_blocks = random.magnitude(1, 16);
         self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);
         self.rivals = false;
+    }
+
+    fn draw_migration(&mut self, random: &mut Random) {
+        self.draw_dual(random);
+        let ms = random.magnitude(100, 20_000);
+        self.migration_ms = u32::try_from(ms).unwrap_or(1);
     }
 
     /// Verifies, and bits that flip unless other things go wrong as well.
@@ -398,9 +408,23 @@ fn draw_guard(profile: Profile, random: &mut Random) -> Option<Guard> {
     (!is_calm && random.percent(25)).then(|| Guard::draw(random))
 }
 
+fn draw_faults(classes: &[Class], random: &mut Random) -> Vec<(Fault, u64)> {
+    let mut faults = Vec::new();
+    for (fault, class) in Fault::ALL {
+        if classes.contains(&class) && random.percent(60) {
+            faults.push((fault, random.magnitude(1, 16)));
+        }
+    }
+    faults
+}
+
 fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
     let lies = profile == Profile::FencingLies;
-    (lies || matches!(profile, Profile::Fencing | Profile::Dual)).then(|| Model {
+    let is_fenced = matches!(
+        profile,
+        Profile::Fencing | Profile::Dual | Profile::Migration
+    );
+    (lies || is_fenced).then(|| Model {
         policy: Fencing::ResourceAndStonith,
         fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
         mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),

@@ -13,7 +13,7 @@ use super::world::{Happening, World};
 use crate::check::{Possible, dirty_after_crash};
 use rbd_protocol::ids::NodeId;
 use rbd_protocol::metadata::Image;
-use rbd_protocol::state::{ConnectionState, ReplicationState};
+use rbd_protocol::state::{ConnectionState, ReplicationState, Role};
 
 impl World {
     /// After every event: each block that may differ after a crash now is marked.
@@ -130,6 +130,24 @@ impl World {
         // Of two that may be, the one that hears first of a lost link waits from then on.
         let connected = || (0..2).any(|node| self.is_connected(node));
         let both = answers(0) && answers(1) && !(self.options.dual && connected());
+        // A migration is the only time in which both may be, where nothing else is configured.
+        let both_are = (0..2).all(|node| self.nodes[node].is_primary());
+        if self.options.migration_ms > 0 && both_are && connected() {
+            for node in 0..2 {
+                let now = self.time(node);
+                let status = self.nodes[node].status(now);
+                let knows_of_two = status.is_some_and(|status| {
+                    let mut links = status.connections.iter();
+                    links.any(|link| {
+                        let none = link.two_primaries.migration_ms.is_none();
+                        none && link.peer_role == Role::Primary
+                    })
+                });
+                if knows_of_two {
+                    self.violation(format!("F4: node {node} is one of two, in no migration"));
+                }
+            }
+        }
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
@@ -346,7 +364,11 @@ impl World {
     fn is_healed(&self) -> bool {
         self.is_in_sync()
             && self.is_unbarred()
-            && self.nodes.iter().any(super::node::Node::is_primary)
+            && match self.nodes.iter().filter(|node| node.is_primary()).count() {
+                0 => false,
+                1 => true,
+                _ => self.options.migration_ms == 0,
+            }
     }
 
     fn describe_illness(&self) -> String {

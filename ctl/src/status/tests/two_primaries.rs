@@ -14,6 +14,7 @@ fn two_primaries_with_fencing_and_an_agreement_are_healthy() {
         is_configured: true,
         is_agreed: true,
         is_unfenced: false,
+        migration_ms: None,
     };
     assert!(advice(&status).is_empty());
 }
@@ -25,6 +26,7 @@ fn the_override_of_fencing_shows_for_as_long_as_it_is_in_force() {
         is_configured: true,
         is_agreed: true,
         is_unfenced: true,
+        migration_ms: None,
     };
     let lines = advice(&status);
     assert!(
@@ -45,4 +47,17 @@ fn a_peer_that_has_not_been_told_of_two_primaries_shows() {
     status.connections[0].two_primaries.is_configured = true;
     let lines = advice(&status);
     assert!(lines[0].contains("on beta: rbdadm adjust r0"), "{lines:?}");
+}
+
+#[test]
+fn a_migration_that_is_overdue_says_what_to_do() {
+    let mut status = healthy();
+    for (left, is_overdue) in [(Some(1), false), (Some(0), true), (None, false)] {
+        status.connections[0].two_primaries.migration_ms = left;
+        let lines = advice(&status);
+        let told = lines
+            .iter()
+            .any(|line| line.contains("both nodes are in use"));
+        assert_eq!(told, is_overdue, "{lines:?}");
+    }
 }

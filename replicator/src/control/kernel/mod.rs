@@ -27,7 +27,7 @@ mod ublk;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,6 +73,11 @@ impl KernelDevices {
         }
     }
 
+    /// The daemon's run directory.
+    pub(super) fn run_directory(&self) -> &Path {
+        &self.surroundings.run_dir
+    }
+
     fn owner(&self, resource: &str, volume: VolumeNumber) -> u64 {
         let Surroundings { node, run_dir, .. } = &*self.surroundings;
         driver::owner(node, run_dir, resource, volume)
@@ -84,7 +89,7 @@ impl KernelDevices {
 }
 
 /// Makes this node Primary, with the kernel devices its configuration insists on or not at all.
-pub(super) async fn promote(service: &Service, force: bool) -> Result<Notes, Refusal> {
+pub(super) async fn promote(service: &Service, command: Command) -> Result<Notes, Refusal> {
     let insisted = volumes(service, is_insisted_on);
     let was_primary = service.status().await?.role == Role::Primary;
     if let Some(volume) = insisted.first()
@@ -95,7 +100,7 @@ pub(super) async fn promote(service: &Service, force: bool) -> Result<Notes, Ref
         checked.map_err(|error| refusal(service, volume.number, &error))?;
     }
     let mut notes: Notes = Vec::new();
-    notes.extend(service.command(Command::Promote { force }).await?);
+    notes.extend(service.command(command).await?);
     match provide(service).await {
         Ok(()) => Ok(notes),
         Err(refusal) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rbd_engine::Command;
 use rbd_protocol::control::ResourceStatus;
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::state::{ConnectionState, Role};
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::device::BlockDevice;
 use super::{PAUSE, all_of, promote, provide};
+use crate::control::migration;
 use crate::control::service::Service;
 
 /// After the daemon came up again: a volume whose device an earlier daemon has left behind becomes
@@ -22,7 +24,8 @@ pub(in crate::control) async fn resume(service: &Service) {
     }
     // Somebody may have ended the waiting by force meanwhile.
     while is_waiting().await {
-        match promote(service, false).await {
+        let command = migration::resumed(service).unwrap_or(Command::Promote { force: false });
+        match promote(service, command).await {
             Ok(_) => return,
             Err(refusal) if start.elapsed() > RESUME_LIMIT => {
                 let name = &service.name;

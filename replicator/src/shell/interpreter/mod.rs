@@ -353,11 +353,7 @@ impl Interpreter {
             } => {
                 self.links.send(link, channel, &packet, data);
             }
-            Action::DropLink {
-                link,
-                loss,
-                peer: _,
-            } => self.links.drop_link(link, loss, self.now),
+            Action::DropLink { link, loss, .. } => self.links.drop_link(link, loss, self.now),
             Action::SeekLink { peer, seek } => {
                 self.notices.tell(FromResource::SeekLink { peer, seek });
             }
@@ -398,6 +394,7 @@ impl Interpreter {
                     device_id: Some(device_id),
                 },
             }),
+            Action::Migration(news) => self.notices.tell(FromResource::Migration(news)),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }
     }

@@ -47,7 +47,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::Connect { .. } => "command Connect",
         Command::Detach { .. } => "command Detach",
         Command::Disconnect { .. } => "command Disconnect",
-        Command::Promote { .. } => "command Promote",
+        Command::Promote { .. } | Command::Migrate { .. } => "command Promote",
         Command::Demote { .. } => "command Demote",
         Command::NewGeneration { .. } => "command NewGeneration",
         Command::Resolve { .. } => "command Resolve",
