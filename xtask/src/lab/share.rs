@@ -32,7 +32,9 @@ impl Share {
         }
         self.copy(&lab.join("tests"), "tests")?;
         self.copy(&lab.join("../../cluster/udev"), "udev")?;
-        fs::copy(lab.join("guest-init"), self.directory.join("guest-init"))?;
+        for program in ["guest-init", "fence"] {
+            fs::copy(lab.join(program), self.directory.join(program))?;
+        }
         Ok(())
     }
 
