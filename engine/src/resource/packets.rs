@@ -218,10 +218,12 @@ impl<B: Clone> Resource<B> {
                 continue;
             };
             let had_disk = peer.has_disk();
+            // Its clients were served from here all the time, and have seen just this generation.
+            let was_filled = peer.source.fills_primary;
             peer.peer_disk = *disk;
             if had_disk && !peer.has_disk() {
                 volume.lose_peer(node, *disk, &mut self.cx);
-                if role == Role::Primary {
+                if role == Role::Primary && !was_filled {
                     volume.outlive_primary(&mut self.cx);
                 }
             }

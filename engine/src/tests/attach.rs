@@ -410,3 +410,20 @@ fn a_demotion_asks_the_peer_for_nothing_while_the_end_is_under_way() {
     bench.flush_all();
     assert_eq!(bench.reply(call), Some(true));
 }
+
+#[test]
+fn a_disk_that_fails_while_it_is_filled_makes_no_second_history_either() {
+    // The clients have been served from here all the time, and are to be served on.
+    let mut bench = filling();
+    let before = current(&bench);
+    bench.packet(Packet::State {
+        role: Role::Primary,
+        tenure: 7,
+        disks: alloc::vec![(VOLUME, DiskState::Failed)],
+    });
+    bench.write_metadata();
+    assert_eq!(current(&bench), before);
+    // What is written without that disk is told from what it has before it is answered (D6).
+    ask_write(&mut bench, 71);
+    assert_ne!(current(&bench), before);
+}

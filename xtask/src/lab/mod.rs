@@ -2,10 +2,14 @@
 //!
 //! The machine is QEMU without hardware help, so it needs no rights but those of building its disk:
 //! a Debian root file system and a stock kernel with its modules, both out of Debian packages
-//! (`tests/lab/image.sh`). A guest has no network; it sees `tests/lab/tests` and the programs in a
-//! shared directory, runs one test and switches itself off. Its root disk forgets everything.
+//! (`tests/lab/image.sh`). A guest sees `tests/lab/tests` and the programs in a shared directory;
+//! its root disk forgets everything. Alone it has no network, runs one test and switches itself
+//! off; of two, each does what the test orders, until that ends.
 
 mod guest;
+mod machine;
+mod pair;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -115,14 +119,24 @@ fn test(
         ));
     }
     let programs = workspace::build_programs(workspace)?;
-    let mut files = vec![programs.join("rbdd"), programs.join("rbdadm")];
+    let mut build = workspace::cargo();
+    build.args(["build", "--release", "--package", "rbd-tests"]);
+    process::run(build.args(TOOLS.map(|tool| ["--bin", tool]).as_flattened()))?;
+    let files = ["rbdd", "rbdadm"].into_iter().chain(TOOLS);
+    let mut files: Vec<PathBuf> = files.map(|name| programs.join(name)).collect();
     if wanted.iter().any(|name| name.starts_with("package")) {
         files.push(crate::package::build(workspace)?);
     }
     let mut failed = Vec::new();
     for name in wanted {
         println!("lab: {name}");
-        match guest::run(cache, lab, &files, name) {
+        let is_pair = pair::is_wanted(&read(&lab.join("tests").join(name))?);
+        if let Some(reason) = pair::missing().filter(|_| is_pair) {
+            println!("lab: {name}: skipped: {reason}");
+            continue;
+        }
+        let run = if is_pair { pair::run } else { guest::run };
+        match run(cache, lab, &files, name) {
             Ok(()) => println!("lab: {name}: ok"),
             Err(reason) => {
                 println!("lab: {name}: FAILED: {reason}");
@@ -163,6 +177,9 @@ fn is_root() -> bool {
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
+
+/// Programs of the tests' own that scripts call.
+const TOOLS: [&str; 3] = ["rbd-faultfs", "rbd-pair-check", "rbd-replay-log"];
 
 /// Programs the lab drives, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 7] = [

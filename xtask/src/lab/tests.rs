@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::guest::arguments;
-use super::{Order, parse};
+use super::{Order, pair, parse};
 
 #[test]
 fn orders_are_read_and_others_refused() {
@@ -29,4 +29,27 @@ fn a_guest_has_no_network_and_keeps_nothing_on_its_root() {
     assert!(words.contains(root), "{words}");
     assert!(words.contains("path=/share,"), "{words}");
     assert!(words.contains("lab.test=some-test "), "{words}");
+}
+
+#[test]
+fn two_machines_share_networks_and_no_disk() {
+    let words = |name| pair::arguments(Path::new("/cache"), Path::new("/share"), name).join(" ");
+    let (alice, bob) = (words("alice"), words("bob"));
+    for network in ["cluster", "mirror"] {
+        let back = |end| format!("stream,id={network},{end},addr.type=unix");
+        assert!(alice.contains(&back("server=on")), "{alice}");
+        assert!(bob.contains(&back("server=off,reconnect-ms=500")), "{bob}");
+    }
+    for disk in ["data", "state"] {
+        assert!(alice.contains(&format!("file=alice.disks/{disk},")));
+        assert!(bob.contains(&format!("file=bob.disks/{disk},")), "{bob}");
+    }
+    // What a guest flushes has to get to the disk, and nothing else.
+    assert!(!bob.contains("cache=unsafe") && !bob.contains("lab.test="));
+}
+
+#[test]
+fn a_test_that_wants_two_machines_says_so_in_a_line() {
+    assert!(pair::is_wanted("#!/bin/bash\n# On two machines.\n"));
+    assert!(!pair::is_wanted("#!/bin/bash\n# Not on two machines.\n"));
 }
