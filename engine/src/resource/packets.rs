@@ -219,7 +219,8 @@ impl<B: Clone> Resource<B> {
             };
             let had_disk = peer.has_disk();
             // Its clients were served from here all the time, and have seen just this generation.
-            let was_filled = peer.source.fills_primary;
+            // One that is whole says so before it fails, whether or not the end has been heard of.
+            let was_filled = peer.source.fills_primary && peer.peer_disk == DiskState::Inconsistent;
             peer.peer_disk = *disk;
             if had_disk && !peer.has_disk() {
                 volume.lose_peer(node, *disk, &mut self.cx);

@@ -427,3 +427,19 @@ fn a_disk_that_fails_while_it_is_filled_makes_no_second_history_either() {
     ask_write(&mut bench, 71);
     assert_ne!(current(&bench), before);
 }
+
+#[test]
+fn a_disk_that_fails_when_it_has_just_been_filled_is_told_from_the_data_there_is() {
+    // What failed on it has been answered, and may be missing there.
+    let mut bench = filling();
+    let before = current(&bench);
+    for disk in [DiskState::UpToDate, DiskState::Failed] {
+        bench.packet(Packet::State {
+            role: Role::Primary,
+            tenure: 7,
+            disks: alloc::vec![(VOLUME, disk)],
+        });
+    }
+    bench.write_metadata();
+    assert_ne!(current(&bench), before);
+}
