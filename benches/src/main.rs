@@ -5,6 +5,7 @@
 //! | `engine` | the engine alone: what the decisions about one replicated write cost |
 //! | `path` | two nodes end to end through NBD, beside the raw disk and qemu's quorum node |
 //! | `resync` | how fast a resync is, what clients notice of it, and how much it copies |
+//! | `two` | two Primaries: writers on both nodes at once, and what the mode costs one |
 //!
 //! It only ever reports: no figure makes it fail, so that a slow or busy machine breaks nothing.
 
@@ -13,6 +14,7 @@
 mod cpu;
 mod engine_cost;
 mod files;
+mod finding;
 mod network;
 mod options;
 mod pair;
@@ -22,6 +24,7 @@ mod process;
 mod programs;
 mod resync;
 mod statistics;
+mod two;
 
 use std::env;
 use std::process::ExitCode;
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         "engine" => engine_cost::run(&arguments),
         "path" => path::run(&arguments),
         "resync" => resync::run(&arguments),
+        "two" => two::run(&arguments),
         place::JANITOR_COMMAND => place::janitor(&arguments),
         resync::LINK_SINK => resync::link_sink(&arguments),
         resync::LINK_SOURCE => resync::link_source(&arguments),
@@ -68,4 +72,5 @@ const USAGE: &str = "\
 usage: rbd-bench [path] [OPTIONS]     two nodes end to end (the default)
        rbd-bench engine [OPTIONS]     the engine alone
        rbd-bench resync [OPTIONS]     resyncs: speed, what clients notice, how much is copied
+       rbd-bench two [OPTIONS]        two Primaries: writers on both nodes, and on one
 ";

@@ -26,11 +26,32 @@ pub(crate) struct Setup<'a> {
     /// The files are holes, and everything is out of sync; else they are written in full, hold the
     /// same, and the initial sync is skipped.
     pub(crate) is_sparse: bool,
+    /// Which of its nodes are Primary.
+    pub(crate) primaries: Primaries,
 }
 
-/// Two nodes, the first of them Primary.
+/// Which nodes are Primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Primaries {
+    First,
+    Second,
+    Both,
+}
+
+impl Primaries {
+    fn nodes(self) -> &'static [usize] {
+        match self {
+            Self::First => &[0],
+            Self::Second => &[1],
+            Self::Both => &[0, 1],
+        }
+    }
+}
+
+/// Two nodes.
 #[derive(Debug)]
 pub(crate) struct Pair {
+    primaries: Primaries,
     /// Its nodes.
     pub(crate) nodes: [Node; 2],
     /// Their disks.
@@ -63,7 +84,7 @@ impl Pair {
         let directory = setup.directory();
         let config = directory.join("rbd.conf");
         fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&config, configuration(setup.network, &files)?))
+            .and_then(|()| fs::write(&config, configuration(setup, &files)?))
             .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let nodes = [
             Node::start(setup, 0, &config)?,
@@ -80,17 +101,32 @@ impl Pair {
             alpha.rbdadm(&["primary", "--force", RESOURCE])?;
         } else {
             alpha.rbdadm(&["new-current-uuid", "--clear-bitmap", VOLUME])?;
-            alpha.rbdadm(&["primary", RESOURCE])?;
-            alpha.rbdadm(&["wait-sync", RESOURCE])?;
-            alpha.check_in_sync()?;
+            for node in &nodes {
+                node.rbdadm(&["wait-sync", RESOURCE])?;
+            }
+            let primaries = setup.primaries.nodes().iter();
+            for node in primaries.filter_map(|at| nodes.get(*at)) {
+                node.rbdadm(&["primary", RESOURCE])?;
+                node.rbdadm(&["wait-sync", RESOURCE])?;
+                node.check_in_sync()?;
+            }
         }
-        Ok(Self { nodes, files })
+        Ok(Self {
+            primaries: setup.primaries,
+            nodes,
+            files,
+        })
     }
 
     /// What a client connects to.
     pub(crate) fn uri(&self) -> String {
-        let socket = self.nodes[0].run().join("nbd.sock");
-        format!("nbd+unix:///{VOLUME}?socket={}", socket.display())
+        uri(&self.nodes[0])
+    }
+
+    /// What a client of this node connects to.
+    pub(crate) fn uri_of(&self, node: usize) -> String {
+        let [one, other] = &self.nodes;
+        uri(if node == 0 { one } else { other })
     }
 
     /// Its daemons.
@@ -104,7 +140,9 @@ impl Pair {
         for node in &mut self.nodes {
             node.check()?;
         }
-        self.nodes[0].check_in_sync()
+        let primaries = self.primaries.nodes().iter();
+        let mut primaries = primaries.filter_map(|at| self.nodes.get(*at));
+        primaries.try_for_each(Node::check_in_sync)
     }
 
     /// Stops both; what is left are their disks.
@@ -116,13 +154,26 @@ impl Pair {
     }
 }
 
-fn configuration(network: &Network, files: &[PathBuf; 2]) -> std::io::Result<String> {
+fn uri(node: &Node) -> String {
+    let socket = node.run().join("nbd.sock");
+    format!("nbd+unix:///{VOLUME}?socket={}", socket.display())
+}
+
+fn configuration(setup: &Setup<'_>, files: &[PathBuf; 2]) -> std::io::Result<String> {
+    let network = setup.network;
     let ports = Network::free_ports().map_err(std::io::Error::other)?;
     let mut text = String::from(
         "common {\n  export { nbd unix; kernel none; }\n}\n\nresource r0 {\n  net {\n    \
          protocol C;\n    verify-alg crc32c;\n    cram-hmac-alg sha256;\n    \
-         shared-secret \"of the benchmark\";\n  }\n",
+         shared-secret \"of the benchmark\";\n",
     );
+    if setup.primaries == Primaries::Both {
+        // Nothing is cut here, and there is nobody to fence.
+        text.push_str(
+            "    allow-two-primaries yes;\n    allow-two-primaries-without-fencing yes;\n",
+        );
+    }
+    text.push_str("  }\n");
     for (at, ((name, file), port)) in NAMES.iter().zip(files).zip(ports).enumerate() {
         let address = network.address(at);
         text.push_str(&format!(

@@ -1,5 +1,6 @@
 //! Runs fio once and reads what it measured.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -45,11 +46,11 @@ impl Measured {
     }
 }
 
-/// One run: this long, over the first `bytes` of the aim, with random places drawn from `seed`.
+/// One run: this long, in these bytes of the aim, with random places drawn from `seed`.
 pub(crate) fn run(
     aim: &Aim,
     job: &Job,
-    bytes: u64,
+    places: Range<u64>,
     seconds: u64,
     seed: u64,
 ) -> Result<Measured, String> {
@@ -74,7 +75,8 @@ pub(crate) fn run(
         });
     }
     command
-        .arg(format!("--size={bytes}"))
+        .arg(format!("--offset={}", places.start))
+        .arg(format!("--size={}", places.end - places.start))
         .arg(format!("--runtime={seconds}"))
         .arg(format!("--randseed={seed}"))
         .args(["--time_based", "--norandommap", "--thread"])

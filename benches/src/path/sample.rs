@@ -53,7 +53,7 @@ pub(super) fn take(
         CpuTime::everybody_user(),
         Instant::now(),
     );
-    let measured = fio::run(&target.aim(), job, bytes, seconds, round + 1)?;
+    let measured = fio::run(&target.aim(), job, 0..bytes, seconds, round + 1)?;
     let daemons = CpuTime::of(&pids).since(daemons);
     let everybody = CpuTime::everybody_user() - everybody;
     let elapsed_us = start.elapsed().as_secs_f64() * 1e6;

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::load::Load;
-use super::report::{Finding, Target};
 use super::{Ground, log, remove};
 use crate::files;
+use crate::finding::{Finding, Target};
 use crate::pair::{Node, Pair, RESOURCE, Setup};
 
 /// Crashes of either node while clients write to a small part of the device.

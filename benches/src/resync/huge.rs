@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::report::{Finding, Target};
 use super::{Ground, log, remove};
+use crate::finding::{Finding, Target};
 use crate::pair::{Node, Pair, RESOURCE, Setup};
 use crate::process;
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::report::{Finding, Target};
 use super::{Ground, log, remove, yardstick};
 use crate::cpu::{self, CpuTime};
 use crate::files;
+use crate::finding::{Finding, Target};
 use crate::pair::{Pair, RESOURCE};
 
 /// Measures it over the limited link and over one without a limit.

@@ -18,14 +18,14 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cpu::CpuTime;
+use crate::finding::Finding;
 use crate::network::Network;
 use crate::options::Options;
-use crate::pair::Setup;
+use crate::pair::{Primaries, Setup};
 use crate::path::fio;
 use crate::place::Place;
 use crate::process;
 use crate::programs;
-use report::Finding;
 pub(crate) use yardstick::{LINK_SINK, LINK_SOURCE, link_sink, link_source};
 
 /// Measures and prints the report.
@@ -131,6 +131,7 @@ impl<'a> Ground<'a> {
             programs: self.programs,
             bytes: self.plan.bytes,
             is_sparse: false,
+            primaries: Primaries::First,
         }
     }
 

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::load::Load;
-use super::report::{Finding, Target};
 use super::{Ground, remove, yardstick};
+use crate::finding::{Finding, Target};
 use crate::pair::{Node, Pair, RESOURCE};
 use crate::path::fio::Measured;
 

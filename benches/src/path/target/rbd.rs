@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Ground, Target};
-use crate::pair::{Pair, Setup};
+use crate::pair::{Pair, Primaries, Setup};
 use crate::path::fio::Aim;
 
 /// Two nodes, the first of them Primary.
@@ -20,6 +20,7 @@ impl Rbd {
             programs: ground.programs,
             bytes: ground.bytes,
             is_sparse: false,
+            primaries: Primaries::First,
         };
         Pair::start(&setup).map(Self)
     }
