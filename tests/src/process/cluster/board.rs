@@ -131,7 +131,7 @@ impl Board {
             }
             "load-start" => {
                 let (socket, is_other_on) = {
-                    let room = self.room();
+                    let mut room = self.room();
                     (room.file(node, "/run/rbd/nbd.sock"), room.is_on(1 - node))
                 };
                 self.follower().start(node, &socket, is_other_on)

@@ -4,6 +4,7 @@
 //! | File | Job |
 //! |---|---|
 //! | `room` | the machines, their power and their cables |
+//! | `first` | their first processes |
 //! | `board` | what the machines can ask for: power, and the client |
 //! | `client` | the client |
 //! | `view`, `harm` | what is to be seen of a cluster, and what is done to it |
@@ -14,8 +15,11 @@
 mod board;
 mod client;
 mod files;
+mod first;
 mod harm;
 mod room;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::fs;
@@ -261,9 +265,8 @@ impl Drop for Cluster {
             files::print_logs(&self.board.room());
         }
         self.board.close();
-        for node in 0..2 {
-            self.board.room().cut_power(node);
-        }
+        // The test may have failed: whatever could fail now would end all tests of this program.
+        self.board.room().end();
         if let Some(server) = self.server.take() {
             drop(server.join());
         }
