@@ -1,7 +1,7 @@
 //! Two Primaries under a real Pacemaker, configured as a cluster file system wants it: clients of
-//! both machines write to places of their own and to the same ones, while a machine loses its power,
-//! the replication cable is pulled and a daemon stands still. Every read is judged, and both disks
-//! are compared.
+//! both machines write to places of their own and to the same ones, while a machine loses its
+//! power, the replication cable is pulled and a daemon stands still. Every read is judged, and both
+//! disks are compared.
 
 use rbd_tests::process::{Cluster, Link, Options, Status};
 

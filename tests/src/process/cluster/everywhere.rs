@@ -14,7 +14,7 @@ use super::super::{RivalOptions, Rivals};
 use crate::check::{SECTOR, Shared};
 use crate::nbd_client::{Client, Error};
 
-/// The clients of both machines, each behind a lock of its own: one that waits holds up nobody else.
+/// The clients of both machines, each behind a lock of its own: who waits holds up nobody else.
 #[derive(Debug, Default)]
 pub(super) struct Everywhere {
     record: Mutex<Option<Record>>,
