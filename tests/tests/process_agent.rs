@@ -414,6 +414,15 @@ fn nothing_is_said_of_a_daemon_that_does_not_answer() {
         alpha.fails(action, ERROR, "does not answer");
     }
     alpha.fails("stop", ERROR, "does not answer");
+    // Recovery waits for notifications: they do not take all the time they have, which here is
+    // more than the test has.
+    alpha.set("CRM_meta_timeout", "600000");
+    alpha.set("CRM_meta_notify_type", "post");
+    for operation in ["demote", "start"] {
+        alpha.set("CRM_meta_notify_operation", operation);
+        alpha.expect("notify", SUCCESS);
+    }
+    alpha.set("CRM_meta_timeout", "1500");
     assert_eq!(alpha.score(), score);
     pair.alpha.resume();
     alpha.monitor(PROMOTED);

@@ -50,6 +50,22 @@ fn a_primary_without_power_is_fenced_and_the_other_has_everything() {
 }
 
 #[test]
+fn a_machine_that_resets_itself_is_fenced_and_comes_back() {
+    let test = "a_machine_that_resets_itself_is_fenced_and_comes_back";
+    let Some(cluster) = Cluster::start(test, Options::default()) else {
+        return;
+    };
+    cluster.wait_until_whole();
+    let lost = cluster.wait_for_client();
+    cluster.reset(lost);
+    cluster.wait_for_client_on(other(lost));
+    // Its switch answers at the first time of asking.
+    assert_eq!(cluster.asked(), [format!("reboot {lost}")]);
+    cluster.wait_until_whole();
+    cluster.finish();
+}
+
+#[test]
 fn killed_daemons_of_a_primary_cost_no_answered_write() {
     let test = "killed_daemons_of_a_primary_cost_no_answered_write";
     let Some(cluster) = Cluster::start(test, Options::default()) else {

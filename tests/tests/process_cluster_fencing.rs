@@ -9,12 +9,14 @@ const BLOCK: usize = 4096;
 const RESOURCE_ONLY: Options = Options {
     policy: "resource-only",
     handler: "crm-fence-peer.sh",
+    primaries: 1,
 };
 
 /// Fencing by power alone.
 const POWER: Options = Options {
     policy: "resource-and-stonith",
     handler: "stonith-peer.sh",
+    primaries: 1,
 };
 
 #[test]

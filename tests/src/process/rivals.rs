@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::crowd::Crowd;
@@ -29,6 +31,8 @@ pub struct RivalOptions {
     pub unit: u64,
     /// The sectors they write and read.
     pub sectors: Range<u64>,
+    /// Pause between two requests of a client.
+    pub pause: Duration,
 }
 
 /// Clients of one node at work.
@@ -43,19 +47,35 @@ impl Rivals {
     #[must_use]
     pub fn start(node: &Node, record: &Shared, options: &RivalOptions) -> Self {
         let export = format!("{}/0", node.resource());
+        Self::open(&node.nbd_socket(), &export, record, options)
+            .unwrap_or_else(|error| panic!("cannot open {export}: {error}"))
+    }
+
+    /// Starts the clients, if the export can be opened.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn open(
+        socket: &Path,
+        export: &str,
+        record: &Shared,
+        options: &RivalOptions,
+    ) -> Result<Self, Error> {
         let rivals = (0..options.clients).map(|index| {
-            let client = Client::unix(&node.nbd_socket(), &export, ANSWER_LIMIT);
-            let rival = Rival {
+            Ok(Rival {
                 record: record.clone(),
-                client: client.unwrap_or_else(|error| panic!("cannot open {export}: {error}")),
+                client: Client::unix(socket, export, ANSWER_LIMIT)?,
                 chance: Chance::new(options.seed.wrapping_mul(1000).wrapping_add(index)),
                 options: options.clone(),
                 in_flight: BTreeMap::new(),
                 outcome: Outcome::default(),
-            };
-            move |stop: &AtomicBool, answered: &AtomicU64| rival.work(stop, answered)
+            })
         });
-        Self(Crowd::start(rivals))
+        let rivals = rivals.collect::<Result<Vec<_>, Error>>()?;
+        let work = |rival: Rival| {
+            move |stop: &AtomicBool, answered: &AtomicU64| rival.work(stop, answered)
+        };
+        Ok(Self(Crowd::start(rivals.into_iter().map(work))))
     }
 
     /// How many requests have been answered.
@@ -70,6 +90,20 @@ impl Rivals {
     /// When a client ends, or hardly anything is answered.
     pub fn let_work(&self, count: u64) {
         self.0.let_work(count);
+    }
+
+    /// Whether a client has ended by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended()
+    }
+
+    /// Tells the clients to finish what is in flight, and waits for them: how they ended, whatever
+    /// that was.
+    #[must_use]
+    pub fn end(self) -> Outcome {
+        self.0.tell_to_stop();
+        self.gather()
     }
 
     /// Tells the clients to finish what is in flight, and waits for them. They must not have
@@ -87,11 +121,16 @@ impl Rivals {
     /// # Panics
     /// When one has read what it must not.
     pub fn join(self) -> Outcome {
+        let all = self.gather();
+        all.assert_true();
+        all
+    }
+
+    fn gather(self) -> Outcome {
         let mut all = Outcome::default();
         for outcome in self.0.join() {
             all.add(outcome);
         }
-        all.assert_true();
         all
     }
 }
@@ -142,6 +181,9 @@ impl Rival {
                 self.send_one()?;
             }
             self.take_answer(answered)?;
+            if !self.options.pause.is_zero() {
+                thread::sleep(self.options.pause);
+            }
         }
     }
 

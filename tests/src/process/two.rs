@@ -1,6 +1,7 @@
 //! Two nodes that are Primary at once, and how one of them is fenced.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::{Pair, RivalOptions, Rivals, Setup};
 use crate::check::Shared;
@@ -100,6 +101,7 @@ impl Two {
             longest: 64,
             unit: self.unit,
             sectors,
+            pause: Duration::ZERO,
         };
         let record = self.record.clone();
         Rivals::start(self.pair.node(node), &record, &options)

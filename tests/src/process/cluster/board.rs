@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::Options;
 use super::client::Follower;
+use super::everywhere::Everywhere;
 use super::room::{NODES, Room};
 
 /// How well the power switch works.
@@ -29,7 +31,11 @@ pub enum Switch {
 #[derive(Debug)]
 pub(super) struct Board {
     room: Mutex<Room>,
+    /// What uses the device where one node is Primary,
     follower: Mutex<Follower>,
+    /// and where two are.
+    everywhere: Everywhere,
+    options: Options,
     /// For each machine whose power is asked for.
     switches: Mutex<[Switch; 2]>,
     /// What the power switch was asked, in order.
@@ -38,10 +44,12 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(room: Room, follower: Follower) -> Self {
+    pub(super) fn new(room: Room, follower: Follower, options: Options) -> Self {
         Self {
             room: Mutex::new(room),
             follower: Mutex::new(follower),
+            everywhere: Everywhere::default(),
+            options,
             switches: Mutex::new([Switch::Works; 2]),
             asked: Mutex::default(),
             is_closed: AtomicBool::new(false),
@@ -70,6 +78,10 @@ impl Board {
 
     pub(super) fn follower(&self) -> MutexGuard<'_, Follower> {
         guard(&self.follower)
+    }
+
+    pub(super) fn everywhere(&self) -> &Everywhere {
+        &self.everywhere
     }
 
     pub(super) fn set_switch(&self, node: usize, switch: Switch) {
@@ -129,9 +141,22 @@ impl Board {
                     2
                 }
             }
+            _ if self.options.primaries == 1 => self.follow(what, node),
+            "load-start" => {
+                let socket = self.room().file(node, "/run/rbd/nbd.sock");
+                self.everywhere.start(node, &socket)
+            }
+            "load-stop" => self.everywhere.stop(node),
+            "load-monitor" => self.everywhere.look(node),
+            _ => 1,
+        }
+    }
+
+    fn follow(&self, what: &str, node: usize) -> i32 {
+        match what {
             "load-start" => {
                 let (socket, is_other_on) = {
-                    let room = self.room();
+                    let mut room = self.room();
                     (room.file(node, "/run/rbd/nbd.sock"), room.is_on(1 - node))
                 };
                 self.follower().start(node, &socket, is_other_on)

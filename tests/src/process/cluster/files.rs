@@ -47,7 +47,15 @@ pub(super) fn install(room: &Room, node: usize, options: &Options) {
     room.install(node, "/etc/first-cib.xml", 0o644, CIB.as_bytes());
     let configuration = RBD
         .replace("POLICY", options.policy)
-        .replace("HANDLER", options.handler);
+        .replace("HANDLER", options.handler)
+        .replace(
+            "TWO",
+            if options.primaries == 2 {
+                "allow-two-primaries yes;"
+            } else {
+                ""
+            },
+        );
     room.install(node, "/etc/rbd.conf", 0o644, configuration.as_bytes());
 }
 
@@ -124,6 +132,7 @@ resource r0 {
     cram-hmac-alg sha256;
     shared-secret "between the two of us";
     fencing POLICY;
+    TWO
   }
   handlers {
     fence-peer   "/usr/lib/rbd/HANDLER";
@@ -144,7 +153,26 @@ resource r0 {
 
 /// The recipe of `cluster/README.md`, with shorter intervals, and the client where a file system
 /// is there.
-pub(super) const RESOURCE: &str = "\
+pub(super) fn resource(options: &Options) -> String {
+    let mut words = RESOURCE.replace("PRIMARIES", &options.primaries.to_string());
+    if options.primaries == 2 {
+        // A second Primary that cannot be stopped is waited for to the end.
+        words = words.replace("stop timeout=100s", "stop timeout=20s");
+        words = words.replace("demote timeout=90s", "demote timeout=20s");
+    }
+    words
+}
+
+/// What uses it, where one node is Primary or where two are.
+pub(super) fn client(options: &Options) -> &'static str {
+    if options.primaries == 1 {
+        CLIENT
+    } else {
+        CLIENTS
+    }
+}
+
+const RESOURCE: &str = "\
 primitive st_alpha stonith:fence_namespace \
     params pcmk_host_list=alpha port=alpha op monitor interval=60s
 primitive st_beta stonith:fence_namespace \
@@ -156,17 +184,25 @@ primitive p_rbd ocf:rbd:rbd params resource=r0 \
     op notify timeout=90s \
     op monitor interval=5s role=Unpromoted timeout=20s \
     op monitor interval=3s role=Promoted timeout=20s
-clone c_rbd p_rbd meta promotable=true promoted-max=1 promoted-node-max=1 clone-max=2 \
-    clone-node-max=1 notify=true
+clone c_rbd p_rbd meta promotable=true promoted-max=PRIMARIES promoted-node-max=1 clone-max=2 \
+    clone-node-max=1 notify=true interleave=true
 property stonith-enabled=true stonith-timeout=20s no-quorum-policy=stop
 ";
 
-/// What uses it.
-pub(super) const CLIENT: &str = "\
+const CLIENT: &str = "\
 primitive p_load ocf:test:load \
     op start timeout=60s op stop timeout=60s op monitor interval=3s timeout=20s
 colocation load_with_r0 inf: p_load c_rbd:Promoted
 order r0_before_load Mandatory: c_rbd:promote p_load:start
+";
+
+/// What cannot be stopped while I/O is frozen is not waited for long.
+const CLIENTS: &str = "\
+primitive p_load ocf:test:load \
+    op start timeout=60s op stop timeout=15s op monitor interval=3s timeout=20s
+clone c_load p_load meta clone-max=2 clone-node-max=1 interleave=true
+colocation load_with_r0 inf: c_load c_rbd:Promoted
+order r0_before_load Mandatory: c_rbd:promote c_load:start
 ";
 
 const LOG_LINES: usize = 40;

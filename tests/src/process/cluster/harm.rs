@@ -10,12 +10,25 @@ impl Cluster {
     /// # Panics
     /// When there is none.
     pub fn kill(&self, node: &str, program: &str) {
-        self.ok(node, &["pkill", "-KILL", "-x", program]);
+        self.signal(node, "KILL", program);
+    }
+
+    /// Sends a program of a machine this signal.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn signal(&self, node: &str, signal: &str, program: &str) {
+        self.ok(node, &["pkill", &format!("-{signal}"), "-x", program]);
     }
 
     /// Cuts the power of a machine.
     pub fn cut_power(&self, node: &str) {
         self.board.room().cut_power(node_number(node));
+    }
+
+    /// A machine resets itself and stays off, and its power switch does not know.
+    pub fn reset(&self, node: &str) {
+        self.board.room().reset(node_number(node));
     }
 
     /// Cuts the power of all machines that have the newest data: what was answered and not flushed

@@ -4,8 +4,10 @@
 //! | File | Job |
 //! |---|---|
 //! | `room` | the machines, their power and their cables |
+//! | `first` | their first processes |
 //! | `board` | what the machines can ask for: power, and the client |
 //! | `client` | the client |
+//! | `everywhere` | the clients of two Primaries |
 //! | `view`, `harm` | what is to be seen of a cluster, and what is done to it |
 //! | `files` | what is installed and configured on each machine |
 //!
@@ -13,9 +15,13 @@
 
 mod board;
 mod client;
+mod everywhere;
 mod files;
+mod first;
 mod harm;
 mod room;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::fs;
@@ -41,6 +47,8 @@ pub struct Options {
     pub policy: &'static str,
     /// The program that fences.
     pub handler: &'static str,
+    /// How many nodes may be Primary: 1 or 2.
+    pub primaries: usize,
 }
 
 impl Default for Options {
@@ -48,6 +56,7 @@ impl Default for Options {
         Self {
             policy: "resource-and-stonith",
             handler: "crm-fence-peer.sh",
+            primaries: 1,
         }
     }
 }
@@ -57,6 +66,7 @@ impl Default for Options {
 pub struct Cluster {
     board: Arc<Board>,
     server: Option<JoinHandle<()>>,
+    options: Options,
     directory: tempfile::TempDir,
 }
 
@@ -98,10 +108,12 @@ impl Cluster {
             files::install(&room, node, &options);
             room.switch_on(node);
         }
-        let board = Arc::new(Board::new(room, Follower::new(Ledger::new(run, 0, 1))));
+        let board = Board::new(room, Follower::new(Ledger::new(run, 0, 1)), options);
+        let board = Arc::new(board);
         let mut cluster = Self {
             server: Some(board.serve()),
             board,
+            options,
             directory,
         };
         cluster.sync_for_the_first_time(run);
@@ -116,7 +128,7 @@ impl Cluster {
     #[must_use]
     pub fn promoted(test: &str, options: Options) -> Option<Self> {
         let cluster = Self::boot(test, options)?;
-        cluster.configure(files::RESOURCE);
+        cluster.configure(&files::resource(&options));
         cluster.wait("a Primary", |cluster| {
             let roles = NODES.map(|node| cluster.status(node).map(|it| it.role().to_owned()));
             let is_one = roles.iter().flatten().any(|role| role == "Primary");
@@ -132,8 +144,10 @@ impl Cluster {
     #[must_use]
     pub fn start(test: &str, options: Options) -> Option<Self> {
         let cluster = Self::boot(test, options)?;
-        cluster.configure(&[files::RESOURCE, files::CLIENT].concat());
-        cluster.wait_for_client();
+        cluster.configure(&(files::resource(&options) + files::client(&options)));
+        if options.primaries == 1 {
+            cluster.wait_for_client();
+        }
         Some(cluster)
     }
 
@@ -208,6 +222,7 @@ impl Cluster {
             unless(!is_running, || output.stdout)
         });
         self.board.follower().end();
+        self.board.everywhere().end();
         for node in NODES {
             self.ok(node, &["pkill", "-TERM", "-x", "rbdd"]);
             self.wait("the daemon has ended", |cluster| {
@@ -225,7 +240,12 @@ impl Cluster {
             Err(error) => panic!("the copies cannot be compared: {error}"),
         }
         for path in [alpha, beta] {
-            if let Err(error) = follower.ledger.verify_file(&path) {
+            let verified = if self.options.primaries == 1 {
+                follower.ledger.verify_file(&path)
+            } else {
+                self.board.everywhere().verify_file(&path)
+            };
+            if let Err(error) = verified {
                 panic!("{error}");
             }
         }
@@ -248,6 +268,7 @@ impl Cluster {
         self.wait_for_status("alpha", "in sync", Status::is_in_sync);
         let size = self.status("alpha").map_or(0, |status| status.size());
         self.board.follower().ledger = Ledger::new(run, size / 512, WRITERS);
+        self.board.everywhere().begin(run, size / 512);
         self.ok("alpha", &["rbdadm", "secondary", "r0"]);
         for node in NODES {
             self.ok(node, &["rbdadm", "down", "r0"]);
@@ -261,9 +282,8 @@ impl Drop for Cluster {
             files::print_logs(&self.board.room());
         }
         self.board.close();
-        for node in 0..2 {
-            self.board.room().cut_power(node);
-        }
+        // The test may have failed: whatever could fail now would end all tests of this program.
+        self.board.room().end();
         if let Some(server) = self.server.take() {
             drop(server.join());
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::super::program::{self, Output, capture};
 use super::super::{Chance, unless, wait_until};
+use super::first::FirstProcess;
 use crate::faultfs::{Disks, FaultFs, Opening};
 
 /// The room; everything in it ends with it.
@@ -18,8 +19,7 @@ use crate::faultfs::{Disks, FaultFs, Opening};
 pub(super) struct Room {
     directory: PathBuf,
     holder: Child,
-    /// Its first process.
-    init: u32,
+    first: FirstProcess,
     machines: [Machine; 2],
     /// What they have for disks: these lose their power, too.
     disks: [FaultFs; 2],
@@ -29,8 +29,8 @@ pub(super) struct Room {
 struct Machine {
     /// What ends when the machine is off.
     boot: Option<Child>,
-    /// Its first process.
-    init: u32,
+    /// Of its life, or of its last one.
+    first: Option<FirstProcess>,
 }
 
 /// What connects the machines.
@@ -70,16 +70,17 @@ impl Room {
             .stdin(Stdio::null())
             .spawn()
             .expect("root may make namespaces");
-        let mut init = 0;
+        let mut first = None;
         wait_until("a room with machines", || {
-            init = child_of(holder.id()).ok_or("no first process")?;
-            let ready = seen_from(init, &directory.join("room/ready"));
+            let process = FirstProcess::child_of(holder.id()).ok_or("no first process")?;
+            let ready = process.seen(&directory.join("room/ready"));
+            first = Some(process);
             unless(ready.exists(), || "not ready".to_owned())
         });
         Self {
             directory,
             holder,
-            init,
+            first: first.expect("it has been waited for"),
             machines: Default::default(),
             disks,
         }
@@ -88,7 +89,7 @@ impl Room {
     /// Writes a file of a machine that has not been switched on yet.
     pub(super) fn install(&self, node: usize, path: &str, mode: u32, content: &[u8]) {
         let own = format!("room/{}/own{path}", NODES[node]);
-        let file = seen_from(self.init, &self.directory.join(own));
+        let file = self.first.seen(&self.directory.join(own));
         let parent = file.parent().expect("it is in a directory");
         fs::create_dir_all(parent)
             .and_then(|()| fs::write(&file, content))
@@ -99,27 +100,30 @@ impl Room {
     /// A file of a machine, on or off, that it has written itself.
     pub(super) fn own_file(&self, node: usize, path: &str) -> PathBuf {
         let own = format!("room/{}/own{path}", NODES[node]);
-        seen_from(self.init, &self.directory.join(own))
+        self.first.seen(&self.directory.join(own))
     }
 
     /// A file of a machine that is on.
     pub(super) fn file(&self, node: usize, path: &str) -> PathBuf {
-        seen_from(self.machines[node].init, Path::new(path))
+        self.machine(node).seen(Path::new(path))
     }
 
     /// Where the questions of the machines are.
     pub(super) fn questions(&self) -> PathBuf {
-        seen_from(self.init, &self.directory.join("room/questions"))
+        self.first.seen(&self.directory.join("room/questions"))
     }
 
-    pub(super) fn is_on(&self, node: usize) -> bool {
-        self.machines[node].boot.is_some()
+    /// Whether a machine runs: one may also reset itself, as Pacemaker does.
+    pub(super) fn is_on(&mut self, node: usize) -> bool {
+        let boot = self.machines[node].boot.as_mut();
+        boot.is_some_and(|boot| matches!(boot.try_wait(), Ok(None)))
     }
 
     pub(super) fn switch_on(&mut self, node: usize) {
         if self.is_on(node) {
             return;
         }
+        self.cut_power(node);
         self.disks[node].power_on();
         let log = self.directory.join(format!("{}-boot.log", NODES[node]));
         let log = fs::File::create(log).expect("the directory can be written to");
@@ -133,11 +137,12 @@ impl Room {
             .spawn()
             .expect("root may enter namespaces");
         // nsenter, then boot, then the machine's first process.
-        let find = || child_of(child_of(boot.id())?);
-        let mut init = 0;
+        let find = || FirstProcess::child_of(FirstProcess::child_of(boot.id())?.number());
+        let mut first = None;
         wait_until("a machine that boots", || {
-            init = find().ok_or("no first process")?;
-            let units = seen_from(init, Path::new("/run/units"));
+            let process = find().ok_or("no first process")?;
+            let units = process.seen(Path::new("/run/units"));
+            first = Some(process);
             let said = self.directory.join(format!("{}-boot.log", NODES[node]));
             unless(units.exists(), || {
                 fs::read_to_string(said).unwrap_or_default()
@@ -145,26 +150,39 @@ impl Room {
         });
         self.machines[node] = Machine {
             boot: Some(boot),
-            init,
+            first,
         };
+    }
+
+    /// Ends everything in it, whatever state it is in, and never panics.
+    pub(super) fn end(&mut self) {
+        self.disks.iter().for_each(|disks| disks.release());
+        program::end(&mut self.holder);
+        for machine in &mut self.machines {
+            if let Some(boot) = &mut machine.boot {
+                program::end(boot);
+            }
+        }
     }
 
     /// Nothing of it is left afterwards but what is on its disks.
     pub(super) fn cut_power(&mut self, node: usize) {
-        let Some(mut boot) = self.machines[node].boot.take() else {
+        if self.machines[node].boot.is_none() {
             return;
-        };
+        }
         // A machine without power says good-bye to nobody.
         for cable in [Cable::Cluster, Cable::Mirror] {
             self.set_port(node, cable, false);
         }
-        kill(self.machines[node].init);
+        self.machine(node).kill();
         self.disks[node].power_cut(Chance::seed());
-        assert!(
-            program::wait(&mut boot, Duration::from_secs(30)).is_some(),
-            "{} is not off",
-            NODES[node]
-        );
+        assert!(self.has_ended(node), "{} is not off", NODES[node]);
+        self.machines[node].boot = None;
+    }
+
+    /// A machine resets itself and stays off: nobody has been told.
+    pub(super) fn reset(&self, node: usize) {
+        self.machine(node).kill();
     }
 
     /// The disks of a machine, to make them fail.
@@ -173,9 +191,9 @@ impl Room {
     }
 
     /// Pulls the cable between the machines, or puts it in again.
-    pub(super) fn plug(&self, cable: Cable, is_in: bool) {
+    pub(super) fn plug(&mut self, cable: Cable, is_in: bool) {
         let pulled = format!("room/pulled-{}", cable.name());
-        let pulled = seen_from(self.init, &self.directory.join(pulled));
+        let pulled = self.first.seen(&self.directory.join(pulled));
         if is_in {
             drop(fs::remove_file(pulled));
         } else {
@@ -192,8 +210,9 @@ impl Room {
     /// without what it has started.
     pub(super) fn enter(&self, node: usize, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        let target = self.machines[node].init.to_string();
-        command.args(["--all", "--target", &target, "--"]);
+        command
+            .args(self.machine(node).namespaces(&KINDS))
+            .arg("--");
         command
             .args(["timeout", "--kill-after=2", COMMAND_SECONDS])
             .args(words);
@@ -201,14 +220,25 @@ impl Room {
         command
     }
 
+    fn machine(&self, node: usize) -> &FirstProcess {
+        let first = self.machines[node].first.as_ref();
+        first.expect("it has been switched on once")
+    }
+
     fn inside(&self) -> Command {
         let mut command = Command::new("nsenter");
-        let target = self.init.to_string();
-        command.args(["--net", "--mount", "--pid", "--target", &target, "--"]);
+        command.args(self.first.namespaces(&KINDS[..3])).arg("--");
         command
     }
 
-    fn set_port(&self, node: usize, cable: Cable, is_up: bool) {
+    /// Whether a machine that was on is not any more, or soon will not be.
+    fn has_ended(&mut self, node: usize) -> bool {
+        let boot = self.machines[node].boot.as_mut();
+        boot.is_none_or(|boot| program::wait(boot, Duration::from_secs(30)).is_some())
+    }
+
+    /// The port of a machine that has ended by itself is gone with its network.
+    fn set_port(&mut self, node: usize, cable: Cable, is_up: bool) {
         let port = format!("{}-{}", cable.name(), NODES[node]);
         let state = if is_up { "up" } else { "down" };
         let mut command = self.inside();
@@ -216,19 +246,14 @@ impl Room {
             command.args(["ip", "link", "set", &port, state]),
             Duration::from_secs(20),
         );
-        assert_eq!(output.code, Some(0), "{port} {state}: {}", output.text());
+        let is_done = output.code == Some(0) || self.has_ended(node);
+        assert!(is_done, "{port} {state}: {}", output.text());
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.disks.iter().for_each(|disks| disks.release());
-        program::end(&mut self.holder);
-        for machine in &mut self.machines {
-            if let Some(boot) = &mut machine.boot {
-                program::end(boot);
-            }
-        }
+        self.end();
     }
 }
 
@@ -247,32 +272,15 @@ fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A path as a process sees it.
-fn seen_from(process: u32, path: &Path) -> PathBuf {
-    let root = PathBuf::from(format!("/proc/{process}/root"));
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// The first child of a process.
-fn child_of(parent: u32) -> Option<u32> {
-    let is_child = |pid: u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, rest) = stat.rsplit_once(')')?;
-        let its: u32 = rest.split_whitespace().nth(1)?.parse().ok()?;
-        (its == parent).then_some(pid)
-    };
-    fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .find_map(is_child)
-}
-
-fn kill(process: u32) {
-    use rustix::process::{Pid, Signal, kill_process};
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-    let pid = pid.expect("a process has a number");
-    kill_process(pid, Signal::KILL).expect("a machine that is on has a first process");
-}
+/// The namespaces of a machine, as `nsenter` calls them and as their files are called. The room
+/// has the first three.
+const KINDS: [(&str, &str); 5] = [
+    ("net", "net"),
+    ("mount", "mnt"),
+    ("pid", "pid"),
+    ("uts", "uts"),
+    ("ipc", "ipc"),
+];
 
 const COMMAND_SECONDS: &str = "60";
 

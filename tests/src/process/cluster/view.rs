@@ -75,7 +75,34 @@ impl Cluster {
             let scores = NODES.map(|node| cluster.score(node));
             unless(scores == [Some(10_000); 2], || format!("{scores:?}"))
         });
-        self.wait_for_client();
+        if self.options.primaries == 1 {
+            self.wait_for_client();
+        } else {
+            for node in NODES {
+                self.wait_for_clients_of(node);
+            }
+        }
+    }
+
+    /// Waits until the clients of a machine, of two that have some, have answers.
+    ///
+    /// # Panics
+    /// When they have none in time.
+    pub fn wait_for_clients_of(&self, node: &str) {
+        self.wait(&format!("clients that write on {node}"), |cluster| {
+            let number = node_number(node);
+            let before = cluster.board.everywhere().answered(number)?;
+            thread::sleep(POLL);
+            let after = cluster.board.everywhere().answered(number)?;
+            let each = before.iter().zip(after).all(|(old, new)| new > *old);
+            unless(each, || format!("{before:?} and {after:?} are answered"))
+        });
+    }
+
+    /// How often the clients of a machine, of two that have some, have begun to write.
+    #[must_use]
+    pub fn starts_on(&self, node: &str) -> u64 {
+        self.board.everywhere().starts(node_number(node))
     }
 
     /// The promotion score of a machine.
@@ -171,7 +198,8 @@ impl Cluster {
     }
 
     pub(super) fn assert_nothing_wrong(&self) {
-        let wrongs = self.board.follower().take_wrongs();
+        let mut wrongs = self.board.follower().take_wrongs();
+        wrongs.extend(self.board.everywhere().take_wrongs());
         assert!(wrongs.is_empty(), "{wrongs:?}");
     }
 
