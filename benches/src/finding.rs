@@ -1,4 +1,5 @@
-//! What a benchmark has found: medians of ratios, and whether targets are met. Nothing depends on it.
+//! What a benchmark has found: medians of ratios, and whether targets are met. Nothing depends
+//! on it.
 
 use crate::statistics::Spread;
 
