@@ -79,6 +79,8 @@ struct Case {
     side: Side,
     depth: usize,
     is_baseline: bool,
+    /// The other node is Primary too, and idle.
+    are_two: bool,
 }
 
 /// A case with its engine, set up and warm.
@@ -106,7 +108,7 @@ impl<H: Handler> Drive for Driven<H> {
 
 impl Run {
     fn new(case: &'static Case) -> Result<Self, String> {
-        let ([primary, secondary], link) = Pair::at_work()?;
+        let ([primary, secondary], link) = Pair::at_work(case.are_two)?;
         let mut workload = Workload::new(case.side, case.depth, link);
         let handler: Box<dyn Drive> = if case.is_baseline {
             let handler = Nothing;
@@ -142,6 +144,7 @@ const CASES: &[Case] = &[
         side: Side::Primary,
         depth: 1,
         is_baseline: true,
+        are_two: false,
     },
     Case {
         name: "baseline-32",
@@ -149,6 +152,7 @@ const CASES: &[Case] = &[
         side: Side::Primary,
         depth: 32,
         is_baseline: true,
+        are_two: false,
     },
     Case {
         name: "primary-1",
@@ -156,6 +160,7 @@ const CASES: &[Case] = &[
         side: Side::Primary,
         depth: 1,
         is_baseline: false,
+        are_two: false,
     },
     Case {
         name: "primary-32",
@@ -163,6 +168,23 @@ const CASES: &[Case] = &[
         side: Side::Primary,
         depth: 32,
         is_baseline: false,
+        are_two: false,
+    },
+    Case {
+        name: "primary-two-1",
+        words: "one of two Primaries",
+        side: Side::Primary,
+        depth: 1,
+        is_baseline: false,
+        are_two: true,
+    },
+    Case {
+        name: "primary-two-32",
+        words: "one of two Primaries",
+        side: Side::Primary,
+        depth: 32,
+        is_baseline: false,
+        are_two: true,
     },
     Case {
         name: "secondary-1",
@@ -170,6 +192,7 @@ const CASES: &[Case] = &[
         side: Side::Secondary,
         depth: 1,
         is_baseline: false,
+        are_two: false,
     },
     Case {
         name: "secondary-32",
@@ -177,6 +200,23 @@ const CASES: &[Case] = &[
         side: Side::Secondary,
         depth: 32,
         is_baseline: false,
+        are_two: false,
+    },
+    Case {
+        name: "secondary-two-1",
+        words: "the other of two Primaries",
+        side: Side::Secondary,
+        depth: 1,
+        is_baseline: false,
+        are_two: true,
+    },
+    Case {
+        name: "secondary-two-32",
+        words: "the other of two Primaries",
+        side: Side::Secondary,
+        depth: 32,
+        is_baseline: false,
+        are_two: true,
     },
 ];
 
@@ -186,6 +226,7 @@ usage: rbd-bench engine [OPTIONS]
   --rounds N       how often each case is measured (9)
   --writes N       writes per measurement (200000)
   --only A,B       only these cases: baseline-1, baseline-32, primary-1, primary-32,
-                   secondary-1, secondary-32
+                   secondary-1, secondary-32, and with two Primaries primary-two-1,
+                   primary-two-32, secondary-two-1, secondary-two-32
   --instructions   count instructions too; needs valgrind and takes about a minute
 ";

@@ -34,10 +34,10 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// A pair at work: the first node Primary, both UpToDate and connected.
+    /// A pair at work: the first node Primary, or both, UpToDate and connected.
     ///
     /// Also tells the link they ended up with.
-    pub(super) fn at_work() -> Result<([Resource<Payload>; 2], LinkId), String> {
+    pub(super) fn at_work(are_two: bool) -> Result<([Resource<Payload>; 2], LinkId), String> {
         let mut pair = Self {
             nodes: [0, 1].map(|node| {
                 let seed = Seed {
@@ -45,7 +45,7 @@ impl Pair {
                     boot: 1 + u128::from(node),
                     unix_start: 0,
                 };
-                Resource::new(config(node), seed)
+                Resource::new(config(node, are_two), seed)
             }),
             seeking: [false; 2],
             link: None,
@@ -72,8 +72,10 @@ impl Pair {
             clear_bitmap: true,
         };
         pair.command(0, skip_initial_sync)?;
-        pair.command(0, Command::Promote { force: false })?;
-        pair.check()?;
+        for node in 0..=usize::from(are_two) {
+            pair.command(node, Command::Promote { force: false })?;
+        }
+        pair.check(are_two)?;
         let link = pair.link.ok_or("the two engines have no link")?;
         Ok((pair.nodes, link))
     }
@@ -177,7 +179,7 @@ impl Pair {
         self.waiting.push_back(event);
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, are_two: bool) -> Result<(), String> {
         let status = |at: usize| self.nodes.get(at).map(|node| node.status(NOW));
         let (Some(first), Some(second)) = (status(0), status(1)) else {
             return Err("a node of the pair is missing".to_owned());
@@ -187,7 +189,8 @@ impl Pair {
             let links = status.connections.iter().map(|peer| peer.connection_state);
             disks.eq([DiskState::UpToDate]) && links.eq([ConnectionState::Connected])
         });
-        if in_sync && first.role == Role::Primary && second.role == Role::Secondary {
+        let is_second = second.role == Role::Primary;
+        if in_sync && first.role == Role::Primary && is_second == are_two {
             Ok(())
         } else {
             Err(format!(
@@ -202,12 +205,15 @@ pub(super) fn node_id(at: usize) -> NodeId {
     if at == 0 { NodeId(0) } else { NodeId(1) }
 }
 
-fn config(node: u8) -> ResourceConfig {
+fn config(node: u8, are_two: bool) -> ResourceConfig {
     let peer = PeerConfig {
         name: node_name(1 - node).to_owned(),
         node_id: NodeId(1 - node),
         address: String::new(),
-        net: NetOptions::default(),
+        net: NetOptions {
+            two_primaries: are_two,
+            ..NetOptions::default()
+        },
     };
     let volume = VolumeConfig {
         number: VOLUME,

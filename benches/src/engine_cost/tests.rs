@@ -5,8 +5,8 @@ use super::workload::{Side, Workload};
 
 #[test]
 fn both_sides_finish_every_write_they_are_given() {
-    for depth in [1, 32] {
-        let ([mut primary, mut secondary], link) = Pair::at_work().expect("a pair");
+    for (depth, are_two) in [(1, false), (32, false), (1, true), (32, true)] {
+        let ([mut primary, mut secondary], link) = Pair::at_work(are_two).expect("a pair");
         for (side, node) in [
             (Side::Primary, &mut primary),
             (Side::Secondary, &mut secondary),

@@ -9,7 +9,7 @@ use rbd_engine::{
     Action, DiskRequest, Event, LinkId, OperationId, RequestId, RequestKind, Resource, Time,
 };
 use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, REGION_SIZE};
-use rbd_protocol::peer::{Channel, Packet};
+use rbd_protocol::peer::{Channel, Packet, Place};
 
 use super::pair::{Payload, VOLUME, VOLUME_BYTES, node_id};
 
@@ -183,7 +183,10 @@ impl Workload {
                     volume: VOLUME,
                     range,
                     fua: false,
-                    place: Default::default(),
+                    place: Place {
+                        seen: 0,
+                        behind: u16::try_from(self.depth).unwrap_or(u16::MAX),
+                    },
                 };
                 self.packet(packet, Some(0))
             }
