@@ -1,5 +1,6 @@
 //! Live migrations: two Primaries for a while, over a link that was made for one.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use rbd_protocol::peer::{Packet, Place};
 use rbd_protocol::state::{DiskState, Role};
 
 use super::fencing::fenced;
-use super::{Bench, VOLUME, config};
+use super::{Bench, VOLUME, config, image};
 use crate::{
     Action, Command, DiskRequest, Event, HandlerResult, LinkLoss, MigrationNews, RequestKind,
 };
@@ -402,4 +403,47 @@ fn books_that_nobody_shortens_do_not_grow_for_ever() {
         }
     }
     panic!("the peer is never asked");
+}
+
+/// Both lose sight of each other while this node's promotion is being recorded, and the other one
+/// its power: what it had answered and not flushed is here alone.
+#[test]
+fn what_the_other_primary_lost_with_its_power_is_told_apart_before_anything_is_shown() {
+    let mut bench = beside_a_primary(kept_apart());
+    bench.command(Command::Migrate { ms: 60_000 });
+    bench.consent();
+    bench.link_down(LinkLoss::Closed);
+    bench.link_up();
+    let mut other = Bench::alone(kept_apart(), image());
+    other.write_metadata();
+    other.link_up();
+    other.write_metadata();
+    let mut hello = other.greeting();
+    hello.incarnation = 100;
+    hello.volumes[0].disk = DiskState::Consistent;
+    hello.volumes[0].crashed_primary = true;
+    hello.volumes[0].kept_power = false;
+    hello.volumes[0].dirty_blocks = 8;
+    bench.packet(Packet::Hello(Box::new(hello)));
+    assert_eq!(bench.engine.role(), Role::Secondary, "it is being recorded");
+    let before = bench.generation();
+    for _ in 0..3 {
+        if bench.engine.role() != Role::Primary {
+            bench.end_metadata();
+        }
+    }
+    assert_eq!(bench.engine.role(), Role::Primary);
+    assert_ne!(bench.generation(), before, "this is not durable yet");
+    let read = bench.request(RequestKind::Read, ByteRange::new(0, 4096));
+    let flush = bench.flush();
+    bench.disk(DiskRequest::Read, Ok(()));
+    while bench.disk(DiskRequest::Flush, Ok(())) {}
+    bench.peer_acks();
+    assert_eq!(bench.answer(read), None, "(B8)");
+    assert_eq!(bench.answer(flush), None, "(B1)");
+    bench.write_metadata();
+    bench.disk(DiskRequest::Read, Ok(()));
+    bench.flush_all();
+    assert_eq!(bench.answer(read), Some(Ok(())));
+    assert_eq!(bench.answer(flush), Some(Ok(())));
 }

@@ -293,6 +293,16 @@ impl Bench {
         offsets
     }
 
+    /// Ends the metadata writes under way, and none of those that follow from them.
+    pub(crate) fn end_metadata(&mut self) {
+        let is_write = |action: &&Action<u32>| matches!(action, Action::Meta { .. });
+        for _ in 0..self.asked.iter().filter(is_write).count() {
+            if let Some((id, _)) = self.next_metadata() {
+                self.tell(Event::MetaDone { id, result: Ok(()) });
+            }
+        }
+    }
+
     /// Lets the oldest metadata write fail.
     pub(crate) fn fail_metadata(&mut self) {
         let (id, _) = self.next_metadata().expect("metadata is being written");

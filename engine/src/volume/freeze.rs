@@ -97,7 +97,21 @@ impl<B: Clone> Volume<B> {
 
     /// Whether clients' requests are not started now.
     pub(crate) fn is_held(&self) -> bool {
-        self.frozen.holding || self.is_frozen() || self.is_taking_over()
+        self.frozen.holding
+            || self.is_frozen()
+            || self.is_taking_over()
+            || self.is_recording_target()
+    }
+
+    /// Whether it is not durable yet that a target lacks what clients could be shown: should both
+    /// machines fail now, it could be its data that counts (B1, B8).
+    fn is_recording_target(&self) -> bool {
+        let mut peers = self.peers.values();
+        self.role == Role::Primary
+            && self.local.is_some()
+            && peers.any(|peer| {
+                peer.lacks_writes && peer.is_mirrored() && !self.loss_is_recorded(peer.node)
+            })
     }
 
     /// Whether clients wait for a peer to come back that can serve them.

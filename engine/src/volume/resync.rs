@@ -88,6 +88,9 @@ impl<B: Clone> Volume<B> {
         });
         if needs_generation {
             self.begin_generation(|peer| peer.node == node, cx);
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.lacks_writes = true; // it may be what it lost with its power
+            }
         }
         if !is_target {
             return;
