@@ -10,7 +10,12 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 72] = [
+const FAILED_ONCE: [(Profile, u64); 77] = [
+    (Profile::Migration, 130_220),
+    (Profile::Migration, 132_583),
+    (Profile::Migration, 3_126),
+    (Profile::Migration, 1_250),
+    (Profile::Migration, 1_902),
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -112,7 +117,7 @@ fn run_seeds(profile: Profile, first: u64) -> Report {
 fn run_first(profile: Profile, first: u64, count: u64) -> Report {
     let mut batch = Batch::new(profile, first..first + count);
     // The table of what can meet a node is of one Primary at a time.
-    batch.visits = profile != Profile::Dual;
+    batch.visits = !matches!(profile, Profile::Dual | Profile::Migration);
     let outcome = batch.run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
@@ -191,6 +196,11 @@ fn nothing_is_lost_when_a_cluster_with_fencing_promotes_whom_it_likes() {
 #[test]
 fn two_primaries_lose_nothing_and_their_copies_are_the_same() {
     run_seeds(Profile::Dual, 110_000);
+}
+
+#[test]
+fn a_migration_loses_nothing_and_leaves_one_primary() {
+    run_seeds(Profile::Migration, 140_000);
 }
 
 #[test]
