@@ -236,7 +236,10 @@ pub enum FromResource {
     /// Something changed that belongs in the log.
     Report(Change),
     /// The engine has let go of everything and the thread is about to end.
-    Stopped,
+    Stopped {
+        /// Every request that had been taken from a kernel device was answered before.
+        in_order: bool,
+    },
     /// The thread cannot go on; the resource is out of service.
     Failed {
         /// Why, in one line.

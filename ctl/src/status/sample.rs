@@ -70,6 +70,7 @@ pub(crate) fn peer(
         peer_devices,
         refused: None,
         tentative: None,
+        peer_tenure: 0,
         split: SplitPolicies::default(),
         resync_conflict: ResyncConflict::default(),
         two_primaries: TwoPrimaries::default(),

@@ -266,6 +266,7 @@ pub(crate) fn healthy(name: &str) -> ResourceStatus {
             }],
             refused: None,
             tentative: None,
+            peer_tenure: 0,
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::default(),
             two_primaries: TwoPrimaries::default(),

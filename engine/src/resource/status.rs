@@ -63,6 +63,7 @@ impl<B: Clone> Resource<B> {
                 Tentative::Told(text) => Some(text.clone()),
                 Tentative::No | Tentative::Wanted => None,
             },
+            peer_tenure: connection.greeted.1,
             split: connection.config.net.split,
             resync_conflict: connection.config.net.resync_conflict,
             two_primaries: self.two_primaries_status(connection, now),

@@ -127,6 +127,8 @@ pub struct ConnectionStatus {
     pub refused: Option<RefusedPeer>,
     /// What a tentative connection would have done, since one was last asked for.
     pub tentative: Option<String>,
+    /// The tenure of the peer's role, as it has told last; 0 if it has not.
+    pub peer_tenure: u64,
     /// What may end a split brain without a person.
     pub split: SplitPolicies,
     /// What happens when a Primary would have to be overwritten.

@@ -137,6 +137,7 @@ fn status() -> ResourceStatus {
             }],
             refused: Some(refused_peer()),
             tentative: Some("volume 0: no resync".into()),
+            peer_tenure: 8,
             split: SplitPolicies::default(),
             resync_conflict: ResyncConflict::RetryConnect,
             two_primaries: TwoPrimaries {

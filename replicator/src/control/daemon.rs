@@ -245,8 +245,11 @@ impl Daemon {
                         self.has_changed();
                     }
                 }
-                FromResource::Stopped => {
+                FromResource::Stopped { in_order } => {
                     tracing::info!(resource = name, "stopped");
+                    if in_order {
+                        kernel::note_company(&service);
+                    }
                     self.remove(&name);
                 }
                 FromResource::Failed { why } => {

@@ -13,6 +13,7 @@
 //! A device outlives the daemon when somebody has it open: the kernel keeps its requests, and the
 //! next daemon takes it over (`resume`). The requests themselves never pass here.
 
+mod company;
 mod device;
 mod driver;
 mod growth;
@@ -41,6 +42,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::bring_up::Notes;
 use super::handlers::Surroundings;
 use super::service::{Answer, Service};
+use company::Company;
+pub(super) use company::note_company;
 use device::BlockDevice;
 use driver::{DriverError, Origin};
 use openers::Openers;
@@ -57,6 +60,7 @@ pub(super) struct KernelDevices {
     /// The sizes of volumes whose devices were said to be too small.
     too_small: RefCell<BTreeMap<VolumeNumber, u64>>,
     openers: Openers,
+    company: Company,
     /// One change at a time.
     changing: Mutex<()>,
 }
@@ -69,6 +73,7 @@ impl KernelDevices {
             provided: RefCell::default(),
             too_small: RefCell::default(),
             openers: Openers::default(),
+            company: Company::default(),
             changing: Mutex::default(),
         }
     }
@@ -102,7 +107,10 @@ pub(super) async fn promote(service: &Service, command: Command) -> Result<Notes
     let mut notes: Notes = Vec::new();
     notes.extend(service.command(command).await?);
     match provide(service).await {
-        Ok(()) => Ok(notes),
+        Ok(()) => {
+            company::forget(service);
+            Ok(notes)
+        }
         Err(refusal) => {
             if !was_primary {
                 let back = Command::Demote { force: false };
@@ -173,9 +181,10 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     }
     let answer = service.export(volume.number).await;
     let answer = answer.map_err(|_| ProvideError::Gone)?;
-    let Some(facts) = answer.facts.filter(|_| answer.role == Role::Primary) else {
+    let Some(mut facts) = answer.facts.filter(|_| answer.role == Role::Primary) else {
         return Ok(());
     };
+    facts.is_overtaken &= !company::is_still_there(service).await;
     let owner = service.kernel.owner(&service.name, volume.number);
     let kernel = volume.kernel;
     let prepared = blocking(move || driver::prepare(owner, &facts, kernel)).await?;
@@ -267,6 +276,7 @@ pub(super) async fn leave(service: &Service) {
             );
         }
     }
+    company::remember(service).await;
 }
 
 /// Every device of this resource, whoever made it.

@@ -18,6 +18,7 @@ use crate::control::service::Service;
 /// Primary again, as far as the engine lets it, and the device goes on.
 pub(in crate::control) async fn resume(service: &Service) {
     let start = Instant::now();
+    super::company::recall(service);
     let is_waiting = || async { !all_of(service).await.is_empty() };
     while is_waiting().await && start.elapsed() < PEER_LIMIT && !is_connected(service).await {
         sleep(PAUSE).await;

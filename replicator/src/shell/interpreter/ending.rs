@@ -63,6 +63,11 @@ impl Interpreter {
         self.ending = Ending::Leaving { until };
     }
 
+    /// Whether everything asked of this node was answered before it went.
+    pub(super) fn ended_in_order(&self) -> bool {
+        self.engine.is_stopped() && self.kernel.in_flight() == 0
+    }
+
     /// Once a turn: takes the next step if it is time.
     pub(super) fn advance_ending(&mut self) {
         let is_served = !self.clients.is_empty() || self.kernel.in_flight() > 0;

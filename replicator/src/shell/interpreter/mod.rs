@@ -133,8 +133,9 @@ impl Interpreter {
     /// Lets go of everything, then tells that the resource has ended as it should.
     pub(super) fn finish(self) {
         let notices = self.notices.clone();
+        let in_order = self.ended_in_order();
         drop(self);
-        notices.tell(FromResource::Stopped);
+        notices.tell(FromResource::Stopped { in_order });
     }
 
     /// Lets go of everything, then tells that the resource is out of service.

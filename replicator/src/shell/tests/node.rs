@@ -176,7 +176,10 @@ impl Node {
         while let Some((_, notice)) = self.notices.blocking_recv() {
             last = Some(notice);
         }
-        assert!(matches!(last, Some(FromResource::Stopped)), "{last:?}");
+        assert!(
+            matches!(last, Some(FromResource::Stopped { .. })),
+            "{last:?}"
+        );
         self.handle.join();
     }
 }

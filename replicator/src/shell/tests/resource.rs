@@ -62,7 +62,10 @@ fn a_resource_answers_and_ends_when_told() {
     handle.send(ToResource::Shutdown).unwrap();
     handle.join();
     assert_eq!(handle.send(ToResource::Shutdown), Err(Gone));
-    assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+    assert!(matches!(
+        last_notice(&mut notices),
+        FromResource::Stopped { .. }
+    ));
 }
 
 #[test]
@@ -70,7 +73,10 @@ fn a_resource_nobody_can_reach_any_more_ends() {
     let (handle, mut notices) = start();
     drop(handle.clone());
     drop(handle);
-    assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+    assert!(matches!(
+        last_notice(&mut notices),
+        FromResource::Stopped { .. }
+    ));
 }
 
 #[test]
@@ -102,6 +108,9 @@ fn a_resource_without_any_disk_stops_when_asked() {
             }
         };
         assert_eq!(answer, Ok(Ok(None)));
-        assert!(matches!(last_notice(&mut notices), FromResource::Stopped));
+        assert!(matches!(
+            last_notice(&mut notices),
+            FromResource::Stopped { .. }
+        ));
     }
 }
