@@ -46,7 +46,7 @@ struct Places {
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) data: Rc<OwnedFd>,
-    metadata: Option<Rc<OwnedFd>>,
+    pub(super) metadata: Option<Rc<OwnedFd>>,
     direct: bool,
     alignment: u32,
     block_device: bool,
@@ -57,7 +57,7 @@ pub(super) struct Disk {
     pub(super) cannot_punch: Cell<bool>,
     pub(super) cannot_zero: Cell<bool>,
     /// Errors already in the log.
-    reported: RefCell<Vec<Errno>>,
+    reported: RefCell<Vec<(&'static str, Errno)>>,
 }
 
 /// One action of the engine.
@@ -377,7 +377,7 @@ impl Operation {
 }
 
 impl Disk {
-    fn new(files: DiskFiles) -> Self {
+    pub(super) fn new(files: DiskFiles) -> Self {
         let metadata_blocks = files.metadata.as_ref().is_some_and(is_fuse);
         let blocks = is_fuse(&files.data) || metadata_blocks;
         Self {
@@ -404,10 +404,21 @@ impl Disk {
     /// Writes an error to the log, once for each kind.
     fn report(&self, error: Errno, operation: &Operation) {
         let mut reported = self.reported.borrow_mut();
-        if !reported.contains(&error) {
-            reported.push(error);
+        let of = self.part(operation);
+        if !reported.contains(&(of, error)) {
+            reported.push((of, error));
             let (what, offset) = operation.name();
-            warn!(path = self.path, what, offset, %error, "disk operation failed");
+            warn!(path = self.path, of, what, offset, %error, "disk operation failed");
+        }
+    }
+
+    /// Which of its files an operation is on: the metadata may be on another disk.
+    pub(super) fn part(&self, operation: &Operation) -> &'static str {
+        let external = self.metadata.as_ref().zip(operation.file());
+        if external.is_some_and(|(own, used)| Rc::ptr_eq(own, used)) {
+            "metadata"
+        } else {
+            "data"
         }
     }
 

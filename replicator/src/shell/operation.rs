@@ -87,6 +87,21 @@ pub(super) struct Parcel {
 }
 
 impl Operation {
+    /// The file of a disk it is on, if it is.
+    pub(super) const fn file(&self) -> Option<&Rc<OwnedFd>> {
+        match self {
+            Self::Read { file, .. }
+            | Self::Write { file, .. }
+            | Self::Sync { file }
+            | Self::Allocate { file, .. } => Some(file),
+            Self::Receive { .. }
+            | Self::ReceivePayload { .. }
+            | Self::Send { .. }
+            | Self::Serve { .. }
+            | Self::Await { .. } => None,
+        }
+    }
+
     /// The entry for the submission queue. It points into what the operation owns on the heap, so
     /// the operation may be moved but must be kept until its completion.
     pub(super) fn entry(&mut self) -> squeue::Entry {

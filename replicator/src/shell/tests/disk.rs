@@ -5,13 +5,15 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::rc::Rc;
 
 use rbd_engine::{CallId, DiskError, DiskRequest, Event, OperationId};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
 
 use super::super::Token;
 use super::super::buffer::{Buffer, Pool};
-use super::super::disk::Disks;
+use super::super::disk::{Disk, Disks};
+use super::super::operation::Operation;
 use super::super::ring::Ring;
 use super::{Deadline, pattern, turn};
 use crate::messages::DiskFiles;
@@ -361,7 +363,7 @@ fn a_released_disk_is_closed_when_its_last_operation_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let files = files(&directory.path().join("disk"), 1 << 20);
     let mut bench = Bench::new(files);
-    let disk = std::rc::Rc::downgrade(&bench.disks.disk(VOLUME).unwrap());
+    let disk = Rc::downgrade(&bench.disks.disk(VOLUME).unwrap());
     let read = DiskRequest::Read;
     assert!(bench.start(read, ByteRange::new(0, 4096), None).is_none());
     bench.disks.release(VOLUME);
@@ -428,4 +430,22 @@ fn a_ring_that_goes_away_takes_its_operations_back() {
     assert!(turn(&mut ring).is_empty());
     drop(ring);
     assert!(!stream.is_idle(), "its memory went with the operation");
+}
+
+#[test]
+fn a_failed_operation_is_said_to_be_of_the_metadata_where_that_is_elsewhere() {
+    let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+    let disk = Disk::new(DiskFiles {
+        metadata: Some(file()),
+        ..device(tempfile::tempfile().unwrap())
+    });
+    let part = |file: &Rc<OwnedFd>| disk.part(&Operation::Sync { file: file.clone() });
+    assert_eq!(part(&disk.data), "data");
+    let metadata = disk.metadata.as_ref().expect("another file");
+    assert_eq!(part(metadata), "metadata");
+    let internal = Disk::new(device(tempfile::tempfile().unwrap()));
+    let sync = Operation::Sync {
+        file: internal.data.clone(),
+    };
+    assert_eq!(internal.part(&sync), "data");
 }
