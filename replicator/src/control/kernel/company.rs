@@ -2,8 +2,8 @@
 //!
 //! In general it may not: nobody can tell what of it was done before the daemon went, and has been
 //! overwritten since. After an orderly stop nothing of it was. If the other node was Primary then,
-//! beside this one, and has been since without a break, which its tenure tells, its clients and those
-//! of this node have known of each other all the time, and what waits is merely late.
+//! beside this one, and has been since without a break, which its tenure tells, its clients and
+//! those of this node have known of each other all the time, and what waits is merely late.
 
 use std::cell::Cell;
 use std::fs;
@@ -64,7 +64,8 @@ pub(super) fn recall(service: &Service) {
         }
     };
     if let Err(error) = fs::remove_file(&path) {
-        tracing::warn!(resource = service.name, %error, "{} stays, and is not used", path.display());
+        let path = path.display();
+        tracing::warn!(resource = service.name, %error, "{path} stays, and is not used");
         return;
     }
     service.kernel.company.before.set(text.trim().parse().ok());
