@@ -394,6 +394,12 @@ fn peer_trouble(
     })
 }
 
+fn has_no_disk(resource: &ResourceStatus, peer_device: &PeerDeviceStatus) -> bool {
+    resource.devices.iter().any(|device| {
+        device.volume == peer_device.volume && device.disk_state == DiskState::Diskless
+    })
+}
+
 fn peer_disk_trouble(
     resource: &ResourceStatus,
     connection: &ConnectionStatus,
@@ -402,6 +408,9 @@ fn peer_disk_trouble(
     let (name, peer) = (&resource.name, &connection.name);
     let disk = peer_device.peer_disk_state;
     let reason = match disk {
+        // A node without a disk has nothing that could differ; what it will lack once it has one
+        // again is filled then. The disk's own line says how.
+        DiskState::UpToDate if has_no_disk(resource, peer_device) => return None,
         DiskState::UpToDate if peer_device.out_of_sync_bytes > 0 => {
             return Some(Trouble {
                 subject: Subject::OutOfSync(peer.clone(), peer_device.volume),

@@ -1,6 +1,7 @@
 //! Text, JSON and advice, of made-up states.
 
 mod two_primaries;
+mod without_disk;
 
 use rbd_protocol::control::Divergence;
 use rbd_protocol::ids::NodeId;

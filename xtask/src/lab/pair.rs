@@ -23,15 +23,17 @@ pub(super) fn run(cache: &Path, lab: &Path, files: &[PathBuf], test: &str) -> Re
     let host = share.directory.join(HOST);
     let path =
         prepare(cache, &share.directory).map_err(|error| format!("{}: {error}", host.display()))?;
-    let mut script = Command::new("unshare");
-    script.args(["--mount", "--propagation", "private", "bash"]);
+    // It goes when this program goes, however that ends.
+    let mut script = Command::new("setpriv");
+    script.args(["--pdeathsig", "KILL", "unshare", "--mount"]);
+    script.args(["--propagation", "private", "bash"]);
     script.arg(share.directory.join("tests").join(test));
     script.env("LAB", &share.directory).env("PATH", path);
     let mut script = script
         .current_dir(&host)
         .stdin(std::process::Stdio::null())
         .spawn()
-        .map_err(|error| format!("cannot start unshare: {error}"))?;
+        .map_err(|error| format!("cannot start setpriv: {error}"))?;
     let ended = process::wait(&mut script, LIMIT);
     process::end(&mut script);
     match ended {
