@@ -49,6 +49,9 @@ pub struct Options {
     pub handler: &'static str,
     /// How many nodes may be Primary: 1 or 2.
     pub primaries: usize,
+    /// Whether beta has no power switch that can be reached, and is cut off at the mirror instead.
+    /// Alpha has two votes then, so that beta alone has no quorum.
+    pub cuts_mirror: bool,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             policy: "resource-and-stonith",
             handler: "crm-fence-peer.sh",
             primaries: 1,
+            cuts_mirror: false,
         }
     }
 }
