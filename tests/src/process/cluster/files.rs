@@ -189,6 +189,15 @@ pub(super) fn client(options: &Options) -> &'static str {
     }
 }
 
+/// The power switches of both machines alone.
+pub(super) fn switches() -> String {
+    let (switches, rest) = RESOURCE
+        .split_once("primitive p_rbd")
+        .unwrap_or((RESOURCE, ""));
+    let property = rest.find("property").map_or("", |at| &rest[at..]);
+    format!("{switches}{property}")
+}
+
 const RESOURCE: &str = "\
 primitive st_alpha stonith:fence_namespace \
     params pcmk_host_list=alpha port=alpha op monitor interval=60s

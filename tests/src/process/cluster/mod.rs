@@ -124,6 +124,17 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// As [`Cluster::boot`], with the power switches configured.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn with_switches(test: &str, options: Options) -> Option<Self> {
+        let cluster = Self::boot(test, options)?;
+        cluster.configure(&files::switches());
+        Some(cluster)
+    }
+
     /// As [`Cluster::boot`], with the power switches and the resource configured, and one node
     /// Primary.
     ///
