@@ -70,6 +70,7 @@ fn follow(test: &str, page: &str, options: Options) {
                 for node in nodes {
                     println!("{node}# {command}");
                     let output = cluster.ok(node, &["sh", "-c", &command]);
+                    print!("{output}");
                     let mut rest = output.as_str();
                     for line in &seen {
                         let found = rest.find(line.as_str());

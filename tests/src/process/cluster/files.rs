@@ -201,7 +201,8 @@ pub(super) fn switches() -> String {
 const RESOURCE: &str = "\
 primitive st_alpha stonith:fence_namespace \
     params pcmk_host_list=alpha port=alpha op monitor interval=60s
-primitive st_beta stonith:fence_namespace params pcmk_host_list=beta port=beta pcmk_delay_base=2s op monitor interval=60s
+primitive st_beta stonith:fence_namespace \
+    params pcmk_host_list=beta port=beta pcmk_delay_base=2s op monitor interval=60s
 location st_alpha_elsewhere st_alpha -inf: alpha
 location st_beta_elsewhere st_beta -inf: beta
 primitive p_rbd ocf:rbd:rbd params resource=r0 \
