@@ -15,6 +15,8 @@
 #   7  the peer is off, says the cluster, and will not be promoted
 #   1  anything else: a time-out, no quorum, an answer that is not understood. I/O stays frozen.
 #
+# A peer that fence_rbd has cut off counts as off: it has nobody to write with, and may not be promoted.
+#
 #   --timeout S              seconds to wait for the cluster to be rid of the peer (90; less than rbdd's
 #                            --handler-timeout)
 #   --dc-timeout S           seconds to wait for a coordinator and for quorum (20)
@@ -23,6 +25,7 @@
 #   --fencing-attribute NAME of a node in the constraint (#uname; else the node must have it)
 #   --master-id ID           of the clone, if it cannot be found by the resource
 #   --role Promoted|Master   Master for Pacemaker before 2.1
+#   --place-only             for fence_rbd: sets the constraint, and gives no verdict; exit code 0 or 1
 set -u
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
@@ -43,8 +46,14 @@ prefix=rbd-fence-by-handler
 attribute=#uname
 clone=''
 role=Promoted
+place_only=no
 while [ $# -gt 0 ]; do
     case $1 in
+    --place-only)
+        place_only=yes
+        shift
+        continue
+        ;;
     --*=*)
         _option=$1
         shift
@@ -96,9 +105,10 @@ value_of() {
     sed -n "s/.*[[:space:]]$1=\"\\([^\"]*\\)\".*/\\1/p"
 }
 
-# How good this node's data is (uptodate, consistent or bad), and its role.
+# How good this node's data is (uptodate, consistent or bad), its role, and whether this node is cut off
+# from the peer by order.
 ask_self() {
-    own_role='' own_data=uptodate
+    own_role='' own_data=uptodate stands_alone=yes
     _blocks=$(rbdadm --timeout 5 sh-status "$resource") || fail "rbdd does not tell the state of $resource"
     eval "$_blocks"
     [ -n "$own_role" ] || fail "$resource is not up"
@@ -107,6 +117,10 @@ ask_self() {
 # shellcheck disable=SC2154,SC2317
 _sh_status_process() {
     own_role=$_role
+    case ${_peer_name-}/${_cstate-} in
+    "$peer/StandAlone") ;;
+    *) stands_alone=no ;;
+    esac
     case $own_data/$_disk in
     */UpToDate) ;;
     bad/*) ;;
@@ -195,6 +209,10 @@ done_with() {
 }
 
 ask_self
+case $own_data/$place_only in
+uptodate/yes | */no) ;;
+*) fail "the data of $resource on this node is not UpToDate" ;;
+esac
 [ "$own_data" != bad ] || fail "the data of $resource on this node is not good for anything"
 self=$(tool crm_node --name) || fail "the cluster does not tell the name of this node"
 [ "$attribute" = "#uname" ] ||
@@ -223,6 +241,18 @@ while ! is_past "$end"; do
     else
         # A cluster that has answered once has its time-out from here.
         trouble="the cluster has not got rid of $peer within $timeout s"
+        if [ "$place_only" = yes ]; then
+            place || fail "the constraint $id could not be set"
+            say "$id lets only $self be promoted"
+            exit 0
+        fi
+        # What fence_rbd has left: this node refuses the peer, which has no quorum of its own.
+        if [ -e "${RBD_RUN_DIR:-/run/rbd}/cut-off-$resource-$peer" ]; then
+            ask_self
+            if [ "$own_data/$stands_alone" = uptodate/yes ]; then
+                done_with 7 "$peer has been cut off by fence_rbd"
+            fi
+        fi
         case $peer_state in
         online)
             case $own_role/$peer_role in

@@ -135,6 +135,9 @@ tool cibadmin --delete --sync-call \
     --xpath "//rsc_location[@id='$id'][rule/expression[@value='$self']]" >/dev/null
 tool cibadmin --query --xpath "//rsc_location[@id='$id']" >/dev/null
 case $? in
-6 | 105) say "$id is removed" ;;
+6 | 105)
+    say "$id is removed"
+    rm -f "${RBD_RUN_DIR:-/run/rbd}/cut-off-$resource-${DRBD_PEER-}"
+    ;;
 *) fail "$id could not be removed" ;;
 esac

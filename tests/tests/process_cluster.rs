@@ -92,6 +92,14 @@ fn of_two_that_do_not_see_each_other_one_is_left() {
     };
     for links in [&[Link::Cluster][..], &[Link::Cluster, Link::Mirror]] {
         cluster.wait_until_whole();
+        // The one that loses is the one that has clients.
+        if cluster.wait_for_client() != "alpha" {
+            let words = ["crm", "resource", "move", "c_rbd", "alpha", "Promoted"];
+            cluster.ok("alpha", &words);
+            cluster.wait_for_client_on("alpha");
+            cluster.ok("alpha", &["crm", "resource", "clear", "c_rbd"]);
+            cluster.wait_until_whole();
+        }
         let before = cluster.asked().len();
         for link in links {
             cluster.plug(*link, false);

@@ -10,6 +10,7 @@ const RESOURCE_ONLY: Options = Options {
     policy: "resource-only",
     handler: "crm-fence-peer.sh",
     primaries: 1,
+    cuts_mirror: false,
 };
 
 /// Fencing by power alone.
@@ -17,6 +18,7 @@ const POWER: Options = Options {
     policy: "resource-and-stonith",
     handler: "stonith-peer.sh",
     primaries: 1,
+    cuts_mirror: false,
 };
 
 #[test]

@@ -10,6 +10,7 @@ const CONSTRAINT: Options = Options {
     policy: "resource-and-stonith",
     handler: "crm-fence-peer.sh",
     primaries: 2,
+    cuts_mirror: false,
 };
 
 /// With power alone.

@@ -53,6 +53,27 @@ fn nothing_is_answered_before_the_verdict() {
 }
 
 #[test]
+fn a_secondary_that_leaves_by_force_gives_up_nothing() {
+    let pair = fenced("resource-and-stonith", "exit 1");
+    pair.beta.ok("disconnect --force");
+    wait_frozen(&pair);
+    assert_eq!(pair.beta.status().disk(), "UpToDate");
+    assert_eq!(pair.beta.status().connection(), "StandAlone");
+    pair.beta.ok("connect");
+    wait_thawed(&pair);
+    pair.wait_in_sync();
+
+    // Without force it asks, and nobody has to be fenced.
+    pair.beta.ok("disconnect");
+    pair.beta
+        .wait_for("its word", |status| status.disk() == "Outdated");
+    assert!(!pair.alpha.status().awaits_fencing());
+    pair.beta.ok("connect");
+    pair.wait_in_sync();
+    pair.finish();
+}
+
+#[test]
 fn only_the_codes_of_a_verdict_are_one() {
     let mut pair = fenced("resource-and-stonith", "exit 1");
     for code in [3, 4, 5, 7] {

@@ -168,6 +168,7 @@ const FILES: &[(&str, &str, u32)] = &[
         "usr/lib/rbd/crm-unfence-peer.sh",
         0o755,
     ),
+    ("cluster/fence/fence_rbd", "usr/sbin/fence_rbd", 0o755),
     (
         "cluster/handlers/stonith-peer.sh",
         "usr/lib/rbd/stonith-peer.sh",

@@ -221,7 +221,8 @@ impl<B: Clone> Resource<B> {
         }
         let mut waits = false;
         for node in nodes {
-            if !self.begin_to_leave(node) {
+            // By force nobody is asked for a word, and nobody gives one: it is a loss.
+            if force || !self.begin_to_leave(node) {
                 self.disconnect_peer(node);
             }
             let Some(connection) = self.connections.get_mut(&node) else {

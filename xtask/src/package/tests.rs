@@ -17,7 +17,10 @@ fn every_file_is_there_and_goes_to_a_place_of_its_own() {
 
 #[test]
 fn every_unit_handler_and_script_of_the_cluster_directory_is_packed() {
-    for directory in ["systemd", "handlers", "udev", "ocf", "package", "etc"] {
+    let directories = [
+        "systemd", "handlers", "fence", "udev", "ocf", "package", "etc",
+    ];
+    for directory in directories {
         let path = workspace::root().join("cluster").join(directory);
         for entry in fs::read_dir(path).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

@@ -25,6 +25,7 @@ pub(super) fn install(room: &Room, node: usize, options: &Options) {
             "cluster/handlers/stonith-peer.sh",
             "/usr/lib/rbd/stonith-peer.sh",
         ),
+        ("cluster/fence/fence_rbd", "/usr/sbin/fence_rbd"),
         ("tests/cluster/load", "/usr/lib/ocf/resource.d/test/load"),
         ("tests/cluster/fence_namespace", "/usr/sbin/fence_namespace"),
         ("tests/cluster/outside", "/usr/sbin/outside"),
@@ -37,11 +38,18 @@ pub(super) fn install(room: &Room, node: usize, options: &Options) {
         let place = format!("/usr/sbin/{program}");
         room.install(node, &place, 0o755, &read(&binary(program)));
     }
+    let corosync = if options.cuts_mirror {
+        COROSYNC
+            .replace("    two_node: 1\n", "")
+            .replace("name: alpha\n", "name: alpha\n        quorum_votes: 2\n")
+    } else {
+        COROSYNC.to_owned()
+    };
     room.install(
         node,
         "/etc/corosync/corosync.conf",
         0o644,
-        COROSYNC.as_bytes(),
+        corosync.as_bytes(),
     );
     room.install(node, "/etc/hosts", 0o644, HOSTS.as_bytes());
     room.install(node, "/etc/first-cib.xml", 0o644, CIB.as_bytes());
@@ -155,6 +163,15 @@ resource r0 {
 /// is there.
 pub(super) fn resource(options: &Options) -> String {
     let mut words = RESOURCE.replace("PRIMARIES", &options.primaries.to_string());
+    if options.cuts_mirror {
+        words = words.replace(
+            "stonith:fence_namespace params pcmk_host_list=beta port=beta pcmk_delay_base=2s",
+            "stonith:fence_rbd params pcmk_host_list=beta timeout=15",
+        );
+        // Else beta, without quorum, might have left in order before it is cut off.
+        words = words.replace("no-quorum-policy=stop", "no-quorum-policy=freeze");
+        assert!(words.contains("fence_rbd"), "{words}");
+    }
     if options.primaries == 2 {
         // A second Primary that cannot be stopped is waited for to the end.
         words = words.replace("stop timeout=100s", "stop timeout=20s");
@@ -170,6 +187,15 @@ pub(super) fn client(options: &Options) -> &'static str {
     } else {
         CLIENTS
     }
+}
+
+/// The power switches of both machines alone.
+pub(super) fn switches() -> String {
+    let (switches, rest) = RESOURCE
+        .split_once("primitive p_rbd")
+        .unwrap_or((RESOURCE, ""));
+    let property = rest.find("property").map_or("", |at| &rest[at..]);
+    format!("{switches}{property}")
 }
 
 const RESOURCE: &str = "\

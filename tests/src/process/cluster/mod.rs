@@ -49,6 +49,9 @@ pub struct Options {
     pub handler: &'static str,
     /// How many nodes may be Primary: 1 or 2.
     pub primaries: usize,
+    /// Whether beta has no power switch that can be reached, and is cut off at the mirror instead.
+    /// Alpha has two votes then, so that beta alone has no quorum.
+    pub cuts_mirror: bool,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             policy: "resource-and-stonith",
             handler: "crm-fence-peer.sh",
             primaries: 1,
+            cuts_mirror: false,
         }
     }
 }
@@ -117,6 +121,17 @@ impl Cluster {
             directory,
         };
         cluster.sync_for_the_first_time(run);
+        Some(cluster)
+    }
+
+    /// As [`Cluster::boot`], with the power switches configured.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn with_switches(test: &str, options: Options) -> Option<Self> {
+        let cluster = Self::boot(test, options)?;
+        cluster.configure(&files::switches());
         Some(cluster)
     }
 
