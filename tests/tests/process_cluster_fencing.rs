@@ -192,6 +192,7 @@ fn a_switch_that_lies_makes_no_second_primary_that_answers() {
     }
     wait_for_constraint(&cluster, new);
     cluster.wait_for_status(old, "meets a Primary", |it| it.connection() == "StandAlone");
+    cluster.wait_for_words(old, "this node is fenced itself");
     let status = cluster.status(old).expect("it answers");
     assert!(
         status.awaits_fencing() && status.waiting() > 0,

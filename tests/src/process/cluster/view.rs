@@ -1,5 +1,6 @@
 //! What is to be seen of a cluster, and waiting for it.
 
+use std::fs;
 use std::thread;
 use std::time::Instant;
 
@@ -40,6 +41,19 @@ impl Cluster {
         self.wait(&format!("a client that writes on {node}"), |cluster| {
             let (place, _) = cluster.client_at_work()?;
             unless(NODES[place] == node, || format!("on {}", NODES[place]))
+        });
+    }
+
+    /// Waits until the daemon of a machine, or one of its handlers, has said these words.
+    ///
+    /// # Panics
+    /// When they are not said in time.
+    pub fn wait_for_words(&self, node: &str, words: &str) {
+        self.wait(&format!("{node}: '{words}'"), |cluster| {
+            let room = cluster.board.room();
+            let path = room.own_file(node_number(node), "/var/log/rbdd.log");
+            let log = fs::read_to_string(path).map_err(|error| error.to_string())?;
+            unless(log.contains(words), || "not said".to_owned())
         });
     }
 
