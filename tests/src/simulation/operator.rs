@@ -102,9 +102,10 @@ impl World {
                 volume: VOLUME,
                 clear_bitmap: wish == Wish::SkipSync,
             },
+            // By force it is a loss; else the two part in order, if not both are Primary.
             Wish::Disconnect => Command::Disconnect {
                 peer: None,
-                force: true,
+                force: self.random.percent(30),
             },
             Wish::Promote | Wish::Migrate => self.promote(node, wish),
             Wish::ForcePromote => Command::Promote { force: true },
