@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 72] = [
+const FAILED_ONCE: [(Profile, u64); 80] = [
     (Profile::Network, 5),
     (Profile::Network, 7),
     (Profile::Network, 8),
@@ -83,6 +83,14 @@ const FAILED_ONCE: [(Profile, u64); 72] = [
     (Profile::Dual, 5_000_427),
     (Profile::Dual, 5_000_438),
     (Profile::Dual, 5_001_666),
+    (Profile::DualFaults, 343),
+    (Profile::DualFaults, 137),
+    (Profile::DualFaults, 305),
+    (Profile::DualFaults, 958),
+    (Profile::DualFaults, 963),
+    (Profile::DualFaults, 1_136),
+    (Profile::DualFaults, 1_281),
+    (Profile::DualFaults, 9_000_230),
 ];
 
 fn seeds() -> u64 {
@@ -112,7 +120,7 @@ fn run_seeds(profile: Profile, first: u64) -> Report {
 fn run_first(profile: Profile, first: u64, count: u64) -> Report {
     let mut batch = Batch::new(profile, first..first + count);
     // The table of what can meet a node is of one Primary at a time.
-    batch.visits = profile != Profile::Dual;
+    batch.visits = !matches!(profile, Profile::Dual | Profile::DualFaults);
     let outcome = batch.run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
@@ -191,6 +199,11 @@ fn nothing_is_lost_when_a_cluster_with_fencing_promotes_whom_it_likes() {
 #[test]
 fn two_primaries_lose_nothing_and_their_copies_are_the_same() {
     run_seeds(Profile::Dual, 110_000);
+}
+
+#[test]
+fn two_primaries_lose_nothing_when_their_disks_fail() {
+    run_seeds(Profile::DualFaults, 130_000);
 }
 
 #[test]

@@ -217,6 +217,9 @@ impl World {
         self.report.packets += 1;
         self.look_at_marks(link.0, packet);
         self.look_at_word(node, link.0, packet);
+        if self.options.dual {
+            self.note_begun(node, packet, data);
+        }
         self.report.resyncs += u64::from(matches!(packet, Packet::ResyncDone { .. }));
         if !self.options.bytes {
             self.send_piece(link.0, to, lane, Piece::Packet(Parcel::pack(packet, data)));
@@ -343,8 +346,10 @@ impl World {
         if let Some(data) = &data {
             self.note_data_from_peer(to, &packet, data, is_stale);
         }
-        if matches!(packet, Packet::Hello(_)) && !is_stale {
-            self.nodes[to].spoken.hears_greeting(link);
+        if let Packet::Hello(hello) = &packet
+            && !is_stale
+        {
+            self.nodes[to].spoken.hears_greeting(link, hello);
         }
         self.tell(
             to,

@@ -7,6 +7,7 @@ use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
+use super::fencing::has_data;
 use super::node::VOLUME;
 use super::scrub::{Part, end_command, verify_command};
 use super::world::{Happening, World};
@@ -281,7 +282,7 @@ impl World {
             }
             return;
         }
-        if self.options.dual && self.have_second() {
+        if self.options.dual && (self.demote_without_data() || self.have_second()) {
             return;
         }
         let rivals = self.rivals();
@@ -320,6 +321,26 @@ impl World {
             return false;
         }
         self.order(second, Wish::Promote);
+        true
+    }
+
+    /// One of two Primaries has no data to give its clients, and mostly soon will have: when no
+    /// more goes wrong, or somebody tires, it is to begin anew.
+    fn demote_without_data(&mut self) -> bool {
+        if !self.nodes.iter().all(super::node::Node::is_primary) {
+            return false;
+        }
+        let lacks = |node: &usize| {
+            let status = self.nodes[*node].status(self.time(*node));
+            status.is_some_and(|status| !has_data(&status))
+        };
+        let Some(node) = (0..2).find(lacks) else {
+            return false;
+        };
+        if self.faults_allowed && !self.random.percent(5) {
+            return false;
+        }
+        self.order(node, Wish::Demote);
         true
     }
 
@@ -487,6 +508,12 @@ impl World {
     pub(super) fn may_promote_alone(&self, node: usize) -> bool {
         let other = 1 - node;
         self.may_promote(node) && !self.nodes[other].is_primary() && !self.changes_role(other)
+    }
+
+    /// Whether the node has been told to be no Primary any more and has not answered yet.
+    pub(super) fn is_being_demoted(&self, node: usize) -> bool {
+        let mut calls = self.calls.values();
+        calls.any(|(of, wish)| *of == node && matches!(wish, Wish::Demote | Wish::Stop))
     }
 
     /// Whether the node has been told to change its role and has not answered yet.

@@ -42,11 +42,13 @@ pub enum Profile {
     /// Both nodes are Primary at once, with clients on both, while links are cut and machines
     /// crash; fencing decides who goes on.
     Dual,
+    /// The same, and disks fail, are taken away and given back, compared and enlarged as well.
+    DualFaults,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -61,6 +63,7 @@ impl Profile {
         Self::Scrub,
         Self::Growth,
         Self::Dual,
+        Self::DualFaults,
     ];
 
     /// Those in which nothing may be found.
@@ -93,6 +96,7 @@ impl Profile {
             Self::Scrub => "scrub",
             Self::Growth => "growth",
             Self::Dual => "dual",
+            Self::DualFaults => "dual-faults",
         }
     }
 
@@ -101,6 +105,10 @@ impl Profile {
         match (self, class) {
             (Self::Scrub, Class::Scrub) => 100,
             (Self::Scrub, Class::Network) => 50,
+            (Self::DualFaults, Class::Careless) => 0,
+            (Self::DualFaults, Class::Disk) => 80,
+            (Self::DualFaults, Class::Clock) => 20,
+            (Self::DualFaults, _) => 40,
             (_, Class::Scrub) | (Self::Scrub, _) => 0,
             (Self::Growth, Class::Growth) => 100,
             (Self::Growth, Class::Network | Class::Power | Class::Command | Class::Role) => 50,
@@ -240,7 +248,7 @@ impl Options {
             stray_percent: stray_percent(profile),
             edge_percent: 0,
             careless: has(Class::Careless),
-            dual: profile == Profile::Dual,
+            dual: matches!(profile, Profile::Dual | Profile::DualFaults),
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
             errands: has(Class::Command),
@@ -273,7 +281,7 @@ impl Options {
             Profile::Recovery => options.draw_recovery(random),
             Profile::Growth => options.draw_growth(random),
             Profile::Scrub => options.scrub(mixed),
-            Profile::Dual => options.draw_dual(random),
+            Profile::Dual | Profile::DualFaults => options.draw_dual(&classes, random),
             _ => {}
         }
         options.most_bytes = options.most_bytes.max(options.size_bytes);
@@ -301,12 +309,19 @@ impl Options {
         self.duration_ms = random.magnitude(3_600_000, 40_000_000);
     }
 
-    /// Mostly few places, which both nodes write at once.
-    fn draw_dual(&mut self, random: &mut Random) {
+    /// Mostly few places, which both nodes write at once; perhaps verifies and growth.
+    fn draw_dual(&mut self, classes: &[Class], random: &mut Random) {
         self.clients = random.between(2, 12);
         self.hot_blocks = random.magnitude(1, 16);
         self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);
         self.rivals = false;
+        self.faults.retain(|(fault, _)| *fault != Fault::Rot);
+        if classes.contains(&Class::Scrub) {
+            self.scrub(true);
+        }
+        if classes.contains(&Class::Growth) {
+            self.draw_growth(random);
+        }
     }
 
     /// Verifies, and bits that flip unless other things go wrong as well.
@@ -354,18 +369,18 @@ fn stray_percent(profile: Profile) -> u64 {
 
 /// Where resyncs are many, some compare first. Other profiles draw as they did before.
 fn has_resyncs(profile: Profile) -> bool {
-    use Profile::{Disk, Network, Operator, Power, Recovery, Swarm};
+    use Profile::{Disk, DualFaults, Network, Operator, Power, Recovery, Swarm};
     matches!(
         profile,
-        Swarm | Network | Power | Disk | Operator | Recovery
+        Swarm | Network | Power | Disk | Operator | Recovery | DualFaults
     )
 }
 
 /// The kinds of faults there are. Other profiles draw as before there were the last two.
 fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
     let known = |class: &Class| match class {
-        Class::Scrub => profile == Profile::Scrub,
-        Class::Growth => profile == Profile::Growth,
+        Class::Scrub => matches!(profile, Profile::Scrub | Profile::DualFaults),
+        Class::Growth => matches!(profile, Profile::Growth | Profile::DualFaults),
         _ => true,
     };
     let of = |class| match class {
@@ -400,7 +415,11 @@ fn draw_guard(profile: Profile, random: &mut Random) -> Option<Guard> {
 
 fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
     let lies = profile == Profile::FencingLies;
-    (lies || matches!(profile, Profile::Fencing | Profile::Dual)).then(|| Model {
+    let is_fenced = matches!(
+        profile,
+        Profile::Fencing | Profile::Dual | Profile::DualFaults
+    );
+    (lies || is_fenced).then(|| Model {
         policy: Fencing::ResourceAndStonith,
         fails_percent: random.pick(&[0, 10, 50]).unwrap_or(0),
         mute_percent: random.pick(&[0, 10, 50]).unwrap_or(0),

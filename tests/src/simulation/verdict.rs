@@ -128,8 +128,8 @@ impl World {
         let answers =
             |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
         // Of two that may be, the one that hears first of a lost link waits from then on.
-        let connected = || (0..2).any(|node| self.is_connected(node));
-        let both = answers(0) && answers(1) && !(self.options.dual && connected());
+        let may = || (0..2).any(|node| self.may_both_answer(node));
+        let both = answers(0) && answers(1) && !may();
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
@@ -141,10 +141,9 @@ impl World {
         self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {
-            let is_filled = self.nodes[node].spoken.greeted_to_be_filled();
+            let is_filled = self.nodes[node].may_be_filled;
             let is_target = is_target(self.nodes[node].replication);
-            let is_joined = is_filled || self.options.dual;
-            if self.nodes[node].is_primary() && is_target && !is_joined {
+            if self.nodes[node].is_primary() && is_target && !is_filled {
                 self.violation(format!(
                     "D7: node {node} is Primary and the target of a resync"
                 ));
