@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 77] = [
+const FAILED_ONCE: [(Profile, u64); 85] = [
     (Profile::Migration, 130_220),
     (Profile::Migration, 132_583),
     (Profile::Migration, 3_126),
@@ -88,6 +88,14 @@ const FAILED_ONCE: [(Profile, u64); 77] = [
     (Profile::Dual, 5_000_427),
     (Profile::Dual, 5_000_438),
     (Profile::Dual, 5_001_666),
+    (Profile::DualFaults, 343),
+    (Profile::DualFaults, 137),
+    (Profile::DualFaults, 305),
+    (Profile::DualFaults, 958),
+    (Profile::DualFaults, 963),
+    (Profile::DualFaults, 1_136),
+    (Profile::DualFaults, 1_281),
+    (Profile::DualFaults, 9_000_230),
 ];
 
 fn seeds() -> u64 {
@@ -117,7 +125,10 @@ fn run_seeds(profile: Profile, first: u64) -> Report {
 fn run_first(profile: Profile, first: u64, count: u64) -> Report {
     let mut batch = Batch::new(profile, first..first + count);
     // The table of what can meet a node is of one Primary at a time.
-    batch.visits = !matches!(profile, Profile::Dual | Profile::Migration);
+    batch.visits = !matches!(
+        profile,
+        Profile::Dual | Profile::DualFaults | Profile::Migration
+    );
     let outcome = batch.run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {
@@ -201,6 +212,11 @@ fn two_primaries_lose_nothing_and_their_copies_are_the_same() {
 #[test]
 fn a_migration_loses_nothing_and_leaves_one_primary() {
     run_seeds(Profile::Migration, 140_000);
+}
+
+#[test]
+fn two_primaries_lose_nothing_when_their_disks_fail() {
+    run_seeds(Profile::DualFaults, 130_000);
 }
 
 #[test]

@@ -169,9 +169,19 @@ fn commit() -> Result<String, String> {
 const LEDGER: &str = "docs/reliability/ledger.md";
 
 /// Every profile, the ones with more faults more often.
-const PROFILES: [&str; 11] = [
-    "swarm", "power", "network", "disk", "swarm", "rivals", "power", "calm", "swarm", "scrub",
+const PROFILES: [&str; 12] = [
+    "swarm",
+    "power",
+    "network",
+    "disk",
+    "swarm",
+    "rivals",
+    "power",
+    "calm",
+    "swarm",
+    "scrub",
     "growth",
+    "dual-faults",
 ];
 
 /// How many seeds are run before the time is looked at.

@@ -1,9 +1,9 @@
 //! Demotion and the end of a resource: each takes several steps, with everything in flight finished
 //! and durable in between.
 //!
-//! A demotion drains the requests in flight, flushes (G8) and records durably that this node is no
-//! longer Primary. The end demotes, disconnects, makes a last checkpoint that clears every mark,
-//! and marks the metadata clean (C8).
+//! A demotion drains the requests of this node's clients, flushes (G8) and records durably that it
+//! is no longer Primary; what it does for a peer's clients goes on. The end demotes, disconnects,
+//! makes a last checkpoint that clears every mark, and marks the metadata clean (C8).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -125,7 +125,7 @@ impl<B: Clone> Resource<B> {
     }
 
     fn advance_demotion_by_one_step(&mut self) {
-        let quiet = self.volumes.values().all(super::Volume::is_quiet);
+        let quiet = self.volumes.values().all(super::Volume::is_quiet_of_own);
         let ending = self.volumes.values().any(super::Volume::is_ending_resync);
         let settled = self
             .volumes

@@ -249,7 +249,7 @@ impl<B: Clone> Resource<B> {
             return;
         };
         let serves = volume.may_be_served(node, (peer_current, decided.peer_bitmap), known);
-        volume.note_size(decided.peer_size.0, decided.peer_size.1);
+        volume.note_size(decided.peer_size, serves);
         if let Some(peer) = volume.peers.get_mut(&node) {
             peer.link = Some(link);
             peer.handshaking = false;

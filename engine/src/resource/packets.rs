@@ -10,7 +10,7 @@ use super::Resource;
 use crate::connection::Phase;
 use crate::context::Context;
 use crate::contract::{Level, LinkId, LinkLoss};
-use crate::peer_device::is_disk;
+use crate::peer_device::{PeerDevice, is_disk};
 use crate::volume::{Errand, PeerWriteKind, Requester, Volume};
 
 impl<B: Clone> Resource<B> {
@@ -109,6 +109,9 @@ impl<B: Clone> Resource<B> {
         if is_of_client(&packet) {
             self.clients_at_work();
         }
+        if matches!(packet, Packet::NegativeAck { .. }) && self.has_disk_of(node, number) {
+            self.freeze_for_loss(node, LinkLoss::Closed);
+        }
         let cx = &mut self.cx;
         let volume = self.volumes.get_mut(&number).ok_or("an unknown volume")?;
         // What a peer had sent before it noticed that its disk has failed: it makes the link anew.
@@ -203,9 +206,7 @@ impl<B: Clone> Resource<B> {
             self.note_overtaken();
         }
         let loses_disk = |(number, disk): &(VolumeNumber, DiskState)| {
-            let volume = self.volumes.get(number);
-            let peer = volume.and_then(|volume| volume.peers.get(&node));
-            peer.is_some_and(|peer| peer.has_disk() && !is_disk(*disk))
+            self.has_disk_of(node, *number) && !is_disk(*disk)
         };
         if disks.iter().any(loses_disk) {
             self.freeze_for_loss(node, LinkLoss::Closed);
@@ -230,6 +231,13 @@ impl<B: Clone> Resource<B> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the peer has its disk, as far as this node has heard.
+    fn has_disk_of(&self, node: NodeId, number: VolumeNumber) -> bool {
+        let volume = self.volumes.get(&number);
+        let peer = volume.and_then(|volume| volume.peers.get(&node));
+        peer.is_some_and(PeerDevice::has_disk)
     }
 
     /// The peer broke the protocol: the link is dropped, and made anew later.

@@ -31,6 +31,12 @@ pub(super) struct Resizing {
     deadline: Time,
 }
 
+impl Resizing {
+    pub(super) fn is_of(&self, volume: VolumeNumber) -> bool {
+        self.volume == volume
+    }
+}
+
 /// Who wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {

@@ -91,6 +91,12 @@ impl<B: Clone> Resource<B> {
             let help = "in its net section: verify-alg sha256; then on this node: rbdadm adjust";
             return refuse(RefusalCode::StateNoVerifyAlgorithm, reason, help);
         }
+        // What is new differs, and is copied soon.
+        let is_growing = self.resizing.is_some_and(|one| one.is_of(number));
+        if is_growing || volume.is_growing() {
+            let reason = alloc::format!("{name} is growing");
+            return refuse(RefusalCode::StateTransient, reason, "try again");
+        }
         if peer.verify.is_some() {
             let reason = alloc::format!("{name} is being verified already");
             return refuse(RefusalCode::StateSyncActive, reason, "");

@@ -34,6 +34,7 @@ mod stability;
 mod suspension;
 mod tentative;
 mod two_primaries;
+mod two_primaries_disks;
 mod verify;
 
 use alloc::boxed::Box;

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use rbd_protocol::control::RefusalCode;
+use rbd_protocol::control::{RefusalCode, VerifyOrder};
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::metadata::{Image, Layout, PeerBitmap, Placement, required_external_bytes};
 use rbd_protocol::peer::{Hello, Packet};
@@ -11,10 +11,10 @@ use rbd_protocol::state::{ConnectionState, DiskState, Role};
 use super::{Bench, SIZE, VOLUME, config, image};
 use crate::{Action, CallId, Command, DiskError, DiskMeasure, Event, LinkLoss, RequestError};
 
-const LARGE: u64 = 256 << 20;
+pub(super) const LARGE: u64 = 256 << 20;
 
 /// The same disk, on a device with more room than the volume uses.
-fn roomy() -> Image {
+pub(super) fn roomy() -> Image {
     let mut image = image();
     let placement = Placement::External {
         offset: 0,
@@ -38,7 +38,7 @@ fn created(size: u64) -> Image {
     image
 }
 
-fn size(bench: &Bench) -> u64 {
+pub(super) fn size(bench: &Bench) -> u64 {
     bench.engine.status(bench.now).devices[0].size_bytes
 }
 
@@ -161,7 +161,7 @@ fn clients_see_a_larger_size_when_the_peer_is_durably_a_target() {
     assert_eq!(size(&bench), LARGE);
 }
 
-const RESIZE: Command = Command::Resize {
+pub(super) const RESIZE: Command = Command::Resize {
     volume: VOLUME,
     assume_clean: false,
 };
@@ -174,7 +174,7 @@ fn before_growth() -> Bench {
     bench
 }
 
-fn external(device_bytes: u64, described: u64) -> DiskMeasure {
+pub(super) fn external(device_bytes: u64, described: u64) -> DiskMeasure {
     DiskMeasure {
         device_bytes,
         placement: Placement::External {
@@ -185,7 +185,7 @@ fn external(device_bytes: u64, described: u64) -> DiskMeasure {
 }
 
 /// The disk tells its size. Whether it was asked.
-fn measure(bench: &mut Bench, result: Result<DiskMeasure, DiskError>) -> bool {
+pub(super) fn measure(bench: &mut Bench, result: Result<DiskMeasure, DiskError>) -> bool {
     let asked = |action: &Action<u32>| matches!(action, Action::Measure { .. });
     let Some(at) = bench.asked.iter().position(asked) else {
         return false;
@@ -197,14 +197,14 @@ fn measure(bench: &mut Bench, result: Result<DiskMeasure, DiskError>) -> bool {
 }
 
 /// What the peer was asked: the request, and for how much there is room here.
-fn asked_of_peer(bench: &mut Bench) -> Option<(u64, u64)> {
+pub(super) fn asked_of_peer(bench: &mut Bench) -> Option<(u64, u64)> {
     bench.sent().into_iter().find_map(|packet| match packet {
         Packet::ResizeRequest { id, capacity, .. } => Some((id, capacity)),
         _ => None,
     })
 }
 
-fn peer_answers(bench: &mut Bench, id: u64, bytes: u64, granted: bool) {
+pub(super) fn peer_answers(bench: &mut Bench, id: u64, bytes: u64, granted: bool) {
     bench.packet(Packet::ResizeReply {
         id,
         volume: VOLUME,
@@ -414,4 +414,84 @@ fn a_peer_that_has_grown_too_late_is_met_anew() {
     assert_eq!(bench.close_dropped(), None, "it has not");
     peer_answers(&mut bench, request, LARGE, true);
     assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}
+
+/// The peer has not said that it has it, and now nobody has.
+#[test]
+fn a_larger_size_that_was_not_agreed_on_is_forgotten_with_the_disk() {
+    let mut bench = before_growth();
+    bench.command(RESIZE);
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    let (request, _) = asked_of_peer(&mut bench).expect("the peer is asked");
+    peer_answers(&mut bench, request, LARGE, true);
+    bench.fail_metadata();
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(size(&bench), SIZE);
+    bench.close_dropped();
+    bench.meet(super::fenced_return::without_disk);
+    assert_eq!(size(&bench), SIZE, "no disk says anything else");
+}
+
+#[test]
+fn a_disk_that_serves_nobody_does_not_tell_a_primary_its_size() {
+    let (mut bench, _) = super::diskless::failed();
+    bench.close_dropped();
+    bench.meet(|hello| {
+        grown(hello);
+        hello.role = Role::Secondary;
+        let volume = &mut hello.volumes[0];
+        volume.disk = DiskState::Inconsistent;
+        volume.current = GenerationId::JUST_CREATED;
+        volume.history.clear();
+    });
+    assert_eq!(size(&bench), SIZE, "its clients may be shown no other");
+}
+
+/// In sync with its peer, and both may be compared.
+fn comparable() -> Bench {
+    let mut config = config();
+    config.peers[0].net.verify = true;
+    let mut bench = Bench::alone(config, roomy());
+    bench.meet(|_| {});
+    bench.asked.clear();
+    bench
+}
+
+/// Why nothing is compared.
+fn why_not(bench: &mut Bench) -> alloc::string::String {
+    let (from, until, repair) = (Some(0), None, false);
+    let call = bench.command(Command::Verify {
+        volume: VOLUME,
+        peer: None,
+        order: VerifyOrder::Start {
+            from,
+            until,
+            repair,
+        },
+    });
+    bench.refusal(call).reason
+}
+
+/// What is new would be found different, and is to be copied anyway.
+#[test]
+fn nothing_is_compared_while_a_volume_grows() {
+    let mut bench = comparable();
+    bench.command(RESIZE);
+    assert!(why_not(&mut bench).contains("is growing"));
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    assert!(why_not(&mut bench).contains("is growing"));
+}
+
+#[test]
+fn nor_before_the_peer_that_wanted_it_has_grown_too() {
+    let mut bench = comparable();
+    bench.packet(Packet::ResizeRequest {
+        id: 60,
+        volume: VOLUME,
+        capacity: LARGE,
+        assume_clean: false,
+    });
+    measure(&mut bench, Ok(external(LARGE, LARGE)));
+    bench.write_metadata();
+    assert!(why_not(&mut bench).contains("is growing"));
 }

@@ -22,7 +22,7 @@ fn as_node(node_id: NodeId) -> Bench {
     with(node_id, config())
 }
 
-fn with(node_id: NodeId, mut config: ResourceConfig) -> Bench {
+pub(super) fn with(node_id: NodeId, mut config: ResourceConfig) -> Bench {
     config.node_id = node_id;
     config.peers[0].net.two_primaries = true;
     let mut bench = Bench::primary_as(config);
@@ -43,19 +43,19 @@ fn with(node_id: NodeId, mut config: ResourceConfig) -> Bench {
 }
 
 /// The node whose write is the later one of two that cross.
-fn lower() -> Bench {
+pub(super) fn lower() -> Bench {
     as_node(NodeId(0))
 }
 
-fn higher() -> Bench {
+pub(super) fn higher() -> Bench {
     as_node(NodeId(5))
 }
 
 /// How many writes have been sent before.
-const BEFORE: u32 = 2;
+pub(super) const BEFORE: u32 = 2;
 
 /// The peer writes one block, or as many, having seen so many of this node's writes.
-fn peer_writes(bench: &mut Bench, id: u64, (offset, blocks): (u64, u32), seen: u32) {
+pub(super) fn peer_writes(bench: &mut Bench, id: u64, (offset, blocks): (u64, u32), seen: u32) {
     bench.packet(Packet::Write {
         id,
         volume: VOLUME,

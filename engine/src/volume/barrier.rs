@@ -241,7 +241,11 @@ impl<B: Clone> Volume<B> {
         if is_client && self.is_frozen() {
             return;
         }
-        let failing = self.frozen.failing;
+        let is_of_peer = match barrier.purpose {
+            BarrierPurpose::Client(requester) => requester.peer().is_some(),
+            _ => false,
+        };
+        let failing = self.frozen.failing && !is_of_peer;
         if is_client && !recorded && !failing && self.local.is_some() {
             self.leave_absent_peers_behind(cx);
             return;

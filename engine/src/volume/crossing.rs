@@ -156,8 +156,13 @@ impl<B: Clone> Volume<B> {
             .any(|own| alone.contains(&own.sequence))
     }
 
-    /// The link is gone, and its counts say nothing any more.
+    /// The link is gone, or the peer's disk: the counts say nothing any more. What the disk has
+    /// been given of the peer goes before whatever comes (A6).
     pub(super) fn forget_counts(&mut self, node: NodeId) {
+        let of_peer = |write: &&mut PeerWrite<B>| write.peer == node;
+        for write in self.peer_writes.values_mut().filter(of_peer) {
+            write.is_of_old = true;
+        }
         for write in self.writes.values_mut() {
             write.sequence = 0;
         }
@@ -246,7 +251,7 @@ impl<B: Clone> Volume<B> {
             return true;
         };
         let crossing = &peer.crossing;
-        if peer.link != Some(peer_write.link) {
+        if peer_write.is_of_old || peer.link != Some(peer_write.link) {
             return true; // it was begun over an older link, and only has to end
         }
         crossing.own_is_later && own.sequence > peer_write.seen

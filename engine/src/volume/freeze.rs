@@ -76,11 +76,6 @@ impl<B> Frozen<B> {
         self.owes_generation = false;
     }
 
-    /// Whether this read has its answer.
-    pub(super) fn has_read(&self, id: u64) -> bool {
-        self.reads.contains_key(&id)
-    }
-
     /// How many requests are kept here alone.
     pub(crate) fn count(&self) -> usize {
         self.flushes.len()

@@ -344,6 +344,19 @@ impl<B: Clone> Volume<B> {
             && self.barriers.is_empty()
             && self.frozen.is_empty()
     }
+
+    /// The same, but for what is done for a peer's clients. That does not depend on this node's
+    /// role, and the peer asks for more and more.
+    pub(crate) fn is_quiet_of_own(&self) -> bool {
+        let barriers = self.barriers.values().map(|barrier| match barrier.purpose {
+            BarrierPurpose::Client(requester) => Some(requester),
+            _ => None,
+        });
+        let writes = self.writes.values().map(|write| Some(write.requester));
+        let reads = self.reads.values().map(|read| Some(read.requester));
+        let mut requesters = writes.chain(reads).chain(barriers);
+        requesters.all(|one| one.is_some_and(|one| one.peer().is_some())) && self.frozen.is_empty()
+    }
 }
 
 /// How a client is told of a disk's error.

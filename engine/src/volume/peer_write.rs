@@ -44,6 +44,8 @@ pub(crate) struct PeerWrite<B> {
     pub(super) sequence: u64,
     /// How many of this node's writes its sender had received.
     pub(super) seen: u64,
+    /// What it came with says nothing any more: it has been begun, and only has to end.
+    pub(super) is_of_old: bool,
     /// Own writes that the peer has to acknowledge before this one is.
     waits_for: Vec<u64>,
     /// When it came.
@@ -133,6 +135,7 @@ impl<B: Clone> Volume<B> {
             is_resync,
             sequence,
             seen,
+            is_of_old: false,
             waits_for: Vec::new(),
             at: cx.now,
             work: Some(work),
@@ -251,10 +254,12 @@ impl<B: Clone> Volume<B> {
         let Some(write) = self.peer_writes.remove(&name) else {
             return;
         };
-        if is_written && !self.writes.is_empty() {
-            self.write_over(&write);
+        if result.is_ok() {
+            if is_written && !self.writes.is_empty() {
+                self.write_over(&write);
+            }
+            self.release_settled(cx);
         }
-        self.release_settled(cx);
         let PeerWrite {
             peer,
             link,

@@ -163,7 +163,7 @@ impl<B: Clone> Volume<B> {
             return;
         };
         self.unsettled |= !self.waiting_writes.is_empty();
-        let result = if self.frozen.failing {
+        let result = if self.frozen.failing && read.requester.peer().is_none() {
             Err(RequestError::NotPrimary)
         } else {
             result

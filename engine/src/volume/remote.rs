@@ -219,11 +219,11 @@ impl<B: Clone> Volume<B> {
                 self.answer(write.requester, write.range, Err(error), cx);
             }
         }
+        // What has been read and not been shown may be what no other disk has. Nothing waits for
+        // the verdict on the peer any more, but there has been none (B8, G4).
+        self.frozen.take_reads();
         let reads: Vec<u64> = self.reads.keys().copied().collect();
         for id in reads {
-            if self.frozen.has_read(id) {
-                continue;
-            }
             let Some(read) = self.reads.get_mut(&id) else {
                 continue;
             };
@@ -301,9 +301,12 @@ impl<B: Clone> Volume<B> {
     /// The disk is of no use any more, or is not to be used: nothing goes to it from here on, and
     /// what it may still do counts no more (H6).
     pub(crate) fn let_go(&mut self, note: &str, cx: &mut Context<B>) {
+        // A larger size that was not agreed on yet, nobody has been shown.
+        let shown_bytes = self.shown_bytes();
         let Some(local) = self.local.take() else {
             return;
         };
+        (self.told_size.0, self.held_size) = (shown_bytes, None);
         let serving =
             |peer: &PeerDevice| peer.link.is_some() && peer.peer_disk == DiskState::UpToDate;
         // Clients of a Primary that was only being given it have seen what the peer has.
@@ -480,9 +483,11 @@ impl<B: Clone> Volume<B> {
         self.exposed = server.map_or(GenerationId::NONE, |peer| peer.current);
     }
 
-    /// Takes note of how large the volume is, as told by whoever has a disk.
-    pub(crate) fn note_size(&mut self, size_bytes: u64, block_bytes: u32) {
-        if self.local.is_none() && size_bytes > 0 && block_bytes.is_power_of_two() {
+    /// Takes note of how large the volume is, as told by whoever has a disk. For clients that
+    /// disk's size counts only if they are served from it.
+    pub(crate) fn note_size(&mut self, (size_bytes, block_bytes): (u64, u32), serves: bool) {
+        let counts = self.local.is_none() && (serves || self.role != Role::Primary);
+        if counts && size_bytes > 0 && block_bytes.is_power_of_two() {
             self.told_size = (size_bytes, block_bytes);
         }
     }

@@ -202,6 +202,7 @@ impl<B: Clone> Volume<B> {
                 self.held_size = None; // the peer is durably a target
             }
             ReplicationState::WFBitMapT => {
+                self.held_size = None; // the source shows it
                 let Some(target) = &mut peer.target else {
                     return Err("no resync");
                 };

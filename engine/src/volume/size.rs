@@ -5,6 +5,7 @@
 //! different contents of what was never written.
 
 use rbd_protocol::metadata::LayoutError;
+use rbd_protocol::state::Role;
 
 use super::Volume;
 use crate::context::Context;
@@ -24,6 +25,11 @@ impl<B: Clone> Volume<B> {
     pub(crate) fn shown_bytes(&self) -> u64 {
         let size = self.size_bytes();
         self.held_size.map_or(size, |held| held.min(size))
+    }
+
+    /// Whether it has grown here, and nobody knows yet that it has on the peer.
+    pub(crate) fn is_growing(&self) -> bool {
+        self.held_size.is_some()
     }
 
     /// The most the size could be with the disk there is.
@@ -82,8 +88,14 @@ impl<B: Clone> Volume<B> {
 
     /// A link stands, so both disks have the same size.
     pub(crate) fn sizes_agree(&mut self, verdict: Verdict) {
-        // A source shows it when the target is durably no longer UpToDate.
-        if !matches!(verdict, Verdict::Source { .. }) {
+        // A source shows it when the target is durably no longer UpToDate, and a target that has
+        // clients, too, when its source does.
+        let waits = match verdict {
+            Verdict::Source { .. } => true,
+            Verdict::Target { .. } => self.role == Role::Primary,
+            _ => false,
+        };
+        if !waits {
             self.held_size = None;
         }
     }

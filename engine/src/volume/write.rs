@@ -434,7 +434,8 @@ impl<B: Clone> Volume<B> {
                 .legs
                 .iter()
                 .all(|(node, leg)| *leg != Leg::Lost || self.loss_is_recorded(*node));
-        let given_up = self.frozen.failing.then_some(RequestError::NotPrimary);
+        let is_given_up = self.frozen.failing && write.requester.peer().is_none();
+        let given_up = is_given_up.then_some(RequestError::NotPrimary);
         let error = match given_up {
             Some(error) => Some(error),
             None if !recorded => {
@@ -464,10 +465,15 @@ impl<B: Clone> Volume<B> {
         self.unsettled |= !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty());
     }
 
-    /// Fails everything that has not started: there is no disk for it any more.
+    /// Fails everything that has not started: there is no disk for it any more, or this node is to
+    /// be Primary no more. What a peer asks for depends on the disk only.
     pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
+        let is_kept = |of: Requester| error == RequestError::NotPrimary && of.peer().is_some();
         for id in core::mem::take(&mut self.waiting_writes) {
-            if let Some(write) = self.writes.remove(&id) {
+            let write = self.writes.get(&id);
+            if write.is_some_and(|write| is_kept(write.requester)) {
+                self.waiting_writes.insert(id);
+            } else if let Some(write) = self.writes.remove(&id) {
                 let error = match error {
                     RequestError::Io => write.error.unwrap_or(error),
                     RequestError::NoSpace | RequestError::Invalid | RequestError::NotPrimary => {
@@ -478,7 +484,10 @@ impl<B: Clone> Volume<B> {
             }
         }
         for id in core::mem::take(&mut self.waiting_reads) {
-            if let Some(read) = self.reads.remove(&id) {
+            let read = self.reads.get(&id);
+            if read.is_some_and(|read| is_kept(read.requester)) {
+                self.waiting_reads.insert(id);
+            } else if let Some(read) = self.reads.remove(&id) {
                 self.answer(read.requester, read.range, Err(error), cx);
             }
         }

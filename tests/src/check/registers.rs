@@ -94,6 +94,20 @@ impl Registers {
         self.note(place);
     }
 
+    /// The newest index of the sector that certainly happened when this one has.
+    #[must_use]
+    pub fn certain(&self, sector: u64, index: u32) -> u32 {
+        self.look(sector).map_or(0, |register| register.sure(index))
+    }
+
+    /// Whether a disk with this value in the sector has this write, or a newer one.
+    ///
+    /// # Errors
+    /// Says what it has instead.
+    pub fn reaches(&self, sector: u64, value: u64, index: u32) -> Result<(), String> {
+        self.allows(sector, value, |_| index)
+    }
+
     /// The write failed, or its client will never hear of it: it may or may not have happened.
     pub fn write_abandoned(&mut self, sector: u64, index: u32) {
         let place = self.place(sector);

@@ -34,14 +34,40 @@ impl World {
         let machine = &self.nodes[node];
         let beside = machine.was_beside || self.nodes[1 - node].is_primary();
         let is_only_one = !(self.options.dual && beside);
-        if matches!(wish, Wish::Demote | Wish::EndMigration | Wish::Stop)
-            && is_a_copy
-            && is_only_one
-            && !self.is_forked
-            && let Err(text) = self.is_at_rest(node)
-        {
-            self.violation(format!("G8: node {node} has ended {wish:?}: {text}"));
+        let ends = matches!(wish, Wish::Demote | Wish::EndMigration | Wish::Stop);
+        if ends && is_a_copy && !self.is_forked {
+            let result = if is_only_one {
+                self.is_at_rest(node)
+            } else {
+                self.is_told_stable(node)
+            };
+            if let Err(text) = result {
+                self.violation(format!("G8: node {node} has ended {wish:?}: {text}"));
+            }
         }
+        if ends {
+            self.nodes[node].told.clear();
+        }
+    }
+
+    /// Whether no loss of power takes from the node's disk, or from the one that serves it, what
+    /// its own clients have been told is written.
+    fn is_told_stable(&self, node: usize) -> Result<(), String> {
+        let disk = &self.nodes[node].disk;
+        for (sector, index) in &self.nodes[node].told {
+            let content = disk.content(*sector);
+            if self.registers.reaches(*sector, content, *index).is_err() {
+                continue; // it was not there before either
+            }
+            let mut result = Ok(());
+            disk.possible(*sector, &mut |value| {
+                if result.is_ok() {
+                    result = self.registers.reaches(*sector, value, *index);
+                }
+            });
+            result.map_err(|text| format!("a loss of power would leave {text}"))?;
+        }
+        Ok(())
     }
 
     /// Whether no loss of power takes anything from the node's disk that it has now.

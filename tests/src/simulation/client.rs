@@ -5,6 +5,7 @@ use std::ops::Range;
 use rbd_engine::{Event, RequestError, RequestId, RequestKind};
 use rbd_protocol::ids::{BLOCK_SIZE, ByteRange, REGION_SIZE};
 use rbd_protocol::metadata::BITS_PER_BLOCK;
+use rbd_protocol::state::DiskState;
 
 use super::disk::{Payload, SECTOR};
 use super::node::VOLUME;
@@ -319,12 +320,7 @@ impl World {
             Ok(data) => data,
             Err(error) => {
                 self.report.failed_operations += 1;
-                let known = &self.nodes[node];
-                let expected = error == RequestError::NotPrimary
-                    || known.disk_failed
-                    || !known.serves_itself();
-                let expected = expected || self.is_impossible(node, &operation);
-                if !expected {
+                if !self.is_explained(node, &operation, error) {
                     self.violation(format!("node {node}: {operation:?} failed: {error:?}"));
                 }
                 self.operation_abandoned(&operation);
@@ -334,11 +330,14 @@ impl World {
         match operation.what {
             What::Write { indices, fua } => {
                 let end = first + u64::try_from(indices.len()).unwrap_or(0);
+                let told = indices.clone();
                 for (sector, index) in (first..).zip(indices) {
                     self.registers.write_acknowledged(sector, index, fua);
                 }
                 if !fua && self.was_lost_on_the_way(node, first..end) {
                     self.registers.caches_lost();
+                } else {
+                    self.note_told(node, first, &told);
                 }
                 self.note_if_written_alone(node, first..end);
                 self.check_promise(node, first..end, fua);
@@ -377,23 +376,49 @@ impl World {
         !own.serves_itself() && server.suspect && sectors.any(lacks)
     }
 
-    /// Whether no disk that has everything could do what this operation asks for (H4).
-    fn is_impossible(&self, node: usize, operation: &Operation) -> bool {
-        let length = match &operation.what {
-            What::Read(oldest) => oldest.len(),
-            What::Write { indices, .. } => indices.len(),
-            What::Flush(_) => return false,
-        };
-        let end = operation.first + u64::try_from(length).unwrap_or(0);
-        let is_there = |at: &ByteRange| at.offset / 512 < end && at.end() / 512 > operation.first;
-        let fails_on = |node: &super::node::Node| match operation.what {
-            What::Read(_) => node.unread.iter().any(is_there),
-            _ => node.untaken.iter().any(is_there),
-        };
-        let [own, peer] = [&self.nodes[node], &self.nodes[1 - node]];
-        fails_on(own) && (fails_on(peer) || !self.is_in_sync())
+    /// Clients of one of two Primaries have been told that this is written.
+    fn note_told(&mut self, node: usize, first: u64, indices: &[u32]) {
+        if !self.options.dual {
+            return;
+        }
+        for (sector, index) in (first..).zip(indices) {
+            let certain = self.registers.certain(sector, *index);
+            let told = self.nodes[node].told.entry(sector).or_default();
+            *told = certain.max(*told);
+        }
     }
 
+    /// Whether there is a reason for a client of the node to be told of an error (H1, H2).
+    fn is_explained(&self, node: usize, operation: &Operation, error: RequestError) -> bool {
+        let [own, server] = [&self.nodes[node], &self.nodes[1 - node]];
+        if error == RequestError::NotPrimary {
+            return true;
+        }
+        if own.serves_itself() {
+            return own.disk_failed || self.is_impossible(node, operation);
+        }
+        // A peer that can serve, does; once it has said so, if it did not greet so.
+        let are_connected = [0, 1].iter().all(|node| self.is_connected(*node));
+        let is_known = !self.is_peer_partial(node);
+        let may_serve = are_connected && is_known && !own.is_unserved && server.serves_itself();
+        let fails = [own, server].iter().any(|node| fails_on(node, operation));
+        !may_serve || server.disk_failed || fails
+    }
+
+    /// Whether the peer's disk has not all of the data, as far as the node knows.
+    fn is_peer_partial(&self, node: usize) -> bool {
+        let status = self.nodes[node].status(self.time(node));
+        let peers = status.into_iter().flat_map(|status| status.connections);
+        let mut devices = peers.flat_map(|peer| peer.peer_devices);
+        let partial = DiskState::Inconsistent..DiskState::UpToDate;
+        devices.any(|device| partial.contains(&device.peer_disk_state))
+    }
+
+    /// Whether no disk that has everything could do what this operation asks for (H4).
+    fn is_impossible(&self, node: usize, operation: &Operation) -> bool {
+        let [own, peer] = [&self.nodes[node], &self.nodes[1 - node]];
+        fails_on(own, operation) && (fails_on(peer, operation) || !self.is_in_sync())
+    }
     fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {
         if !self.nodes[node].serves_itself() {
             // The peer has it, and it alone unless this node's disk got it before it was let go.
@@ -452,6 +477,21 @@ impl World {
             .filter(|operation| operation.node == node && !operation.given_up)
             .map(|operation| operation.client)
             .collect()
+    }
+}
+
+/// Whether the node's disk could not do what this operation asks for.
+fn fails_on(node: &super::node::Node, operation: &Operation) -> bool {
+    let length = match &operation.what {
+        What::Read(oldest) => oldest.len(),
+        What::Write { indices, .. } => indices.len(),
+        What::Flush(_) => return false,
+    };
+    let end = operation.first + u64::try_from(length).unwrap_or(0);
+    let is_there = |at: &ByteRange| at.offset / 512 < end && at.end() / 512 > operation.first;
+    match operation.what {
+        What::Read(_) => node.unread.iter().any(is_there),
+        What::Write { .. } | What::Flush(_) => node.untaken.iter().any(is_there),
     }
 }
 

@@ -224,8 +224,12 @@ impl World {
             }
             Fault::SetBack => self.set_back(node),
             Fault::DiskReplaced => {
-                // Nobody throws away the last copy there is.
-                if !self.nodes[node].is_primary() && self.survives_with_everything(1 - node) {
+                // Nobody throws away the last copy there is, nor the last that is as large as the
+                // volume.
+                let other = 1 - node;
+                let is_large = self.nodes[other].volume_bytes >= self.shown_bytes;
+                let is_whole = is_large && self.survives_with_everything(other);
+                if !self.nodes[node].is_primary() && is_whole {
                     self.replace_disk(node);
                 }
             }
@@ -345,6 +349,7 @@ impl World {
             self.nodes[node].disk.process_crash(&mut self.random);
         }
         self.nodes[node].replace_disk(&self.options);
+        self.take_back_fence_of(node);
         self.nodes[node].suspect = true;
         self.nodes[node].wrote_alone = false;
         if ran {

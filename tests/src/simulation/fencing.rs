@@ -8,9 +8,11 @@
 //! also while the other is Primary.
 
 use rbd_engine::{Event, Handler, HandlerResult, OperationId};
-use rbd_protocol::control::Fencing;
-use rbd_protocol::state::ConnectionState;
+use rbd_protocol::control::{Fencing, ResourceStatus};
+use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
+use super::node::Node;
+use super::patience::is_frozen;
 use super::world::{Happening, World};
 
 /// How handlers behave in a run.
@@ -172,14 +174,22 @@ impl World {
         percent > 0 && self.faults_allowed && self.random.percent(percent)
     }
 
-    /// Whether the node is a Primary that answers its clients.
+    /// Whether the node is a Primary that answers its clients with data. One that is connected to
+    /// nobody and has no disk has none to answer with: whatever it says is an error, and each
+    /// success is looked at when it is given.
     pub(super) fn is_answering(&self, node: usize) -> bool {
         let now = self.time(node);
-        self.nodes[node].is_primary()
-            && self.nodes[node].status(now).is_some_and(|status| {
-                let why = status.suspended;
-                !why.user && !why.no_data && !why.fencing
-            })
+        let answers = |status: ResourceStatus| !is_frozen(&status) && has_data(&status);
+        self.nodes[node].is_primary() && self.nodes[node].status(now).is_some_and(answers)
+    }
+
+    /// Whether both nodes may be Primary that answer, as far as this one knows: over a link over
+    /// which each gets what the other writes, unless one has no data of its own and all is done by
+    /// the other.
+    pub(super) fn may_both_answer(&self, node: usize) -> bool {
+        let have_own = self.nodes.iter().all(Node::serves_itself);
+        let is_replicating = self.nodes[node].replication != ReplicationState::Off;
+        self.options.dual && self.is_connected(node) && (is_replicating || !have_own)
     }
 
     /// A client's request has been answered with success: nobody else may be doing that (G1), and
@@ -192,7 +202,7 @@ impl World {
             return;
         }
         let peer = 1 - node;
-        if self.is_answering(peer) && !(self.options.dual && self.is_connected(node)) {
+        if self.is_answering(peer) && !self.may_both_answer(node) {
             self.violation(format!(
                 "G1: node {node} answers a client, and node {peer} is a Primary that does too"
             ));
@@ -211,6 +221,14 @@ impl World {
                 "A2 (iii): node {node} answers a client without its peer, which nothing keeps from \
                  using its data"
             ));
+        }
+    }
+
+    /// Where it was noted that the other node was fenced, is a new disk: whoever has put it in
+    /// takes that fence back. The other one has everything then.
+    pub(super) fn take_back_fence_of(&mut self, node: usize) {
+        if self.cluster.barred == Some(1 - node) {
+            self.cluster.barred = None;
         }
     }
 
@@ -233,4 +251,16 @@ impl World {
     pub(super) fn is_unbarred(&self) -> bool {
         self.cluster.barred.is_none()
     }
+}
+
+/// Whether clients of the node would be given data: there is an `UpToDate` disk in it, or in a peer
+/// that is connected.
+pub(super) fn has_data(status: &ResourceStatus) -> bool {
+    let mut own = status.devices.iter().map(|device| device.disk_state);
+    let connected = |state| state == ConnectionState::Connected;
+    let links = status.connections.iter();
+    let links = links.filter(|link| connected(link.connection_state));
+    let mut peers = links.flat_map(|link| &link.peer_devices);
+    own.all(|disk| disk == DiskState::UpToDate)
+        || peers.any(|device| device.peer_disk_state == DiskState::UpToDate)
 }

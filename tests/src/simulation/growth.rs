@@ -65,8 +65,16 @@ impl World {
             return size / SECTOR; // by no disk and no peer
         }
         if self.nodes[node].is_primary() {
-            if shown < self.shown_bytes && !self.is_forked {
-                let before = self.shown_bytes;
+            // One of two Primaries is the first to show more; the other must not show less than it
+            // has shown itself.
+            let is_shared = self.options.dual && self.nodes[1 - node].is_primary();
+            let before = if is_shared {
+                self.nodes[node].has_shown
+            } else {
+                self.shown_bytes
+            };
+            self.nodes[node].has_shown = shown;
+            if shown < before && !self.is_forked {
                 self.violation(format!(
                     "node {node} shows its clients {shown} bytes; they have seen {before}"
                 ));

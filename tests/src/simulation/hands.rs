@@ -40,7 +40,16 @@ impl World {
             let situation = situation(&engine.status(now));
             visited.note(node, situation, &event);
         }
+        let hears = match &event {
+            Event::Packet { packet, .. } => !matches!(packet, Packet::Hello(_)),
+            Event::LinkDown { .. } => true,
+            _ => false,
+        };
         engine.handle(now, event, &mut actions);
+        // What it hears of its peer may be why clients have to wait; but a greeting may be decided
+        // on when much else has been done.
+        let machine = &mut self.nodes[node];
+        machine.waits = machine.was_frozen || hears;
         for action in &actions {
             if let Action::Send { packet, .. } = action
                 && let Packet::Hello(hello) = packet
@@ -49,10 +58,9 @@ impl World {
             }
         }
         // Whatever changes a state is reported.
-        if actions
-            .iter()
-            .any(|action| matches!(action, Action::Report(_)))
-        {
+        let is_report = |action: &Action<Payload>| matches!(action, Action::Report(_));
+        let has_changed = actions.iter().any(is_report);
+        if has_changed {
             self.look_at_decision(node);
         }
         let dies = std::mem::take(&mut self.nodes[node].dies_next) && !actions.is_empty();
@@ -157,8 +165,14 @@ impl World {
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::Migration(_) => {}
-            Action::Report(change) => self.look_at_verify(node, &change.text),
+            Action::Report(change) => self.look_at_report(node, &change.text),
         }
+    }
+
+    fn look_at_report(&mut self, node: usize, text: &str) {
+        let is_unserved = text.starts_with("the peer's data is not what clients");
+        self.nodes[node].is_unserved |= is_unserved;
+        self.look_at_verify(node, text);
     }
 
     fn seek(&mut self, node: usize, seek: Seek) {

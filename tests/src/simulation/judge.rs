@@ -48,6 +48,11 @@ impl World {
             .map_or(ReplicationState::Off, |device| device.replication_state);
         let before = std::mem::replace(&mut self.nodes[node].replication, state);
         self.nodes[node].was_target |= is_target(state);
+        if is_target(state) && !is_target(before) {
+            let spoken = &self.nodes[node].spoken;
+            let joins = self.options.dual && spoken.has_met_its_like();
+            self.nodes[node].may_be_filled = joins || spoken.greeted_to_be_filled();
+        }
         self.aim_at_resync(node, before, state);
         self.check_prepared(node, before, state);
         if state == ReplicationState::Established
@@ -144,8 +149,10 @@ impl World {
             self.violation("D2: both nodes have written alone, and their data is joined");
         }
         if let Some(target) = target {
-            let is_filled = self.nodes[target].spoken.greeted_to_be_filled();
-            if self.nodes[target].is_primary() && !is_filled && !self.options.dual {
+            let [one, other] = &self.nodes;
+            let joins = self.options.dual && one.spoken.greets_like(&other.spoken);
+            let is_filled = joins || self.nodes[target].spoken.greeted_to_be_filled();
+            if self.nodes[target].is_primary() && !is_filled {
                 self.violation(format!("D7: node {target} is Primary and becomes a target"));
             }
             self.nodes[target].wrote_alone = false;

@@ -208,6 +208,10 @@ impl World {
             Channel::Control => 1,
         };
         let to = 1 - node;
+        if self.options.dual {
+            // A node that has not heard of the cut has begun what it sends, too.
+            self.note_begun(node, packet, data);
+        }
         let Some(found) = self.links.get_mut(&link.0) else {
             return;
         };
@@ -343,8 +347,10 @@ impl World {
         if let Some(data) = &data {
             self.note_data_from_peer(to, &packet, data, is_stale);
         }
-        if matches!(packet, Packet::Hello(_)) && !is_stale {
-            self.nodes[to].spoken.hears_greeting(link);
+        if let Packet::Hello(hello) = &packet
+            && !is_stale
+        {
+            self.nodes[to].spoken.hears_greeting(link, hello);
         }
         self.tell(
             to,

@@ -1,5 +1,7 @@
 //! One simulated machine: its disk, its power, and the engine while its process runs.
 
+use std::collections::BTreeMap;
+
 use rbd_engine::{AttachedDisk, Resource, Seed};
 use rbd_protocol::control::{
     DiskTrouble, Fencing, MetaDisk, NetOptions, OnIoError, PeerConfig, ResourceConfig,
@@ -16,7 +18,7 @@ use super::clock::Clock;
 use super::disk::{Disk, Payload, SECTOR};
 use super::profile::Options;
 use super::said::Spoken;
-use super::submission::FromPeer;
+use super::submission::{Begun, FromPeer};
 use crate::check::garbage;
 
 /// The only volume.
@@ -94,6 +96,19 @@ pub(super) struct Node {
     pub(super) spoken: Spoken,
     /// Its clients had to wait when it was last looked at.
     pub(super) was_frozen: bool,
+    /// When it became a target it had no data of its own to be overwritten, or both nodes were
+    /// Primary and of one generation.
+    pub(super) may_be_filled: bool,
+    /// What of its clients has been sent to its peer.
+    pub(super) begun: Begun,
+    /// What its clients have been told is written, by sector, since it was promoted.
+    pub(super) told: BTreeMap<u64, u32>,
+    /// Its clients have seen other data than the peer it is connected to has.
+    pub(super) is_unserved: bool,
+    /// They had to wait before what it is being told now, or that is why they have to.
+    pub(super) waits: bool,
+    /// What it last showed its clients of the volume's size.
+    pub(super) has_shown: u64,
     /// `before-resync-target` has ended well.
     pub(super) prepared: bool,
     /// It has been the target of a resync since it took its disk.
@@ -154,6 +169,12 @@ impl Node {
             was_beside: false,
             spoken: Spoken::default(),
             was_frozen: false,
+            may_be_filled: false,
+            begun: Begun::default(),
+            told: BTreeMap::new(),
+            is_unserved: false,
+            waits: false,
+            has_shown: 0,
             prepared: false,
             was_target: false,
             set_back_to: None,
@@ -197,6 +218,10 @@ impl Node {
         self.from_peer = FromPeer::default();
         self.spoken = Spoken::default();
         self.was_frozen = false;
+        self.may_be_filled = false;
+        self.has_shown = 0;
+        self.begun = Begun::default();
+        self.told.clear();
         self.prepared = false;
         self.replication = ReplicationState::Off;
     }
@@ -205,6 +230,7 @@ impl Node {
     pub(super) fn gain_link(&mut self, link: u64) {
         self.from_peer.lose_link();
         self.newest_link = link;
+        self.is_unserved = false;
     }
 
     /// The node knows that the link is gone.

@@ -7,6 +7,7 @@ use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
+use super::fencing::has_data;
 use super::node::VOLUME;
 use super::scrub::{Part, end_command, verify_command};
 use super::world::{Happening, World};
@@ -303,7 +304,7 @@ impl World {
             }
             return;
         }
-        if self.options.dual && self.have_second() {
+        if self.options.dual && (self.demote_without_data() || self.have_second()) {
             return;
         }
         let rivals = self.rivals();
@@ -360,6 +361,26 @@ impl World {
             let from = usize::from(self.random.percent(50));
             self.openers(from, 0);
         }
+    }
+
+    /// One of two Primaries has no data to give its clients, and mostly soon will have: when no
+    /// more goes wrong, or somebody tires, it is to begin anew.
+    fn demote_without_data(&mut self) -> bool {
+        if !self.nodes.iter().all(super::node::Node::is_primary) {
+            return false;
+        }
+        let lacks = |node: &usize| {
+            let status = self.nodes[*node].status(self.time(*node));
+            status.is_some_and(|status| !has_data(&status))
+        };
+        let Some(node) = (0..2).find(lacks) else {
+            return false;
+        };
+        if self.faults_allowed && !self.random.percent(5) {
+            return false;
+        }
+        self.order(node, Wish::Demote);
+        true
     }
 
     /// The node's consent to the promotion of the other one has run out by its own clock when it is
@@ -528,10 +549,25 @@ impl World {
         self.may_promote(node) && !self.nodes[other].is_primary() && !self.changes_role(other)
     }
 
+    /// Whether the node has been told to be no Primary any more and has not answered yet.
+    pub(super) fn is_being_demoted(&self, node: usize) -> bool {
+        let mut calls = self.calls.values();
+        let ends = |wish: &Wish| matches!(wish, Wish::Demote | Wish::EndMigration | Wish::Stop);
+        calls.any(|(of, wish)| *of == node && ends(wish))
+    }
+
     /// Whether the node has been told to change its role and has not answered yet.
     fn changes_role(&self, node: usize) -> bool {
-        let is_role =
-            |wish: &Wish| matches!(wish, Wish::Promote | Wish::ForcePromote | Wish::Demote);
+        let is_role = |wish: &Wish| {
+            matches!(
+                wish,
+                Wish::Promote
+                    | Wish::ForcePromote
+                    | Wish::Migrate
+                    | Wish::Demote
+                    | Wish::EndMigration
+            )
+        };
         let mut calls = self.calls.values();
         calls.any(|(of, wish)| *of == node && is_role(wish))
     }

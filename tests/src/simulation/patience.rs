@@ -3,8 +3,9 @@
 //!
 //! Each node has a time since when nothing excuses a wait: it moves while the node is frozen, while
 //! a clock stands still, and while a disk is slow or stuck: its own, or that of a peer it
-//! replicates to. A link that stalls is no excuse, nor is a peer that does not greet: that is what
-//! the deadlines are for.
+//! replicates to. It moves for one without a disk while the peer that serves it is frozen, too. A
+//! link that stalls is no excuse, nor is a peer that does not greet: that is what the deadlines are
+//! for.
 
 use rbd_protocol::control::ResourceStatus;
 
@@ -29,9 +30,12 @@ impl World {
         let hindered = [0, 1].map(|node: usize| self.nodes[node].hindered_until);
         for node in 0..2 {
             let is_frozen = self.is_frozen(node);
+            // One without a disk is served by its peer, once that has had it fenced.
+            let serves_itself = self.nodes[node].serves_itself();
+            let is_served = serves_itself || !self.is_frozen(1 - node);
             let machine = &mut self.nodes[node];
             machine.was_frozen = is_frozen;
-            let serves = machine.is_primary() && !is_frozen;
+            let serves = machine.is_primary() && !is_frozen && is_served;
             // The peer's disk holds up what goes to it, and nothing else.
             let needs_peer = !machine.serves_itself() || machine.is_replicating();
             if !serves || (needs_peer && now < hindered[1 - node]) {

@@ -45,11 +45,13 @@ pub enum Profile {
     /// The same, each time for a while only, by a node that is moved to: then one of the two is
     /// demoted by itself.
     Migration,
+    /// The same, and disks fail, are taken away and given back, compared and enlarged as well.
+    DualFaults,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -65,6 +67,7 @@ impl Profile {
         Self::Growth,
         Self::Dual,
         Self::Migration,
+        Self::DualFaults,
     ];
 
     /// Those in which nothing may be found.
@@ -98,6 +101,7 @@ impl Profile {
             Self::Growth => "growth",
             Self::Dual => "dual",
             Self::Migration => "migration",
+            Self::DualFaults => "dual-faults",
         }
     }
 
@@ -106,6 +110,10 @@ impl Profile {
         match (self, class) {
             (Self::Scrub, Class::Scrub) => 100,
             (Self::Scrub, Class::Network) => 50,
+            (Self::DualFaults, Class::Careless) => 0,
+            (Self::DualFaults, Class::Disk) => 80,
+            (Self::DualFaults, Class::Clock) => 20,
+            (Self::DualFaults, _) => 40,
             (_, Class::Scrub) | (Self::Scrub, _) => 0,
             (Self::Growth, Class::Growth) => 100,
             (Self::Growth, Class::Network | Class::Power | Class::Command | Class::Role) => 50,
@@ -242,7 +250,10 @@ impl Options {
             stray_percent: stray_percent(profile),
             edge_percent: 0,
             careless: has(Class::Careless),
-            dual: matches!(profile, Profile::Dual | Profile::Migration),
+            dual: matches!(
+                profile,
+                Profile::Dual | Profile::DualFaults | Profile::Migration
+            ),
             migration_ms: 0,
             scrubs: false,
             rivals: classes.iter().all(|class| *class == Class::Role),
@@ -276,8 +287,8 @@ impl Options {
             Profile::Recovery => options.draw_recovery(random),
             Profile::Growth => options.draw_growth(random),
             Profile::Scrub => options.scrub(mixed),
-            Profile::Dual => options.draw_dual(random),
-            Profile::Migration => options.draw_migration(random),
+            Profile::Dual | Profile::DualFaults => options.draw_dual(&classes, random),
+            Profile::Migration => options.draw_migration(&classes, random),
             _ => {}
         }
         options.most_bytes = options.most_bytes.max(options.size_bytes);
@@ -305,16 +316,23 @@ impl Options {
         self.duration_ms = random.magnitude(3_600_000, 40_000_000);
     }
 
-    /// Mostly few places, which both nodes write at once.
-    fn draw_dual(&mut self, random: &mut Random) {
+    /// Mostly few places, which both nodes write at once; perhaps verifies and growth.
+    fn draw_dual(&mut self, classes: &[Class], random: &mut Random) {
         self.clients = random.between(2, 12);
         self.hot_blocks = random.magnitude(1, 16);
         self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);
         self.rivals = false;
+        self.faults.retain(|(fault, _)| *fault != Fault::Rot);
+        if classes.contains(&Class::Scrub) {
+            self.scrub(true);
+        }
+        if classes.contains(&Class::Growth) {
+            self.draw_growth(random);
+        }
     }
 
-    fn draw_migration(&mut self, random: &mut Random) {
-        self.draw_dual(random);
+    fn draw_migration(&mut self, classes: &[Class], random: &mut Random) {
+        self.draw_dual(classes, random);
         let ms = random.magnitude(100, 20_000);
         self.migration_ms = u32::try_from(ms).unwrap_or(1);
     }
@@ -364,18 +382,18 @@ fn stray_percent(profile: Profile) -> u64 {
 
 /// Where resyncs are many, some compare first. Other profiles draw as they did before.
 fn has_resyncs(profile: Profile) -> bool {
-    use Profile::{Disk, Network, Operator, Power, Recovery, Swarm};
+    use Profile::{Disk, DualFaults, Network, Operator, Power, Recovery, Swarm};
     matches!(
         profile,
-        Swarm | Network | Power | Disk | Operator | Recovery
+        Swarm | Network | Power | Disk | Operator | Recovery | DualFaults
     )
 }
 
 /// The kinds of faults there are. Other profiles draw as before there were the last two.
 fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
     let known = |class: &Class| match class {
-        Class::Scrub => profile == Profile::Scrub,
-        Class::Growth => profile == Profile::Growth,
+        Class::Scrub => matches!(profile, Profile::Scrub | Profile::DualFaults),
+        Class::Growth => matches!(profile, Profile::Growth | Profile::DualFaults),
         _ => true,
     };
     let of = |class| match class {
@@ -422,7 +440,7 @@ fn draw_fencing(profile: Profile, random: &mut Random) -> Option<Model> {
     let lies = profile == Profile::FencingLies;
     let is_fenced = matches!(
         profile,
-        Profile::Fencing | Profile::Dual | Profile::Migration
+        Profile::Fencing | Profile::Dual | Profile::DualFaults | Profile::Migration
     );
     (lies || is_fenced).then(|| Model {
         policy: Fencing::ResourceAndStonith,

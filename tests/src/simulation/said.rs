@@ -13,6 +13,7 @@
 //! | end of a resync | the source's generation, and that the disk is UpToDate (E1, E4) |
 //! | consent to a promotion | nothing, but it must not be Primary itself (G1) |
 //!
+//! Where two Primaries are allowed, one consents to the other if both disks have everything (F4).
 //! The generations stay as greeted until the peer's greeting has come (D1).
 //! A greeting also tells what its sender has lived through, by which a resync's direction is
 //! decided (B7): with whom it has been in sync, and whether it was interrupted as Primary. And when
@@ -33,6 +34,8 @@ pub(super) struct Spoken {
     incarnation: u64,
     /// The generation its last greeting named.
     greeted: u64,
+    /// The same, of one that is about to be sent.
+    names: u64,
     /// Its last greeting said that it is Primary.
     greeted_as_primary: bool,
     /// It also said that the peer serves its clients, and that its own disk is to be filled.
@@ -41,6 +44,8 @@ pub(super) struct Spoken {
     unanswered: Option<u64>,
     /// The link the peer's last greeting came over.
     heard: Option<u64>,
+    /// What that said: whether the peer is Primary, and its generation.
+    heard_of: (bool, u64),
     /// It has been connected with nothing to copy, and no target since.
     was_established: bool,
     /// The process of the peer it was in sync with last.
@@ -67,14 +72,17 @@ impl Spoken {
     }
 
     /// The peer's greeting has come over the link.
-    pub(super) fn hears_greeting(&mut self, link: u64) {
+    pub(super) fn hears_greeting(&mut self, link: u64, hello: &Hello) {
         self.heard = Some(link);
+        let current = hello.volumes.first().map_or(0, |volume| volume.current.0);
+        self.heard_of = (hello.role == Role::Primary, current);
         self.unanswered = None;
     }
 
     /// The node is about to send a greeting.
     pub(super) fn is_to_greet(&mut self, hello: &Hello) {
         self.greeted_as_primary = hello.role == Role::Primary;
+        self.names = hello.volumes.first().map_or(0, |volume| volume.current.0);
         let mut disks = hello.volumes.iter().map(|volume| volume.disk);
         self.greeted_to_be_filled = disks.all(|disk| disk <= DiskState::Outdated);
     }
@@ -83,6 +91,18 @@ impl Spoken {
     /// since.
     pub(super) fn greeted_as_primary(&self) -> bool {
         self.greeted_as_primary
+    }
+
+    /// It and its peer have both greeted as Primary, and neither has begun a generation without the
+    /// other: what each had under way may be joined (D2, D7).
+    pub(super) fn has_met_its_like(&self) -> bool {
+        self.greeted_as_primary && self.heard_of == (true, self.names)
+    }
+
+    /// The same by what both have said last.
+    pub(super) fn greets_like(&self, other: &Self) -> bool {
+        let both_primary = self.greeted_as_primary && other.greeted_as_primary;
+        both_primary && self.names == other.names
     }
 
     /// Its clients see nothing of its own disk: they are served by the peer.
@@ -173,7 +193,7 @@ impl World {
     pub(super) fn look_at_word(&mut self, node: usize, link: u64, packet: &Packet) {
         let result = match packet {
             Packet::PromoteReply { granted: true, .. }
-                if self.nodes[node].is_primary() && !self.options.dual =>
+                if self.nodes[node].is_primary() && !self.may_have_second(node) =>
             {
                 Err("G1: consents to the promotion of its peer and is Primary itself".to_owned())
             }
@@ -203,6 +223,29 @@ impl World {
         if let Err(text) = result {
             self.violation(format!("node {node} {text}"));
         }
+    }
+
+    /// Whether this Primary may let its peer be one too: both have been told so, and have
+    /// everything, as far as it knows (F4).
+    fn may_have_second(&self, node: usize) -> bool {
+        let Some(status) = self.nodes[node].status(self.time(node)) else {
+            return false;
+        };
+        let own = status.devices.iter().map(|device| device.disk_state);
+        let peers = status
+            .connections
+            .iter()
+            .flat_map(|peer| &peer.peer_devices);
+        let gets_all = |state| {
+            matches!(
+                state,
+                ReplicationState::Established | ReplicationState::SyncSource
+            )
+        };
+        let mut peers = peers.map(|device| (device.peer_disk_state, device.replication_state));
+        self.options.dual
+            && own.into_iter().all(|disk| disk == DiskState::UpToDate)
+            && peers.all(|(disk, state)| disk == DiskState::UpToDate && gets_all(state))
     }
 
     fn durable(

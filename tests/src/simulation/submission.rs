@@ -23,6 +23,8 @@ use super::world::World;
 pub(super) struct FromPeer {
     resync: Vec<Payload>,
     mirrored: Vec<Payload>,
+    /// What it wants written for its clients.
+    asked: Vec<Payload>,
     /// What came over a link that is gone.
     stale: Vec<Payload>,
     /// The writes of it that the disk has been given and has not finished.
@@ -34,6 +36,7 @@ impl FromPeer {
     pub(super) fn lose_link(&mut self) {
         self.stale.append(&mut self.resync);
         self.stale.append(&mut self.mirrored);
+        self.stale.append(&mut self.asked);
     }
 
     /// Whether something the peer has sent is on its way to the disk.
@@ -47,7 +50,44 @@ impl FromPeer {
     }
 }
 
+/// What a node has sent of its clients' writes: it may have to write that late, or once more.
+#[derive(Debug, Default)]
+pub(super) struct Begun(Vec<Payload>);
+
+impl Begun {
+    fn note(&mut self, data: &Payload) {
+        if self.0.len() >= MANY {
+            self.0.retain(|known| Rc::strong_count(known) > 1);
+        }
+        self.0.push(Rc::clone(data));
+    }
+
+    /// A zeroing of the peer's cannot be told from one of this node's: those are looked at only
+    /// when they are sent.
+    fn holds(&self, data: Option<&Payload>) -> bool {
+        data.is_none_or(|data| self.0.iter().any(|known| Rc::ptr_eq(known, data)))
+    }
+}
+
 impl World {
+    /// A node sends this.
+    pub(super) fn note_begun(&mut self, node: usize, packet: &Packet, data: Option<&Payload>) {
+        if !matches!(packet, Packet::Write { .. } | Packet::Zero { .. }) {
+            return;
+        }
+        let machine = &self.nodes[node];
+        let is_frozen = machine.was_frozen && self.is_frozen(node);
+        let waits = machine.waits && is_frozen && machine.is_primary();
+        if self.options.dual && waits && !self.is_being_demoted(node) {
+            self.violation(format!(
+                "G4: node {node} sends a client's write while clients are to wait"
+            ));
+        }
+        if let Some(data) = data {
+            self.nodes[node].begun.note(data);
+        }
+    }
+
     /// A packet reaches a node's engine, over a link that is gone if it is `stale`.
     pub(super) fn note_data_from_peer(
         &mut self,
@@ -60,7 +100,12 @@ impl World {
         // The same data may be sent once more over the next link.
         take(&mut from_peer.stale, data);
         let list = match packet {
-            Packet::ResyncData { .. } | Packet::Write { .. } if stale => &mut from_peer.stale,
+            Packet::ResyncData { .. } | Packet::Write { .. } | Packet::RemoteWrite { .. }
+                if stale =>
+            {
+                &mut from_peer.stale
+            }
+            Packet::RemoteWrite { .. } => &mut from_peer.asked,
             Packet::ResyncData { .. } => &mut from_peer.resync,
             Packet::Write { .. } => &mut from_peer.mirrored,
             _ => return,
@@ -94,12 +139,14 @@ impl World {
         let is_resync = came_by(|from_peer| &mut from_peer.resync);
         let is_mirrored = !is_resync && came_by(|from_peer| &mut from_peer.mirrored);
         if !is_resync && !is_mirrored {
-            if came_by(|from_peer| &mut from_peer.stale) {
+            // What is asked for anew may still come over the link it was first sent over.
+            let is_asked = came_by(|from_peer| &mut from_peer.asked);
+            if came_by(|from_peer| &mut from_peer.stale) && !is_asked {
                 self.violation(format!(
                     "A7: node {node} begins to write what came over a link that is gone"
                 ));
             }
-            self.look_at_client_write(node);
+            self.look_at_client_write(node, data);
             return;
         }
         from_peer.being_written.push(id);
@@ -131,13 +178,19 @@ impl World {
 
 impl World {
     /// A write that is not a peer's is given to a node's disk.
-    fn look_at_client_write(&mut self, node: usize) {
+    fn look_at_client_write(&mut self, node: usize, data: Option<&Payload>) {
         let machine = &self.nodes[node];
         // While its disk is being filled, all that goes there is the peer's.
         let has_clients = machine.is_primary() && machine.serves_itself();
-        // What has crossed a write of the peer goes to the disk late, or once more.
-        let has_begun = self.options.dual;
-        if machine.was_frozen && !has_begun && has_clients && self.is_frozen(node) {
+        // As one that is to be no Primary any more it does what the other one's clients ask for.
+        if self.options.dual && self.is_being_demoted(node) {
+            return;
+        }
+        // What has crossed a write of the peer goes to the disk late, or once more: but only what
+        // was sent before.
+        let has_begun = self.options.dual && machine.begun.holds(data);
+        let waits = machine.waits && machine.was_frozen;
+        if waits && !has_begun && has_clients && self.is_frozen(node) {
             self.violation(format!(
                 "G4: node {node} gives a client's write to its disk while clients are to wait"
             ));

@@ -122,32 +122,37 @@ impl World {
         text
     }
 
+    /// A migration is the only time in which both may be Primary, where nothing else is configured.
+    fn check_migration(&mut self) {
+        let both_are = (0..2).all(|node| self.nodes[node].is_primary());
+        let connected = (0..2).any(|node| self.is_connected(node));
+        if self.options.migration_ms == 0 || !both_are || !connected {
+            return;
+        }
+        for node in 0..2 {
+            let status = self.nodes[node].status(self.time(node));
+            let knows_of_two = status.is_some_and(|status| {
+                let mut links = status.connections.iter();
+                links.any(|link| {
+                    let none = link.two_primaries.migration_ms.is_none();
+                    none && link.peer_role == Role::Primary
+                })
+            });
+            if knows_of_two {
+                self.violation(format!("F4: node {node} is one of two, in no migration"));
+            }
+        }
+    }
+
     /// One Primary at most answers clients (G1): looked at now and then, and after a promotion.
     pub(super) fn check_roles(&mut self) {
+        self.check_migration();
         let fencing = self.options.fencing.is_some();
         let answers =
             |node: usize| self.nodes[node].is_primary() && (!fencing || self.is_answering(node));
         // Of two that may be, the one that hears first of a lost link waits from then on.
-        let connected = || (0..2).any(|node| self.is_connected(node));
-        let both = answers(0) && answers(1) && !(self.options.dual && connected());
-        // A migration is the only time in which both may be, where nothing else is configured.
-        let both_are = (0..2).all(|node| self.nodes[node].is_primary());
-        if self.options.migration_ms > 0 && both_are && connected() {
-            for node in 0..2 {
-                let now = self.time(node);
-                let status = self.nodes[node].status(now);
-                let knows_of_two = status.is_some_and(|status| {
-                    let mut links = status.connections.iter();
-                    links.any(|link| {
-                        let none = link.two_primaries.migration_ms.is_none();
-                        none && link.peer_role == Role::Primary
-                    })
-                });
-                if knows_of_two {
-                    self.violation(format!("F4: node {node} is one of two, in no migration"));
-                }
-            }
-        }
+        let may = || (0..2).any(|node| self.may_both_answer(node));
+        let both = answers(0) && answers(1) && !may();
         if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
             self.violation("G1: both nodes are Primary");
         }
@@ -159,10 +164,9 @@ impl World {
         self.check_waits();
         let in_sync = self.is_in_sync();
         for node in 0..2 {
-            let is_filled = self.nodes[node].spoken.greeted_to_be_filled();
+            let is_filled = self.nodes[node].may_be_filled;
             let is_target = is_target(self.nodes[node].replication);
-            let is_joined = is_filled || self.options.dual;
-            if self.nodes[node].is_primary() && is_target && !is_joined {
+            if self.nodes[node].is_primary() && is_target && !is_filled {
                 self.violation(format!(
                     "D7: node {node} is Primary and the target of a resync"
                 ));
