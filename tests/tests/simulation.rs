@@ -10,7 +10,7 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 85] = [
+const FAILED_ONCE: [(Profile, u64); 89] = [
     (Profile::Migration, 130_220),
     (Profile::Migration, 132_583),
     (Profile::Migration, 3_126),
@@ -88,6 +88,10 @@ const FAILED_ONCE: [(Profile, u64); 85] = [
     (Profile::Dual, 5_000_427),
     (Profile::Dual, 5_000_438),
     (Profile::Dual, 5_001_666),
+    (Profile::DualFaults, 130_156),
+    (Profile::DualFaults, 8_400_370),
+    (Profile::Dual, 8_400_109),
+    (Profile::DualFaults, 470),
     (Profile::DualFaults, 343),
     (Profile::DualFaults, 137),
     (Profile::DualFaults, 305),

@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{RefusalCode, VerifyOrder};
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::{Digest, FailureCode, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
+use super::two_primaries::{BEFORE, peer_writes, with};
 use super::{Bench, VOLUME, config};
 use crate::{Action, Command, DiskError, DiskRequest, Event, Handler, LinkLoss};
 
@@ -402,4 +403,26 @@ fn what_is_known_to_differ_is_not_read_for_a_primary_whose_disk_cannot_read_it()
     let failed = Packet::RemoteFailed { id, volume, code };
     assert!(bench.sent().contains(&failed));
     assert_eq!(bench.on_disk(DiskRequest::Read), 1, "the other one is");
+}
+
+/// The comparison may wait for that write's end on the peer, and the client's for the comparison.
+#[test]
+fn a_write_of_the_other_primary_waits_for_none_that_a_comparison_holds_back() {
+    let mut told = config();
+    told.peers[0].net.verify = true;
+    let mut bench = with(NodeId(5), told);
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    bench.write(0);
+    bench.sent();
+    bench.command(start(0, 65_536, false));
+    assert!(asked_first(&mut bench).is_some(), "it is being compared");
+    peer_writes(&mut bench, 71, (0, 1), BEFORE);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.on_disk(WRITE), 1, "the second of the peer (F3)");
+    bench.disk(WRITE, Ok(()));
+    let acks = bench.sent().into_iter().filter_map(|packet| match packet {
+        Packet::WriteAck { id, .. } => Some(id),
+        _ => None,
+    });
+    assert_eq!(acks.collect::<Vec<_>>(), [70, 71]);
 }

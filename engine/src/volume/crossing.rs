@@ -288,16 +288,16 @@ impl<B: Clone> Volume<B> {
         true
     }
 
-    /// Whether a peer's write has to let a client's go first.
+    /// Whether a peer's write has to let a client's go first. One that a verify holds back it does
+    /// not wait for: that may wait for the end of the peer's (F3).
     pub(super) fn yields(&self, name: u64, peer_write: &PeerWrite<B>) -> bool {
         let range = peer_write.range;
+        let in_the_way =
+            |own: &Write<B>| own.range.overlaps(range) && !self.is_being_verified(own.range);
         let is_reserved = self.reserved.iter().any(|(id, bound)| {
             *bound < name
                 && self.waiting_writes.contains(id)
-                && self
-                    .writes
-                    .get(id)
-                    .is_some_and(|own| own.range.overlaps(range))
+                && self.writes.get(id).is_some_and(in_the_way)
         });
         is_reserved
             || self.writes.values().any(|own| {
