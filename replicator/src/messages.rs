@@ -237,7 +237,7 @@ pub enum FromResource {
     Report(Change),
     /// The engine has let go of everything and the thread is about to end.
     Stopped {
-        /// Every request that had been taken from a kernel device was answered before.
+        /// Every request that had been begun for a kernel device was answered before.
         in_order: bool,
     },
     /// The thread cannot go on; the resource is out of service.

@@ -1,5 +1,8 @@
 //! Whether what waits in a device may still be done although the other node has clients.
 //!
+//! Of a ublk device only: what the kernel's NBD client has sent and got no answer to may have been
+//! done, and it asks again.
+//!
 //! In general it may not: nobody can tell what of it was done before the daemon went, and has been
 //! overwritten since. After an orderly stop nothing of it was. If the other node was Primary then,
 //! beside this one, and has been since without a break, which its tenure tells, its clients and

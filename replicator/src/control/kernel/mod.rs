@@ -2,6 +2,7 @@
 //!
 //! | File | Job |
 //! |---|---|
+//! | `company` | whether what waits in a device may be done beside another Primary |
 //! | `device` | which block device of the kernel |
 //! | `driver`, `ublk`, `nbd` | sequences of orders to the drivers; they block, and run elsewhere |
 //! | `growth` | devices that grow with their volumes |
@@ -181,13 +182,13 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     }
     let answer = service.export(volume.number).await;
     let answer = answer.map_err(|_| ProvideError::Gone)?;
-    let Some(mut facts) = answer.facts.filter(|_| answer.role == Role::Primary) else {
+    let Some(facts) = answer.facts.filter(|_| answer.role == Role::Primary) else {
         return Ok(());
     };
-    facts.is_overtaken &= !company::is_still_there(service).await;
+    let in_company = company::is_still_there(service).await;
     let owner = service.kernel.owner(&service.name, volume.number);
     let kernel = volume.kernel;
-    let prepared = blocking(move || driver::prepare(owner, &facts, kernel)).await?;
+    let prepared = blocking(move || driver::prepare(owner, &facts, kernel, in_company)).await?;
     let pending = prepared.pending;
     let served = service.serve_kernel(volume.number, prepared.served).await;
     let refused = match served {

@@ -65,7 +65,7 @@ impl Interpreter {
 
     /// Whether everything asked of this node was answered before it went.
     pub(super) fn ended_in_order(&self) -> bool {
-        self.engine.is_stopped() && self.kernel.in_flight() == 0
+        self.engine.is_stopped() && self.kernel.in_flight() == 0 && !self.kernel.has_kept()
     }
 
     /// Once a turn: takes the next step if it is time.

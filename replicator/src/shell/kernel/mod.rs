@@ -34,6 +34,8 @@ pub(super) struct KernelDevices {
     pool: Pool,
     devices: Slab<Served>,
     is_draining: bool,
+    /// A request that the engine was given is left to the next server.
+    has_kept: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl KernelDevices {
             pool,
             devices: Slab::default(),
             is_draining: false,
+            has_kept: false,
         }
     }
 
@@ -105,6 +108,11 @@ impl KernelDevices {
     /// next server.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
+    }
+
+    /// Whether something that may have been done in part will be asked of the next server again.
+    pub(super) fn has_kept(&self) -> bool {
+        self.has_kept
     }
 
     /// A tag has come back from the kernel.
@@ -169,6 +177,7 @@ impl KernelDevices {
             Err(error) if self.is_draining => {
                 debug!(volume = %served.volume, tag, ?error, "left to the next server");
                 served.put(tag, Tag::Kept);
+                self.has_kept = true;
             }
             result => served.answer(ring, key, (tag, request), result),
         }

@@ -304,7 +304,9 @@ fn an_end_answers_what_is_done_and_fails_nothing() {
     queue.devices.drain();
     assert!(queue.next().is_none(), "nothing new is begun");
     queue.complete(done, Ok(None));
+    assert!(!queue.devices.has_kept(), "nothing was begun in vain");
     queue.complete(failed, Err(RequestError::NotPrimary));
+    assert!(queue.devices.has_kept(), "it may have been done in part");
     assert_eq!(queue.told(), [(0, COMMIT, 512)]);
     assert_eq!(queue.tag(1), Tag::Kept);
     assert!(matches!(queue.tag(2), Tag::Arrived(_)));
