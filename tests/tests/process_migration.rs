@@ -1,6 +1,6 @@
 //! Live migrations: a second Primary for a while, and one again by itself.
 
-use rbd_tests::process::{Node, Pair, STONITH, Setup, Two, wait_until};
+use rbd_tests::process::{Node, Pair, STONITH, Setup, Two};
 
 const MIGRATE: &str = "primary --for-migration --expires 10";
 
@@ -73,22 +73,11 @@ fn a_link_lost_in_a_migration_leaves_one_of_the_two() {
     two.name_victims();
     two.pair.cut();
     two.pair.alpha.wait_for_log("I/O is suspended");
-    wait_until("one is dead", || {
-        let alive = two.pair.nodes().map(|node| node.is_alive());
-        match alive {
-            [true, true] => Err("both live".into()),
-            _ => Ok(()),
-        }
-    });
-    let survivor = if two.pair.alpha.is_alive() {
-        "alpha"
+    let victim = two.wait_for_the_fenced();
+    let (survivor, alive, dead) = if victim == "beta" {
+        ("alpha", one, other)
     } else {
-        "beta"
-    };
-    let (alive, dead, victim) = if survivor == "alpha" {
-        (one, other, "beta")
-    } else {
-        (other, one, "alpha")
+        ("beta", other, one)
     };
     two.pair.node(victim).kill();
     assert!(!dead.join().failures.is_empty());

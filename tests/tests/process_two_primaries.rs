@@ -1,7 +1,7 @@
 //! Two Primaries: clients of both nodes write to places of their own or to the same ones, while
 //! nodes are demoted, killed and cut off. Every read is judged, and both disks are compared.
 
-use rbd_tests::process::{Node, Pair, STONITH, Setup, Two, wait_until};
+use rbd_tests::process::{Node, Pair, STONITH, Setup, Two};
 
 /// A fence handler that ends with what the test writes into a file, once it does.
 const ASKS: &str = "while ! test -e $RBD_RUN_DIR/verdict; do sleep 0.02; done\n\
@@ -156,18 +156,7 @@ fn of_two_that_lose_their_link_one_is_fenced_and_returns_as_a_target() {
         one.let_work(500);
         other.let_work(500);
         two.pair.cut();
-        wait_until("one is dead", || {
-            let alive = two.pair.nodes().map(|node| node.is_alive());
-            match alive {
-                [true, true] => Err("both live".into()),
-                _ => Ok(()),
-            }
-        });
-        let victim = if two.pair.alpha.is_alive() {
-            "beta"
-        } else {
-            "alpha"
-        };
+        let victim = two.wait_for_the_fenced();
         let (dead, alive) = if victim == "alpha" {
             (one, other)
         } else {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Pair, RivalOptions, Rivals, Setup};
+use super::{Pair, RivalOptions, Rivals, Setup, wait_until};
 use crate::check::Shared;
 use crate::faultfs::Opening;
 
@@ -85,6 +85,24 @@ impl Two {
         let (alpha, beta) = (self.pair.alpha.pid(), self.pair.beta.pid());
         self.pair.alpha.set_script("victim", &beta.to_string());
         self.pair.beta.set_script("victim", &alpha.to_string());
+    }
+
+    /// Waits until one has fenced the other by [`STONITH`], and tells which is dead.
+    ///
+    /// # Panics
+    /// When neither does.
+    pub fn wait_for_the_fenced(&mut self) -> &'static str {
+        wait_until("one is dead", || {
+            match self.pair.nodes().map(|node| node.is_alive()) {
+                [true, true] => Err("both live".into()),
+                _ => Ok(()),
+            }
+        });
+        if self.pair.alpha.is_alive() {
+            "beta"
+        } else {
+            "alpha"
+        }
     }
 
     /// Clients of one node, on these sectors.
