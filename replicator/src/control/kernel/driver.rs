@@ -82,8 +82,8 @@ pub(super) fn left_behind(owner: u64) -> Result<Vec<BlockDevice>, DriverError> {
 
 /// A device of this owner, the one that was left behind, whatever its kind, or a new one. What
 /// waits in one that was left behind is failed if another node has had clients since: done now, it
-/// would be written over what they have written (F6). Not in company (see `company`): nothing of it was
-/// begun then.
+/// would be written over what they have written (F6). Not in company (see `company`): nothing of it
+/// was begun then.
 pub(super) fn prepare(
     owner: u64,
     facts: &VolumeFacts,
