@@ -172,6 +172,19 @@ place() {
     [ -n "$owner" ]
 }
 
+# Whom the constraint lets be promoted in the peer's own copy of the configuration. Fails if the peer does not
+# tell. This node's cluster can still count a peer that it has just lost, and take a constraint that the peer's
+# half then does not know of.
+ask_peer() {
+    its_owner=''
+    _xml=$(tool timeout 2 cibadmin --query --node "$peer" --xpath "//rsc_location[@id='$id']")
+    case $? in
+    0) its_owner=$(printf '%s\n' "$_xml" | sed -n 's/<expression/&/p' | value_of value) ;;
+    6 | 105) ;;
+    *) return 1 ;;
+    esac
+}
+
 # What the cluster thinks: coordinator, quorum, fencing, and the peer's state and role.
 look() {
     dc=unknown
@@ -262,12 +275,18 @@ while ! is_past "$end"; do
                 exit 6
                 ;;
             esac
-            # What the cluster thinks can be old; after its answer to this it is not.
-            place || fail "the constraint $id could not be set"
-            : "${member_since:=$(date +%s)}"
-            if look && [ "$dc$quorum$peer_state" = truetrueonline ] &&
-                is_past $((member_since + hiccup)); then
-                done_with 4 "$peer is a member of the cluster"
+            # What the cluster thinks can be old; the peer's own answer is not.
+            if ! ask_peer; then
+                trouble="$peer is said to be a member of the cluster, and does not answer"
+            else
+                place || fail "the constraint $id could not be set"
+                : "${member_since:=$(date +%s)}"
+                if ! ask_peer || [ "$its_owner" != "$self" ]; then
+                    trouble="$peer does not confirm the constraint $id"
+                elif look && [ "$dc$quorum$peer_state" = truetrueonline ] &&
+                    is_past $((member_since + hiccup)); then
+                    done_with 4 "$peer is a member of the cluster"
+                fi
             fi
             ;;
         offline)

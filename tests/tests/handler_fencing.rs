@@ -10,24 +10,31 @@ use tempfile::TempDir;
 
 /// The cluster as the scripts see it. Files: `owner` (of the constraint), `state` (of the peer's
 /// node, as attributes), `dc` and `quorum`, `stonith`, `role` (of the peer), `self` (data and role
-/// of this node's resource). `then-NAME` replaces NAME after the next look at the cluster.
+/// of this node's resource), `its-words` (what beta does when asked for the constraint, else it
+/// has the same). `then-NAME` replaces NAME after the next look at the cluster.
 const STAND_INS: [(&str, &str); 6] = [
     (
         "cibadmin",
         r##"echo "$*" >> "$HOME/calls"
            [ ! -e "$HOME/mute" ] || exit 102
            [ ! -e "$HOME/hanging" ] || sleep 1000
-           case "$*" in
-           *--node-path*)
-               cat "$HOME/path" 2>/dev/null || exit 105 ;;
-           --query*)
+           rule() {
                [ -e "$HOME/owner" ] || exit 105
                echo '<rsc_location rsc="ms_rbd" id="rbd-fence-by-handler-r0-ms_rbd">'
                echo '  <rule role="Promoted" score="-INFINITY" id="x-rule">'
                owner=$(cat "$HOME/owner")
                echo "<expression attribute=\"#uname\" operation=\"ne\" value=\"$owner\"/>"
                echo '  </rule>'
-               echo '</rsc_location>' ;;
+               echo '</rsc_location>'
+           }
+           case "$*" in
+           *--node-path*)
+               cat "$HOME/path" 2>/dev/null || exit 105 ;;
+           *"--node beta"*)
+               [ ! -e "$HOME/its-words" ] || { . "$HOME/its-words"; exit; }
+               rule ;;
+           --query*)
+               rule ;;
            --create*)
                [ ! -e "$HOME/rival" ] || mv "$HOME/rival" "$HOME/owner"
                [ ! -e "$HOME/refusing" ] || exit 103
@@ -189,6 +196,38 @@ fn a_membership_older_than_the_constraint_is_no_verdict() {
     let stage = Stage::new(ONLINE);
     stage.set("then-quorum", "false");
     stage.fences(&["--dc-timeout", "0"], 1);
+}
+
+#[test]
+fn a_member_that_does_not_answer_is_none() {
+    for its in ["exit 124", "sleep 1000"] {
+        let stage = Stage::new(ONLINE);
+        stage.set("its-words", its);
+        let said = stage.fences(&["--timeout", "2"], 1);
+        assert!(said.contains("does not answer"), "{said}");
+        assert_eq!(stage.owner(), None);
+    }
+    // It has just been lost, and the cluster finds that out.
+    let stage = Stage::new(ONLINE);
+    let its = format!("echo '{OFFLINE}' > $HOME/state; exit 124");
+    stage.set("its-words", &its);
+    stage.fences(&[], 7);
+}
+
+#[test]
+fn a_member_that_has_not_got_the_constraint_may_be_promoted() {
+    for its in ["", "beta", "alpha2"] {
+        let stage = Stage::new(ONLINE);
+        let rule = format!(r##"<expression attribute="#uname" operation="ne" value="{its}"/>"##);
+        let its = if its.is_empty() {
+            "exit 105".to_owned()
+        } else {
+            format!("echo '{rule}'")
+        };
+        stage.set("its-words", &its);
+        let said = stage.fences(&["--timeout", "2"], 1);
+        assert!(said.contains("does not confirm the constraint"), "{said}");
+    }
 }
 
 #[test]
