@@ -280,6 +280,10 @@ impl<B> Context<B> {
         self.out.push(Action::Measure { id, volume });
     }
 
+    pub(crate) fn note_lost_cache(&mut self, volume: VolumeNumber, lost: bool) {
+        self.out.push(Action::NoteLostCache { volume, lost });
+    }
+
     pub(crate) fn note_size(&mut self, operation: Operation, device_bytes: u64, device_id: u64) {
         let volume = operation.volume();
         let id = self.operation(operation);

@@ -13,6 +13,7 @@
 //! 4. A payload is a handle `B`: cloned and dropped here, never looked into. A buffer the kernel
 //!    may still touch is owned by the operation in flight until its completion.
 
+mod change;
 mod disk;
 mod export;
 mod migration;
@@ -27,6 +28,7 @@ use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
 pub use crate::time::Time;
+pub use change::{Change, Level};
 pub use disk::{AttachedDisk, DiskError, DiskMeasure, DiskRequest};
 pub use export::{Room, VolumeFacts};
 pub use migration::MigrationNews;
@@ -358,6 +360,15 @@ pub enum Action<B> {
         /// Whose metadata it is.
         device_id: u64,
     },
+    /// Note at once, elsewhere than on the disk and until the machine is booted, whether the
+    /// volume's disk has lost what it had acknowledged: the disk may be unable to say so itself
+    /// when the next process attaches it (B4). Not answered.
+    NoteLostCache {
+        /// The volume.
+        volume: VolumeNumber,
+        /// It has; else it is in sync again.
+        lost: bool,
+    },
     /// Write this metadata block, durably. Answered by [`Event::MetaDone`].
     Meta {
         /// Names it.
@@ -459,30 +470,4 @@ pub enum Seek {
     Soon,
     /// Dial after several times the configured interval: nothing is expected to have changed.
     Patiently,
-}
-
-/// A change worth a line in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// How urgent it is.
-    pub level: Level,
-    /// The peer concerned.
-    pub peer: Option<NodeId>,
-    /// The volume concerned.
-    pub volume: Option<VolumeNumber>,
-    /// What has happened, one line.
-    pub text: String,
-}
-
-/// How urgent a [`Change`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// A resource or disk went out of service.
-    Error,
-    /// A person should look.
-    Warn,
-    /// A state changed.
-    Info,
-    /// A decision and its reason.
-    Debug,
 }

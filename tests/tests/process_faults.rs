@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rbd_tests::faultfs::{Effect, Fault, On, Opening};
-use rbd_tests::nbd_client::{EIO, ENOSPC, Error};
+use rbd_tests::nbd_client::{Client, EIO, ENOSPC, Error};
 use rbd_tests::process::{LoadOptions, Node, Pair, Setup, wait_until};
 use rustix::io::Errno;
 
@@ -221,13 +221,8 @@ fn a_place_that_cannot_be_read_is_written_anew_from_the_other_node() {
     let Some(mut pair) = pair(name, Opening::Buffered) else {
         return;
     };
-    let mut shards = pair.ledger.take_shards();
-    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
-    let mut client = pair.alpha.open();
-    client.write(0, &data).expect("a write");
+    let (mut client, data) = write_first(&mut pair);
     client.flush().expect("a flush");
-    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
-    pair.ledger.put_back(shards);
     // What the disk holds there now, nobody is to see.
     let disk = File::options().write(true).open(pair.alpha.disk(0));
     disk.and_then(|disk| disk.write_all_at(&[0xee; 4096], 0))
@@ -251,35 +246,43 @@ fn a_place_that_cannot_be_read_is_written_anew_from_the_other_node() {
 #[test]
 fn a_failed_flush_is_made_good_by_the_other_node_and_not_by_a_later_one() {
     let name = "a_failed_flush_is_made_good_by_the_other_node_and_not_by_a_later_one";
-    let Some(mut pair) = pair(name, Opening::Buffered) else {
-        return;
-    };
-    let mut shards = pair.ledger.take_shards();
-    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
-    let mut client = pair.alpha.open();
-    client.write(0, &data).expect("a write");
-    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
-    pair.ledger.put_back(shards);
-    let once = error(On::Flush, Errno::IO, 0..u64::MAX).once();
-    let fault = pair.alpha.disks().set(once);
-    let flushed = client.flush();
-    assert!(pair.alpha.disks().hits(fault) == 1 && flushed.is_ok());
-    let status = pair.alpha.status();
-    assert_eq!(status.disk(), "Diskless", "{}", status.text());
-    // Without the other node there is nothing that could be flushed.
-    pair.beta.kill();
-    assert!(client.flush().is_err(), "the second flush made it good");
-    drop(client.disconnect());
-    // The disk is taken again, and what its cache has lost comes from the other node.
-    pair.demote("alpha");
-    restart(&mut pair.beta);
-    restart(&mut pair.alpha);
-    pair.wait_in_sync();
-    pair.alpha.stop();
-    pair.beta.stop();
-    // Beta's copy of it is good, and so must alpha's be, without the power its cache had.
-    Node::cut_power(&mut [&mut pair.alpha], 0);
-    pair.finish_without_power();
+    for is_mute in [false, true] {
+        let Some(mut pair) = pair(name, Opening::Buffered) else {
+            return;
+        };
+        let (mut client, _) = write_first(&mut pair);
+        let once = error(On::Flush, Errno::IO, 0..u64::MAX).once();
+        let fault = pair.alpha.disks().set(once);
+        if is_mute {
+            let metadata = error(On::Write, Errno::IO, pair.data_size()..u64::MAX);
+            pair.alpha.disks().set(metadata);
+        }
+        let flushed = client.flush();
+        assert!(pair.alpha.disks().hits(fault) == 1 && flushed.is_ok());
+        let status = pair.alpha.status();
+        assert_eq!(status.disk(), "Diskless", "{}", status.text());
+        // Without the other node there is nothing that could be flushed.
+        pair.beta.kill();
+        assert!(client.flush().is_err(), "the second flush made it good");
+        drop(client.disconnect());
+        // The disk is taken again, and what its cache has lost comes from the other node.
+        pair.demote("alpha");
+        let note = pair.alpha.run_directory().join("lost-caches/r0.0");
+        assert!(note.exists(), "{}", note.display());
+        if is_mute {
+            pair.alpha.kill(); // so nobody but the run directory knows
+            pair.alpha.disks().clear();
+        }
+        restart(&mut pair.beta);
+        restart(&mut pair.alpha);
+        pair.wait_in_sync();
+        assert!(!note.exists(), "{}", note.display());
+        pair.alpha.stop();
+        pair.beta.stop();
+        // Beta's copy of it is good, and so must alpha's be, without the power its cache had.
+        Node::cut_power(&mut [&mut pair.alpha], 0);
+        pair.finish_without_power();
+    }
 }
 
 #[test]
@@ -415,12 +418,7 @@ fn a_resync_copies_all_but_what_its_source_cannot_read() {
     let load = pair.load("alpha", LoadOptions::default());
     load.let_work(300);
     load.stop(&mut pair.ledger).assert_undisturbed();
-    let mut shards = pair.ledger.take_shards();
-    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
-    let mut client = pair.alpha.open();
-    client.write(0, &data).expect("a write");
-    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
-    pair.ledger.put_back(shards);
+    let (mut client, _) = write_first(&mut pair);
     client.flush().expect("a flush");
     drop(client.disconnect());
     let bad = error(On::Read, Errno::IO, 0..4096);
@@ -436,6 +434,17 @@ fn a_resync_copies_all_but_what_its_source_cannot_read() {
     pair.alpha.disks().clear();
     pair.wait_in_sync();
     pair.finish_without_power();
+}
+
+/// A client at alpha, and what it has written at the beginning, durably soon.
+fn write_first(pair: &mut Pair) -> (Client, Vec<u8>) {
+    let mut shards = pair.ledger.take_shards();
+    let data = shards[0].issue(0, 8, rbd_tests::check::Kind::Data);
+    let mut client = pair.alpha.open();
+    client.write(0, &data).expect("a write");
+    shards[0].acknowledge_durable(0, 8, rbd_tests::check::Kind::Data);
+    pair.ledger.put_back(shards);
+    (client, data)
 }
 
 struct Failure {

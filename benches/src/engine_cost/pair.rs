@@ -173,6 +173,7 @@ impl Pair {
             | Action::RunHandler { .. }
             | Action::Measure { .. }
             | Action::NoteSize { .. }
+            | Action::NoteLostCache { .. }
             | Action::Migration(_)
             | Action::Report(_) => return,
         };

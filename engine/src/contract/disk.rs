@@ -54,6 +54,8 @@ pub struct AttachedDisk {
     /// Only shown to people: every flush is made whatever this says, because a device that is wrong
     /// about itself must not cost data.
     pub write_cache: WriteCache,
+    /// [`NoteLostCache`](super::Action::NoteLostCache) was the last that was noted of the volume.
+    pub lost_cache: bool,
 }
 
 impl AttachedDisk {
@@ -65,6 +67,7 @@ impl AttachedDisk {
             image,
             block_bytes,
             write_cache,
+            lost_cache: false,
         }
     }
 }

@@ -90,12 +90,6 @@ impl LocalDisk {
         attachment: u64,
         now: Time,
     ) -> Result<(Self, BTreeMap<NodeId, Bitmap>), AttachError> {
-        let AttachedDisk {
-            image,
-            device_bytes,
-            block_bytes,
-            write_cache,
-        } = disk;
         let Image {
             mut superblock,
             layout,
@@ -103,8 +97,9 @@ impl LocalDisk {
             intent_sequences,
             peers: found,
             damage,
+            bitmap_sequence,
             ..
-        } = *image;
+        } = *disk.image;
         let data_bytes = superblock.data_bytes;
         let mut bitmaps = BTreeMap::new();
         for (node, name) in peers {
@@ -143,15 +138,15 @@ impl LocalDisk {
         let unwritten = unwritten_blocks(intent.block_count(), &damage);
         let mut local = Self {
             measure: DiskMeasure {
-                device_bytes,
+                device_bytes: disk.device_bytes,
                 placement: layout.placement(),
             },
             relocation: None,
             left_behind: None,
             unnoted: false,
             layout,
-            block_bytes,
-            write_cache,
+            block_bytes: disk.block_bytes,
+            write_cache: disk.write_cache,
             superblock,
             version: 1,
             writing: None,
@@ -160,7 +155,7 @@ impl LocalDisk {
             intent,
             intent_sequences,
             unwritten,
-            bitmap_sequence: image.bitmap_sequence,
+            bitmap_sequence,
             crashed_primary,
             boot,
             kept_power,

@@ -38,6 +38,7 @@ impl<B: Clone> Resource<B> {
             return Err(Refusal::new(RefusalCode::AlreadyAttached, reason, ""));
         }
         let damage = disk.image.damage.clone();
+        let is_noted = disk.lost_cache;
         let peers: Vec<(NodeId, &str)> = self
             .config
             .peers
@@ -48,6 +49,7 @@ impl<B: Clone> Resource<B> {
         let now = self.cx.now;
         let (mut local, bitmaps) =
             LocalDisk::attach(disk, &peers, self.boot, self.attachments, now).map_err(refusal)?;
+        volume.lost_cache |= is_noted;
         if volume.lost_cache {
             local.note_lost_cache();
         }
@@ -81,13 +83,20 @@ impl<B: Clone> Resource<B> {
             connection.seen_incarnation = 0; // what this disk has seen, it has seen before
         }
         self.renegotiate();
-        let note = (!damage.is_empty()).then(|| {
-            alloc::format!(
-                "{name}/{number}: {} damaged place(s) in the metadata count as out of sync",
-                damage.len()
-            )
-        });
-        Ok(note)
+        let damaged = alloc::format!(
+            "{name}/{number}: {} damaged place(s) in the metadata count as out of sync",
+            damage.len()
+        );
+        let lost = alloc::format!(
+            "{name}/{number}: a flush of this disk has failed; until it is in sync again it \
+             counts as one that has lost its power"
+        );
+        let notes = [(!damage.is_empty(), damaged), (is_noted, lost)];
+        let notes: Vec<String> = notes
+            .into_iter()
+            .filter_map(|(is_so, note)| is_so.then_some(note))
+            .collect();
+        Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
     /// Whether this Primary, whose disk is gone, can take this one.

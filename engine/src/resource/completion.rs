@@ -56,7 +56,7 @@ impl<B: Clone> Resource<B> {
     fn finished(&mut self, id: OperationId, has_failed: bool) -> Option<Operation> {
         let flushed = self.cx.orphan_finished(id).filter(|_| has_failed);
         if let Some(volume) = flushed.and_then(|number| self.volumes.get_mut(&number)) {
-            volume.lost_cache = true;
+            volume.lose_cache(&mut self.cx);
         }
         self.cx.finished(id)
     }

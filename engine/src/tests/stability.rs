@@ -1,7 +1,10 @@
 //! What is acknowledged, what is durable, and what is marked in between.
-use super::{Bench, LINK, PEER, VOLUME, image};
-use crate::{Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId};
+use super::{Bench, LINK, PEER, VOLUME, config, image};
+use crate::{
+    Action, AttachedDisk, Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId,
+};
 use alloc::vec::Vec;
+use rbd_protocol::control::WriteCache;
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::{FailureCode, Packet};
 use rbd_protocol::state::DiskState;
@@ -216,9 +219,9 @@ fn no_barrier_is_made_on_a_disk_that_has_failed_however_much_is_not_durable() {
     assert_eq!(bench.on_disk(FLUSH), 0, "it has been let go of");
 }
 
-fn is_flush(action: &crate::Action<u32>) -> bool {
+fn is_flush(action: &Action<u32>) -> bool {
     let flush = |packet: &Packet| matches!(packet, Packet::Flush { .. });
-    matches!(action, crate::Action::Send { packet, .. } if flush(packet))
+    matches!(action, Action::Send { packet, .. } if flush(packet))
 }
 
 #[test]
@@ -391,4 +394,60 @@ fn a_disk_that_fails_a_flush_says_so_to_whatever_process_attaches_it_next() {
     assert_eq!(bench.disk_state(), DiskState::Diskless);
     bench.write_metadata();
     assert_eq!(bench.superblock.expect("written").boot_id, 0);
+}
+
+/// What has last been noted of the disk's cache, and not been looked at.
+fn noted(bench: &mut Bench) -> Option<bool> {
+    let mut last = None;
+    bench.asked.retain(|action| match action {
+        Action::NoteLostCache { lost, .. } => {
+            last = Some(*lost);
+            false
+        }
+        _ => true,
+    });
+    last
+}
+
+#[test]
+fn whatever_fails_to_make_data_durable_is_noted_elsewhere_than_on_the_disk() {
+    let mut bench = asked_of_the_disk(&[FLUSH]);
+    assert_eq!(noted(&mut bench), None);
+    bench.disk(FLUSH, Err(DiskError::Io));
+    assert_eq!(noted(&mut bench), Some(true), "a flush");
+
+    let mut bench = asked_of_the_disk(&[WRITE, FLUSH]);
+    bench.disk(WRITE, Err(DiskError::Io));
+    assert_eq!(noted(&mut bench), None, "only data that is not there");
+    bench.disk(FLUSH, Err(DiskError::Io));
+    assert_eq!(noted(&mut bench), Some(true), "a flush that is late");
+
+    let mut bench = asked_of_the_disk(&[]);
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    bench.command(Command::Outdate);
+    bench.fail_metadata();
+    assert_eq!(noted(&mut bench), Some(true), "metadata");
+}
+
+#[test]
+fn the_next_process_holds_a_noted_flush_against_the_disk_until_it_is_in_sync() {
+    for lost_cache in [false, true] {
+        let mut image = image();
+        image.superblock.boot_id = 7;
+        let mut bench = Bench::bare(config());
+        let disk = AttachedDisk {
+            lost_cache,
+            ..AttachedDisk::new(image.into(), 512, WriteCache::Volatile)
+        };
+        let volume = VOLUME;
+        bench.command(Command::Attach { volume, disk });
+        bench.connect();
+        let hello = bench.relink().expect("a greeting");
+        assert_eq!(hello.volumes[0].kept_power, !lost_cache, "(B4)");
+        assert_eq!(noted(&mut bench), None);
+        bench.packet(Packet::Hello(hello.into()));
+        assert_eq!(bench.disk_state(), DiskState::UpToDate);
+        assert_eq!(noted(&mut bench), lost_cache.then_some(false));
+    }
 }

@@ -130,7 +130,9 @@ impl<B: Clone> Volume<B> {
         }
         self.checkpoint_wanted = true;
         self.missed_writes = false;
-        self.lost_cache = false;
+        if core::mem::take(&mut self.lost_cache) {
+            cx.note_lost_cache(self.number, false);
+        }
         local.start_metadata(self.number, cx);
         self.unsettled = true;
     }

@@ -279,12 +279,19 @@ impl<B: Clone> Volume<B> {
         self.let_go(&alloc::format!("detached after an error: {why}"), cx);
     }
 
+    /// Until the disk is in sync again it counts as one that has lost its power, whichever process
+    /// has it.
+    pub(crate) fn lose_cache(&mut self, cx: &mut Context<B>) {
+        self.lost_cache = true;
+        cx.note_lost_cache(self.number, true);
+    }
+
     /// The disk could not make durable what it had acknowledged: some of that may be gone, and a
     /// later flush would not tell (B4). So it must not be taken for a copy that holds what it had,
     /// neither when it is attached again nor, as far as it still takes a metadata write, by
     /// another process.
     pub(crate) fn fail_flush(&mut self, why: &str, cx: &mut Context<B>) {
-        self.lost_cache = true;
+        self.lose_cache(cx);
         if let Some(local) = &mut self.local {
             local.abandon_relocation();
             local.note_lost_cache();

@@ -26,6 +26,7 @@ mod inbox;
 mod interpreter;
 mod kernel;
 mod link;
+mod lost_caches;
 mod operation;
 mod pace;
 mod recorder;
@@ -38,6 +39,7 @@ mod zero;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use rbd_engine::{Resource, Seed};
 use rbd_protocol::control::ResourceConfig;
@@ -48,6 +50,7 @@ use tracing::{error, error_span};
 
 pub use inbox::{Gone, ResourceHandle};
 use interpreter::{Interpreter, Notices};
+use lost_caches::LostCaches;
 use ring::{Ring, RingError};
 
 use crate::messages::FromResource;
@@ -105,7 +108,8 @@ pub fn probe() -> Result<(), ShellError> {
     ring.check_operations().map_err(explain)
 }
 
-/// Starts the thread of a resource. What happens there is told through `notices`, with the name.
+/// Starts the thread of a resource. What happens there is told through `notices`, with the name;
+/// what its next process has to know of a disk that cannot say it is noted in the run directory.
 ///
 /// # Errors
 /// When io_uring is refused or the machine has no thread to give.
@@ -113,12 +117,14 @@ pub fn spawn(
     name: String,
     config: ResourceConfig,
     seed: Seed,
+    run_dir: &Path,
     notices: UnboundedSender<(String, FromResource)>,
 ) -> Result<ResourceHandle, ShellError> {
     // The ring belongs to the thread that makes it, so the answer comes back through a channel.
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     let (handle, inbox) = inbox::new().map_err(ShellError::System)?;
     let thread_name = format!("rbd-{name}");
+    let lost_caches = LostCaches::of(&name, run_dir);
     let body = move || {
         let span = error_span!("resource", name);
         let _entered = span.enter();
@@ -128,7 +134,7 @@ pub fn spawn(
         };
         let notices = Notices::new(name, notices);
         let resource = Resource::new(config, seed);
-        let interpreter = Interpreter::new(ring, inbox, resource, notices);
+        let interpreter = Interpreter::new(ring, inbox, resource, (notices, lost_caches));
         report(&ready, Ok(()));
         live(interpreter);
     };

@@ -356,6 +356,7 @@ impl World {
             | Action::Migration(_)
             | Action::Measure { .. }
             | Action::NoteSize { .. }
+            | Action::NoteLostCache { .. }
             | Action::Report(_) => {}
         }
     }

@@ -432,6 +432,7 @@ impl World {
         self.nodes[node].disk.power_loss(&mut self.random);
         self.forget_what_was_lost(node);
         self.nodes[node].boot += 1;
+        self.nodes[node].lost_cache = false;
         let other = 1 - node;
         self.nodes[node].suspect = true;
         let survivor = self.survives_with_everything(other);
@@ -486,9 +487,19 @@ impl World {
             self.wake_again(node);
         }
         self.cut_stalled_links();
+        // The cluster demotes it, its clients do not let go, so it is switched off.
+        for node in 0..2 {
+            if self.is_barred(node) && self.nodes[node].is_primary() {
+                self.lose_power(node);
+            }
+        }
     }
 
     pub(super) fn clock_jumps(&mut self, node: usize, ahead: u64) {
+        // Two Primaries rely on clocks that do not count time that has not passed.
+        if self.options.dual && self.nodes.iter().any(Node::is_primary) {
+            return;
+        }
         self.nodes[node].clock.jump(self.now, ahead);
         self.note(|| format!("node {node}: the clock jumps ahead by {ahead} ns"));
         self.wake_again(node);

@@ -71,8 +71,9 @@ impl World {
             u64::MAX
         };
         for (index, action) in (0_u64..).zip(actions.drain(..)) {
-            if index >= keep {
-                break;
+            // Between a failed flush and the note of it there is nothing to die of.
+            if index >= keep && !matches!(action, Action::NoteLostCache { .. }) {
+                continue;
             }
             if self.is_traced() {
                 self.note(|| format!("    {node} -> {}", shorten(&action)));
@@ -159,6 +160,7 @@ impl World {
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Measure { id, .. } => self.measure(node, id),
+            Action::NoteLostCache { lost, .. } => self.nodes[node].lost_cache = lost,
             Action::NoteSize { .. } => self.violation("no metadata is inside of a volume here"),
             Action::Migration(MigrationNews::Expired) => {
                 let wish = Wish::EndMigration;

@@ -38,6 +38,8 @@ pub(super) struct Node {
     most_bytes: u64,
     /// Changes when power is lost.
     pub(super) boot: u128,
+    /// What its processes have noted of a failed flush; gone when it boots.
+    pub(super) lost_cache: bool,
     /// Counts processes: what was for an earlier one reaches nobody.
     pub(super) life: u64,
     /// The newest wish to be woken; 0 when there is none.
@@ -136,6 +138,7 @@ impl Node {
             volume_bytes: size,
             most_bytes: most,
             boot: 1,
+            lost_cache: false,
             life: 0,
             wake: 0,
             wakes_at: 0,
@@ -264,11 +267,11 @@ impl Node {
     }
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, OpenError> {
-        Ok(AttachedDisk::new(
-            Box::new(self.open()?),
-            512,
-            rbd_protocol::control::WriteCache::Volatile,
-        ))
+        let cache = rbd_protocol::control::WriteCache::Volatile;
+        Ok(AttachedDisk {
+            lost_cache: self.lost_cache,
+            ..AttachedDisk::new(Box::new(self.open()?), 512, cache)
+        })
     }
 
     /// Whether the disk counts as a copy: a resync target's does not, whatever it holds.

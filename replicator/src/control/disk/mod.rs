@@ -102,6 +102,7 @@ pub(super) fn open(
             device_bytes: data.size_bytes,
             block_bytes,
             write_cache: data.write_cache,
+            lost_cache: false, // that the resource's thread knows
         },
         files: DiskFiles {
             direct: data.direct,

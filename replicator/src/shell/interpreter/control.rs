@@ -69,9 +69,10 @@ impl Interpreter {
             ToResource::Attach {
                 volume,
                 files,
-                disk,
+                mut disk,
                 reply,
             } => {
+                disk.lost_cache = self.lost_caches.is_noted(volume);
                 let purpose = Purpose::Attach(volume);
                 self.disks.attach(volume, files, CallId(self.next_call));
                 self.call(Command::Attach { volume, disk }, Some(reply), purpose);

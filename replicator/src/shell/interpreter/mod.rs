@@ -32,6 +32,7 @@ use super::disk::Disks;
 use super::inbox::Inbox;
 use super::kernel::KernelDevices;
 use super::link::{Found, Links};
+use super::lost_caches::LostCaches;
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::ring::{Completion, Ring, Wait};
@@ -51,6 +52,7 @@ pub(super) struct Interpreter {
     kernel: KernelDevices,
     inbox: Inbox,
     notices: Notices,
+    lost_caches: LostCaches,
     /// Events that came about while doing something else.
     events: VecDeque<Event<Buffer>>,
     /// Sockets that may have something the engine had no room for.
@@ -93,7 +95,7 @@ impl Interpreter {
         ring: Ring<Token>,
         inbox: Inbox,
         engine: Resource<Buffer>,
-        notices: Notices,
+        (notices, lost_caches): (Notices, LostCaches),
     ) -> Self {
         let pool = Pool::default();
         Self {
@@ -106,6 +108,7 @@ impl Interpreter {
             kernel: KernelDevices::new(pool),
             inbox,
             notices,
+            lost_caches,
             events: VecDeque::new(),
             stalled: Vec::new(),
             calls: BTreeMap::new(),
@@ -395,6 +398,7 @@ impl Interpreter {
                     device_id: Some(device_id),
                 },
             }),
+            Action::NoteLostCache { volume, lost } => self.lost_caches.note(volume, lost),
             Action::Migration(news) => self.notices.tell(FromResource::Migration(news)),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }

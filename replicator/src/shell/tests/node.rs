@@ -67,7 +67,8 @@ impl Node {
             boot: u128::try_from(id).unwrap(),
             unix_start: 0,
         };
-        let handle = spawn("r0".into(), config(id), seed, sender).unwrap();
+        let run = path.parent().unwrap();
+        let handle = spawn("r0".into(), config(id), seed, run, sender).unwrap();
         let node = Self {
             handle,
             notices,

@@ -35,7 +35,11 @@ fn start_with(volumes: Vec<VolumeConfig>) -> (ResourceHandle, NoticeReceiver) {
         boot: 2,
         unix_start: 0,
     };
-    (spawn("r0".into(), config, seed, sender).unwrap(), receiver)
+    let run = std::path::Path::new("/nonexistent");
+    (
+        spawn("r0".into(), config, seed, run, sender).unwrap(),
+        receiver,
+    )
 }
 
 /// The last thing the thread says.
