@@ -23,6 +23,9 @@ pub(crate) struct Connection {
     pub(crate) peer_role: Role,
     /// The peer was Primary, or about to be, when it was seen last.
     pub(crate) was_primary: bool,
+    /// It was Primary beside this one, and until then it may not have noticed that the link is
+    /// lost.
+    pub(crate) may_answer_until: Option<Time>,
     /// In a split brain this node gives up its changes.
     pub(crate) discard_my_data: bool,
     /// Whether somebody only wants to know what a connection would do.
@@ -100,6 +103,8 @@ pub(crate) enum Preparation {
     /// Whether it is to run is not known: the next greeting only asks what would become of the
     /// disks.
     Unknown,
+    /// It is to run, as the last greeting in earnest has shown.
+    Needed,
     /// Nothing would be overwritten for which it has not run, and that is taken for granted until
     /// then.
     Settled(Time),
@@ -188,6 +193,12 @@ pub(crate) struct Link {
     pub(crate) peer_incarnation: u64,
     pub(crate) last_heard: Time,
     pub(crate) ping_sent: Option<Time>,
+    /// The newest time of which it is known that the peer has read what was sent then.
+    pub(crate) proven: Time,
+    /// What the peer has been asked to prove more with, and when.
+    pub(crate) question: Option<(u64, Time)>,
+    /// As Primary, this node has consented that the peer be Primary too.
+    pub(crate) let_in: bool,
 }
 
 /// How far the handshake is.
@@ -225,6 +236,7 @@ impl Connection {
             two_primaries: false,
             may_join: false,
             was_primary: false,
+            may_answer_until: None,
             told: None,
             fence: Fence::Idle,
             preparation: Preparation::Unknown,

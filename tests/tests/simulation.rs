@@ -10,7 +10,11 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 89] = [
+const FAILED_ONCE: [(Profile, u64); 93] = [
+    (Profile::Disk, 8_400_262),
+    (Profile::DualFaults, 8_500_628),
+    (Profile::DualFaults, 130_424),
+    (Profile::Dual, 110_583),
     (Profile::Migration, 130_220),
     (Profile::Migration, 132_583),
     (Profile::Migration, 3_126),

@@ -269,6 +269,7 @@ impl<B: Clone> Resource<B> {
         let now = self.cx.now;
         let is_away = self.is_away(node);
         let is_primary = self.role == Role::Primary;
+        let waits = self.verdict_waits(node, result);
         let Some(connection) = self.connections.get_mut(&node) else {
             return;
         };
@@ -286,7 +287,15 @@ impl<B: Clone> Resource<B> {
             connection.fence = Fence::Wanted(now);
             return;
         }
-        match judge(result, may_rely_on_silence) {
+        let verdict = judge(result, may_rely_on_silence);
+        if let (Verdict::Harmless(_), Some(until)) = (verdict, waits) {
+            self.set_fence(node, Fence::Wanted(until));
+            let text = "the peer was Primary too and may not have noticed yet that the link is \
+                        lost: the fence handler is called again when it has";
+            self.cx.report(Level::Info, Some(node), None, text);
+            return;
+        }
+        match verdict {
             Verdict::Harmless(disk) => {
                 let text = "the peer has been fenced";
                 self.peer_is_harmless(node, disk, text);

@@ -146,6 +146,10 @@ impl<B: Clone> Resource<B> {
         let Some(link) = &mut connection.link else {
             return;
         };
+        if theirs.role != Role::Primary {
+            connection.was_primary = false;
+            connection.may_answer_until = None;
+        }
         match &mut link.phase {
             Phase::Preparing {
                 theirs: slot @ None,

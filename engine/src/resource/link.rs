@@ -44,6 +44,9 @@ impl<B: Clone> Resource<B> {
             peer_incarnation: 0,
             last_heard: now,
             ping_sent: None,
+            proven: now,
+            question: None,
+            let_in: false,
         });
         // Nothing has changed yet for people: what was refused stays visibly so until it is not.
         if !again {
@@ -142,6 +145,8 @@ impl<B: Clone> Resource<B> {
             return;
         }
         let was_connected = matches!(link.phase, Phase::Connected);
+        let has_greeted = !matches!(link.phase, Phase::Preparing { .. });
+        let was_let_in = link.let_in;
         let (state, why) = describe(loss);
         let level = if loss == LinkLoss::Closed || loss == LinkLoss::Timeout {
             Level::Warn
@@ -158,6 +163,7 @@ impl<B: Clone> Resource<B> {
         if was_connected {
             connection.was_primary =
                 connection.peer_role == Role::Primary || connection.consented_until.is_some();
+            connection.was_primary |= was_let_in;
         }
         connection.peer_role = Role::Unknown;
         connection.consented_until = None;
@@ -168,6 +174,9 @@ impl<B: Clone> Resource<B> {
             connection.preparation = Preparation::Unknown;
         }
         self.forget_parting(node);
+        if has_greeted && loss != LinkLoss::Refused {
+            self.note_end_of_sharing(node);
+        }
         if was_connected {
             self.freeze_for_loss(node, loss);
         }
@@ -275,6 +284,7 @@ impl<B: Clone> Resource<B> {
         let nodes: Vec<NodeId> = self.connections.keys().copied().collect();
         for node in nodes {
             self.check_silence(node);
+            self.renew_lease(node);
         }
         self.check_promotion_deadline();
         self.check_invalidation_deadline();
@@ -371,8 +381,8 @@ impl<B: Clone> Resource<B> {
             }
         };
         for connection in self.connections.values() {
-            let Some(due) = due(connection) else { continue };
-            earlier(due);
+            let dues = [due(connection), self.lease_due(connection)];
+            dues.into_iter().flatten().for_each(&mut earlier);
         }
         for volume in self.volumes.values() {
             let due = volume.next_checkpoint(self.last_tick, self.last_full_checkpoint);

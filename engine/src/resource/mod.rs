@@ -41,6 +41,7 @@ mod generation;
 mod handlers;
 mod handshake;
 mod invalidation;
+mod lease;
 mod link;
 mod migration;
 mod objection;
@@ -193,6 +194,7 @@ impl<B: Clone> Resource<B> {
     pub fn handle(&mut self, now: Time, event: Event<B>, actions: &mut Vec<Action<B>>) {
         self.cx.now = self.cx.now.max(now);
         let routine = is_routine(&event);
+        self.expire_leases();
         match event {
             Event::Request {
                 id,

@@ -32,9 +32,8 @@ impl<B: Clone> Resource<B> {
                 Ok(())
             }
             Packet::PingAck { id: ping } => {
-                for volume in self.volumes.values_mut() {
-                    volume.has_taken_note(node, ping);
-                }
+                link.hear_answer(ping);
+                self.ping_answered(node, ping);
                 Ok(())
             }
             Packet::Hello(hello) => {
@@ -94,6 +93,12 @@ impl<B: Clone> Resource<B> {
         };
         if let Err(rule) = result {
             self.violation(node, rule);
+        }
+    }
+
+    fn ping_answered(&mut self, node: NodeId, id: u64) {
+        for volume in self.volumes.values_mut() {
+            volume.has_taken_note(node, id);
         }
     }
 
@@ -198,6 +203,10 @@ impl<B: Clone> Resource<B> {
             return Err("both nodes are Primary");
         }
         if let Some(connection) = self.connections.get_mut(&node) {
+            let is_no_more = connection.peer_role == Role::Primary && role == Role::Secondary;
+            if let Some(link) = connection.link.as_mut().filter(|_| is_no_more) {
+                link.let_in = false;
+            }
             connection.peer_role = role;
             connection.greeted.1 = tenure;
             connection.consented_until = None;

@@ -32,11 +32,14 @@ impl<B: Clone> Resource<B> {
         let preparation = self.connections.get(&node).map(|peer| &peer.preparation);
         let is_settled = match preparation {
             Some(Preparation::Settled(until)) => self.cx.now < *until,
+            Some(Preparation::Needed) => return true,
             Some(Preparation::Unknown | Preparation::Running(_)) | None => false,
         };
-        // What the clients of a Primary use is never overwritten (D7).
-        let is_at_risk =
-            |volume: &Volume<B>| volume.local.is_some() && !is_in_use(self.role, volume);
+        // What the clients of a Primary use is not overwritten (D7), or hardly ever: by another
+        // Primary, which had everything that they have seen.
+        let is_at_risk = |volume: &Volume<B>| {
+            volume.local.is_some() && !(self.role == Role::Primary && volume.has_own_data())
+        };
         self.has_handler(HANDLER) && !is_settled && self.volumes.values().any(is_at_risk)
     }
 
@@ -89,7 +92,7 @@ impl<B: Clone> Resource<B> {
             return false;
         }
         if let Some(connection) = self.connections.get_mut(&node) {
-            connection.preparation = Preparation::Unknown;
+            connection.preparation = Preparation::Needed;
         }
         self.drop_link(node, LinkLoss::Renegotiate);
         true
@@ -190,14 +193,27 @@ impl<B: Clone> Resource<B> {
 
     /// What has been prepared for is not going to happen, or this node's data is not what it was.
     pub(super) fn forget_preparations(&mut self) {
-        let role = self.role;
+        let is_any = |volume: &Volume<B>| volume.peers.values().any(|peer| peer.is_prepared);
+        if !self.volumes.values().any(is_any) {
+            return;
+        }
+        let nodes = self.connections.keys().copied();
+        let kept_from: Vec<NodeId> = nodes.filter(|node| self.keeps_own(*node)).collect();
         for volume in self.volumes.values_mut() {
-            let lapses = volume.local.is_none() || is_in_use(role, volume);
-            for peer in volume.peers.values_mut() {
+            let has_disk = volume.local.is_some();
+            let is_in_use = volume.has_own_data();
+            for (node, peer) in &mut volume.peers {
+                let lapses = !has_disk || is_in_use && kept_from.contains(node);
                 let is_needless = peer.link.is_some() && peer.target.is_none();
                 peer.is_prepared &= !lapses && !is_needless;
             }
         }
+    }
+
+    /// Whether this node's data, if it has any, is never overwritten: what the clients of a Primary
+    /// use is not (D7), except by another Primary, which had everything that they have seen.
+    fn keeps_own(&self, node: NodeId) -> bool {
+        self.role == Role::Primary && !self.is_told_of_two(node)
     }
 
     /// The volumes that would be overwritten, and for which the handler has not run.
@@ -218,10 +234,6 @@ impl<B: Clone> Resource<B> {
     fn data_marks(&self) -> (u64, u64) {
         (self.tenure, self.attachments)
     }
-}
-
-fn is_in_use<B: Clone>(role: Role, volume: &Volume<B>) -> bool {
-    role == Role::Primary && volume.has_own_data()
 }
 
 fn failure(result: HandlerResult) -> Option<String> {

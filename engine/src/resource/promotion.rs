@@ -119,7 +119,7 @@ impl<B: Clone> Resource<B> {
             }
             return;
         }
-        if !self.is_fenced_for_promotion() || !self.has_all_consents() {
+        if !self.is_fenced_for_promotion() || !self.has_all_consents() || !self.has_leases() {
             return;
         }
         // Nor is a resync whose end is being recorded an unfinished one.
@@ -268,10 +268,15 @@ impl<B: Clone> Resource<B> {
         let granted = !rival
             && (self.role != Role::Primary
                 || self.may_be_two_with(node) && self.refuse_another_change().is_ok());
+        let is_primary = self.role == Role::Primary;
         if let Some(connection) = self.connections.get_mut(&node) {
             connection.asked_for_consent = None;
             if granted {
                 connection.consented_until = Some(self.cx.now.plus_ms(CONSENT_MS));
+                if let Some(link) = connection.link.as_mut().filter(|_| is_primary) {
+                    link.let_in = true;
+                    link.prove(self.cx.now); // to a peer that makes use of it
+                }
             }
         }
         let packet = Packet::PromoteReply { id, granted };

@@ -1,16 +1,18 @@
 //! A peer that comes back while fencing minds it: with its data, without it, or not long enough to
 //! have read who is Primary.
 
+use alloc::boxed::Box;
 use alloc::vec;
 
 use rbd_protocol::control::Fencing;
-use rbd_protocol::ids::GenerationId;
+use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, Role};
 
 use super::fencing::{fenced, stonith};
+use super::two_primaries::with;
 use super::{Bench, VOLUME};
-use crate::{Command, DiskError, DiskRequest, HandlerResult, LinkLoss, RequestId};
+use crate::{Command, DiskError, DiskRequest, Handler, HandlerResult, LinkLoss, RequestId};
 
 /// The peer's disk is not attached.
 pub(super) fn without_disk(hello: &mut Hello) {
@@ -165,4 +167,34 @@ fn a_primary_that_has_lost_its_disk_does_not_fence_the_only_data_there_is() {
     bench.write_metadata();
     assert_eq!(bench.handler(), None);
     assert!(!bench.is_frozen());
+}
+
+/// Both are frozen, and what one of them has begun is to be copied to this one.
+#[test]
+fn one_of_two_primaries_has_its_handler_run_before_the_other_fills_it() {
+    let handler = Handler::BeforeResyncTarget;
+    let mut told = fenced(Fencing::ResourceAndStonith);
+    told.node_id = NodeId(5);
+    let mut bench = with(NodeId(5), told.clone());
+    told.peers[0].net.two_primaries = true;
+    told.handlers.push((handler.name().into(), "true".into()));
+    bench.command(Command::Configure(Box::new(told)));
+    let own = bench.relink().expect("a greeting").incarnation;
+    bench.link_down(LinkLoss::Closed);
+    let returns = |bench: &mut Bench| {
+        bench.meet(|hello| {
+            hello.tentative = false;
+            hello.role = Role::Primary;
+            hello.seen_incarnation = own;
+            hello.volumes[0].dirty_blocks = 3;
+        });
+    };
+    returns(&mut bench);
+    assert!(!bench.greeting().tentative, "it was not to be expected");
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+    assert_eq!(bench.handler(), None);
+    returns(&mut bench);
+    assert!(bench.greeting().tentative);
+    assert_eq!(bench.handler().map(|run| run.1), Some(handler));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }

@@ -14,6 +14,7 @@ mod fenced_return;
 mod fencing;
 mod fixtures;
 mod invalidation;
+mod lease;
 mod left_out;
 mod lies;
 mod mending;

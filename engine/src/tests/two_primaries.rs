@@ -386,18 +386,6 @@ fn options_of_a_link_between_two_primaries_do_not_change() {
     }
 }
 
-#[test]
-fn that_nobody_can_reach_the_other_primary_is_no_verdict() {
-    for (code, is_verdict) in [(5, false), (4, true), (7, true)] {
-        let mut bench = with(NodeId(0), fenced(Fencing::ResourceAndStonith));
-        bench.link_down(LinkLoss::Timeout);
-        let handler = bench.fence_starts();
-        bench.handler_ends(handler, HandlerResult::Exited(code));
-        bench.write_metadata();
-        assert_eq!(bench.is_frozen(), !is_verdict, "code {code}");
-    }
-}
-
 /// What it had begun, its clients wait for; that it was to be told apart from the peer for that, is
 /// over: the peer tells now what is newer.
 #[test]

@@ -128,7 +128,11 @@ impl World {
         }
         self.cluster.barred = Some(peer);
         let mut code = 4;
-        if self.nodes[peer].is_primary() || self.random.percent(model.stonith_percent) {
+        // Of two Primaries one may be left running: it freezes when it notices.
+        let are_two = self.nodes.iter().all(Node::is_primary);
+        let is_spared = are_two && !calm && self.random.percent(50);
+        let is_primary = self.nodes[peer].is_primary() && !is_spared;
+        if is_primary || !is_spared && self.random.percent(model.stonith_percent) {
             self.note(|| format!("node {peer} is powered off"));
             self.lose_power(peer);
             code = 7;
@@ -184,12 +188,12 @@ impl World {
     }
 
     /// Whether both nodes may be Primary that answer, as far as this one knows: over a link over
-    /// which each gets what the other writes, unless one has no data of its own and all is done by
-    /// the other.
+    /// which each gets what the other writes, or if one has no data of its own and all is done by
+    /// the other, as long as that hears of it.
     pub(super) fn may_both_answer(&self, node: usize) -> bool {
         let have_own = self.nodes.iter().all(Node::serves_itself);
         let is_replicating = self.nodes[node].replication != ReplicationState::Off;
-        self.options.dual && self.is_connected(node) && (is_replicating || !have_own)
+        self.options.dual && (!have_own || self.is_connected(node) && is_replicating)
     }
 
     /// A client's request has been answered with success: nobody else may be doing that (G1), and

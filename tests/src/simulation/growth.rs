@@ -65,9 +65,10 @@ impl World {
             return size / SECTOR; // by no disk and no peer
         }
         if self.nodes[node].is_primary() {
-            // One of two Primaries is the first to show more; the other must not show less than it
-            // has shown itself.
-            let is_shared = self.options.dual && self.nodes[1 - node].is_primary();
+            // One of two Primaries is the first to show more; the other, and whoever has been one
+            // and has no data now, must not show less than it has shown itself.
+            let is_beside = self.nodes[1 - node].is_primary() || !self.is_answering(node);
+            let is_shared = self.options.dual && is_beside;
             let before = if is_shared {
                 self.nodes[node].has_shown
             } else {

@@ -318,6 +318,9 @@ impl Options {
 
     /// Mostly few places, which both nodes write at once; perhaps verifies and growth.
     fn draw_dual(&mut self, classes: &[Class], random: &mut Random) {
+        if random.clone().percent(30) {
+            self.ping_ms = (10_000, 500); // a loss that nobody notices by itself in time (G1)
+        }
         self.clients = random.between(2, 12);
         self.hot_blocks = random.magnitude(1, 16);
         self.overlap_percent = random.pick(&[20, 100, 100]).unwrap_or(100);

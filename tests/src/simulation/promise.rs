@@ -96,7 +96,7 @@ impl World {
     }
 
     /// The same of a node whose clients its peer serves: the peer has it, and this node's own disk
-    /// has it too, or is durably told apart or Inconsistent (A2).
+    /// has it too, or is durably told apart, Outdated or Inconsistent (A2).
     fn check_remote_promise(
         &mut self,
         node: usize,
@@ -109,7 +109,7 @@ impl World {
             Some(Ok(image)) => !own.generations.contains(&image.superblock.generation.0),
             Some(Err(_)) | None => self.is_newer(peer, node),
         };
-        let is_behind = is_behind || !own.consistent;
+        let is_behind = is_behind || !own.consistent || self.is_outdated(node);
         // A server that has just lost its power may lack what it acknowledged: nobody knows yet.
         if server.suspect && !durable {
             return;
