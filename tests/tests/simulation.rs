@@ -132,11 +132,7 @@ fn run_seeds(profile: Profile, first: u64) -> Report {
 
 fn run_first(profile: Profile, first: u64, count: u64) -> Report {
     let mut batch = Batch::new(profile, first..first + count);
-    // The table of what can meet a node is of one Primary at a time.
-    batch.visits = !matches!(
-        profile,
-        Profile::Dual | Profile::DualFaults | Profile::Migration
-    );
+    batch.visits = true;
     let outcome = batch.run();
     println!("{profile:?}: {outcome}");
     if let Some(failure) = outcome.failures.first() {

@@ -36,9 +36,11 @@ impl World {
         };
         // What is asked of a node that is no Primary is asked on purpose: no export would (X3).
         let is_astray = matches!(event, Event::Request { .. }) && engine.role() != Role::Primary;
+        let mut is_one_too_many = false;
         if let Some(visited) = self.report.visited.as_mut().filter(|_| !is_astray) {
             let situation = situation(&engine.status(now));
             visited.note(node, situation, &event);
+            is_one_too_many = situation.beside && !self.options.dual;
         }
         let hears = match &event {
             Event::Packet { packet, .. } => !matches!(packet, Packet::Hello(_)),
@@ -46,6 +48,9 @@ impl World {
             _ => false,
         };
         engine.handle(now, event, &mut actions);
+        if is_one_too_many {
+            self.violation(format!("G1: node {node} is Primary beside another one"));
+        }
         // What it hears of its peer may be why clients have to wait; but a greeting may be decided
         // on when much else has been done.
         let machine = &mut self.nodes[node];

@@ -8,6 +8,7 @@
 mod events;
 #[cfg(test)]
 mod tests;
+mod two;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use verdict::{Verdict, verdict};
 pub struct Situation {
     /// It is Primary.
     pub primary: bool,
+    /// It knows its peer to be Primary as well; never of a Secondary.
+    pub beside: bool,
     /// What its disk is good for.
     pub disk: Disk,
     /// What there is between it and its peer.
@@ -239,7 +242,11 @@ impl std::fmt::Display for Visited {
 
 impl std::fmt::Display for Situation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let role = if self.primary { "Primary" } else { "Secondary" };
+        let role = match (self.primary, self.beside) {
+            (_, true) => "Both",
+            (true, _) => "Primary",
+            (false, _) => "Secondary",
+        };
         write!(f, "{role}/{:?}/{:?}", self.disk, self.between)
     }
 }
@@ -271,20 +278,24 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
         },
         Some(_) => Between::Connecting,
     };
+    let primary = status.role == Role::Primary;
     Situation {
-        primary: status.role == Role::Primary,
+        primary,
+        beside: primary && peer.is_some_and(|peer| peer.peer_role == Role::Primary),
         disk,
         between,
     }
 }
 
 fn every_pair() -> impl Iterator<Item = Pair> {
-    let situations = [false, true].into_iter().flat_map(|primary| {
+    let roles = [(false, false), (true, false), (true, true)];
+    let situations = roles.into_iter().flat_map(|(primary, beside)| {
         [Disk::None, Disk::Partial, Disk::Good]
             .into_iter()
             .flat_map(move |disk| {
                 BETWEEN.into_iter().map(move |between| Situation {
                     primary,
+                    beside,
                     disk,
                     between,
                 })

@@ -6,6 +6,7 @@ use rbd_protocol::peer::Packet;
 use super::*;
 
 const TARGET: Situation = Situation {
+    beside: false,
     primary: false,
     disk: Disk::Partial,
     between: Between::Target,
@@ -80,4 +81,33 @@ fn where_a_pair_was_met_first_does_not_depend_on_the_order_of_the_runs() {
         .map(Met::to_string)
         .collect::<String>();
     assert_eq!(text, "3 times in 3 seeds, first in disk 8");
+}
+
+#[test]
+fn two_primaries_write_to_each_other_and_one_alone_is_written_to_by_nobody() {
+    let alone = Situation {
+        primary: true,
+        beside: false,
+        disk: Disk::Good,
+        between: Between::Established,
+    };
+    let both = Situation {
+        beside: true,
+        ..alone
+    };
+    assert_eq!(verdict(both, "packet Write"), Verdict::Possible);
+    let why = "there is one Primary at most (G1)";
+    assert_eq!(verdict(alone, "packet Write"), Verdict::Impossible(why));
+}
+
+#[test]
+fn nobody_knows_of_another_primary_without_a_link() {
+    let both = Situation {
+        primary: true,
+        beside: true,
+        disk: Disk::Good,
+        between: Between::Connecting,
+    };
+    let why = "a peer's role is known over a link only";
+    assert_eq!(verdict(both, "Timer"), Verdict::Impossible(why));
 }

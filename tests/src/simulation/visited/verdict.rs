@@ -4,6 +4,7 @@
 //! met any time; the reason says what has to coincide.
 
 use super::events::{LATE, OLDER};
+use super::two::of_two;
 use super::{Between, Disk, Situation};
 
 /// What is known of a pair.
@@ -30,6 +31,9 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
     if event == "SizeNoted" {
         return Impossible("metadata does not move in the simulation");
     }
+    if situation.beside {
+        return of_two(situation, event);
+    }
     if is_just_created(situation) {
         return of_just_created(event);
     }
@@ -54,6 +58,7 @@ fn no_such_situation(situation: Situation) -> Option<&'static str> {
         primary,
         disk,
         between,
+        ..
     } = situation;
     let is_target = matches!(between, Between::Target | Between::BitmapTarget);
     let is_source = matches!(between, Between::Source | Between::BitmapSource);
@@ -162,6 +167,7 @@ fn of_fact_or_wish(situation: Situation, event: &str) -> Verdict {
         primary,
         disk,
         between,
+        ..
     } = situation;
     let closing = is_closing(between);
     match event {
@@ -213,6 +219,7 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         primary,
         disk,
         between,
+        ..
     } = situation;
     match packet {
         "Hello" if between == Between::Connecting => return Possible,
@@ -297,6 +304,7 @@ fn of_consent(situation: Situation, packet: &str) -> Verdict {
         primary,
         disk,
         between,
+        ..
     } = situation;
     match packet {
         "PromoteReply" if primary => Impossible("who has become Primary has had its answer"),
@@ -404,9 +412,9 @@ const ONE_PRIMARY: Verdict = Impossible("there is one Primary at most (G1)");
 
 const ASKS_NOBODY: Verdict = Impossible("who has a disk asks nobody");
 
-const GREETED: Verdict = Impossible("a greeting comes once, before anything is decided");
+pub(super) const GREETED: Verdict = Impossible("a greeting comes once, before anything is decided");
 
-const NOT_LATE: Verdict = Impossible("its link is neither being made nor being closed");
+pub(super) const NOT_LATE: Verdict = Impossible("its link is neither being made nor being closed");
 
 const BEING_DECLARED: Verdict =
     Rare("between a just created disk's being declared good and the peer's hearing of it");
