@@ -16,6 +16,8 @@ export LC_ALL=C
 packages="systemd,systemd-sysv,udev,dbus,kmod,procps,psmisc,util-linux,iproute2,iputils-ping,socat"
 packages="$packages,e2fsprogs,xfsprogs,fio,lsof,strace,jq,nbd-client,libnbd-bin,lvm2,dmsetup,libaio1,liburing2"
 packages="$packages,corosync,dlm-controld,gfs2-utils"
+# What installs our other package.
+packages="$packages,rpm"
 
 rm -rf "$work" "$cache/stamp"
 mkdir -p "$work"

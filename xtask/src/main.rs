@@ -89,7 +89,7 @@ usage: cargo xtask COMMAND
   lab test [NAME…] tests that need a kernel with ublk, in an emulated machine (QEMU; root to build)
   lab up           only builds the machine's disk and kernel, in target/lab or $RBD_LAB_CACHE
   lab down         throws them away
-  package          a Debian package, in target/package (dpkg-deb)
+  package [deb|rpm]  a Debian package and an RPM, in target/package (dpkg-deb, cargo-generate-rpm)
   coverage         which lines of protocol and engine the tests inside one process run
       --uncovered [PART]  show those nobody ran, of files with PART in their path
       --seeds N    how many seeds of each profile of the simulation (20)

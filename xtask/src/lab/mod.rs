@@ -126,6 +126,7 @@ fn test(
     let mut files: Vec<PathBuf> = files.map(|name| programs.join(name)).collect();
     if wanted.iter().any(|name| name.starts_with("package")) {
         files.push(crate::package::build(workspace)?);
+        files.extend(crate::package::build_rpms(workspace)?);
     }
     let mut failed = Vec::new();
     for name in wanted {
