@@ -71,6 +71,8 @@ usage: cargo xtask COMMAND
       --verbose    print every command line in full
   bench [ARGS]     the end-to-end benchmark; ARGS are handed on to it
   bench resync     resyncs beside disk and link, what clients notice, how much is copied (root)
+  bench lab        the kernel device beside DRBD and md over nbd, in two emulated machines (root)
+      --rounds N, --seconds N, --size MEGABYTES    how often, how long each time, how large
   zoo [NAME…]      breaks the engine on purpose, in a copy, and sees that the simulation notices
       --seeds N    how many seeds a mutant has (5000)
       --profile P  use this profile of the simulation, not the one each mutant names
