@@ -16,6 +16,10 @@ export LC_ALL=C
 packages="systemd,systemd-sysv,udev,dbus,kmod,procps,psmisc,util-linux,iproute2,iputils-ping,socat"
 packages="$packages,e2fsprogs,xfsprogs,fio,lsof,strace,jq,nbd-client,libnbd-bin,lvm2,dmsetup,libaio1,liburing2"
 packages="$packages,corosync,dlm-controld,gfs2-utils"
+# What the benchmark has beside us.
+packages="$packages,drbd-utils,mdadm,nbd-server"
+# What installs our other package.
+packages="$packages,rpm"
 
 rm -rf "$work" "$cache/stamp"
 mkdir -p "$work"
@@ -33,6 +37,9 @@ mmdebstrap --mode=root --variant=minbase --components=main \
     "deb http://deb.debian.org/debian bookworm-updates main" \
     "deb http://deb.debian.org/debian-security bookworm-security main" \
     >"$work/mmdebstrap.log" 2>&1 || { tail -n 20 "$work/mmdebstrap.log" >&2; exit 1; }
+
+# A test says itself what is put together, and when.
+(cd "$work/root/usr/lib/udev/rules.d" && rm -f ./*md-raid* ./*drbd*)
 
 echo "image: the kernel"
 # The newest 6.12 of the distribution's own archive, as it is.

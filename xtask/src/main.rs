@@ -71,6 +71,8 @@ usage: cargo xtask COMMAND
       --verbose    print every command line in full
   bench [ARGS]     the end-to-end benchmark; ARGS are handed on to it
   bench resync     resyncs beside disk and link, what clients notice, how much is copied (root)
+  bench lab        the kernel device beside DRBD and md over nbd, in two emulated machines (root)
+      --rounds N, --seconds N, --size MEGABYTES    how often, how long each time, how large
   zoo [NAME…]      breaks the engine on purpose, in a copy, and sees that the simulation notices
       --seeds N    how many seeds a mutant has (5000)
       --profile P  use this profile of the simulation, not the one each mutant names
@@ -89,7 +91,7 @@ usage: cargo xtask COMMAND
   lab test [NAME…] tests that need a kernel with ublk, in an emulated machine (QEMU; root to build)
   lab up           only builds the machine's disk and kernel, in target/lab or $RBD_LAB_CACHE
   lab down         throws them away
-  package          a Debian package, in target/package (dpkg-deb)
+  package [deb|rpm]  a Debian package and an RPM, in target/package (dpkg-deb, cargo-generate-rpm)
   coverage         which lines of protocol and engine the tests inside one process run
       --uncovered [PART]  show those nobody ran, of files with PART in their path
       --seeds N    how many seeds of each profile of the simulation (20)

@@ -6,6 +6,7 @@
 //! its root disk forgets everything. Alone it has no network, runs one test and switches itself
 //! off; of two, each does what the test orders, until that ends.
 
+pub(crate) mod bench;
 mod guest;
 mod machine;
 mod pair;
@@ -118,14 +119,10 @@ fn test(
             known.join(", ")
         ));
     }
-    let programs = workspace::build_programs(workspace)?;
-    let mut build = workspace::cargo();
-    build.args(["build", "--release", "--package", "rbd-tests"]);
-    process::run(build.args(TOOLS.map(|tool| ["--bin", tool]).as_flattened()))?;
-    let files = ["rbdd", "rbdadm"].into_iter().chain(TOOLS);
-    let mut files: Vec<PathBuf> = files.map(|name| programs.join(name)).collect();
+    let mut files = programs(workspace)?;
     if wanted.iter().any(|name| name.starts_with("package")) {
         files.push(crate::package::build(workspace)?);
+        files.extend(crate::package::build_rpms(workspace)?);
     }
     let mut failed = Vec::new();
     for name in wanted {
@@ -149,6 +146,16 @@ fn test(
     } else {
         Err(format!("failed in the lab: {}", failed.join(", ")))
     }
+}
+
+/// Builds what guests are given, and says where it is.
+fn programs(workspace: &workspace::Workspace) -> Result<Vec<PathBuf>, String> {
+    let programs = workspace::build_programs(workspace)?;
+    let mut build = workspace::cargo();
+    build.args(["build", "--release", "--package", "rbd-tests"]);
+    process::run(build.args(TOOLS.map(|tool| ["--bin", tool]).as_flattened()))?;
+    let files = ["rbdd", "rbdadm"].into_iter().chain(TOOLS);
+    Ok(files.map(|name| programs.join(name)).collect())
 }
 
 /// Every executable file is a test; what they share is not executable.

@@ -19,16 +19,29 @@ use crate::process;
 /// Runs the test with two machines that can be started, and prints what it says. Whatever
 /// happens, they are gone afterwards.
 pub(super) fn run(cache: &Path, lab: &Path, files: &[PathBuf], test: &str) -> Result<(), String> {
+    run_with(cache, lab, files, test, &LOSSY, &[])
+}
+
+/// The same with these disks, and with words in the environment of the script.
+pub(super) fn run_with(
+    cache: &Path,
+    lab: &Path,
+    files: &[PathBuf],
+    test: &str,
+    disks: &Disks,
+    words: &[(&str, String)],
+) -> Result<(), String> {
     let share = Share::new(cache, lab, files)?;
     let host = share.directory.join(HOST);
-    let path =
-        prepare(cache, &share.directory).map_err(|error| format!("{}: {error}", host.display()))?;
+    let path = prepare(cache, &share.directory, disks)
+        .map_err(|error| format!("{}: {error}", host.display()))?;
     // It goes when this program goes, however that ends.
     let mut script = Command::new("setpriv");
     script.args(["--pdeathsig", "KILL", "unshare", "--mount"]);
     script.args(["--propagation", "private", "bash"]);
     script.arg(share.directory.join("tests").join(test));
     script.env("LAB", &share.directory).env("PATH", path);
+    script.envs(words.iter().map(|(name, value)| (name, value)));
     let mut script = script
         .current_dir(&host)
         .stdin(std::process::Stdio::null())
@@ -60,13 +73,13 @@ pub(super) fn is_wanted(script: &str) -> bool {
 }
 
 /// Leaves a program for each machine that starts it, and returns where the script finds programs.
-fn prepare(cache: &Path, share: &Path) -> std::io::Result<std::ffi::OsString> {
+fn prepare(cache: &Path, share: &Path, disks: &Disks) -> std::io::Result<std::ffi::OsString> {
     let host = share.join(HOST);
     fs::create_dir_all(&host)?;
     fs::create_dir_all(share.join("orders"))?;
     for name in NAMES {
         let program = host.join(format!("{name}.start"));
-        let words = arguments(cache, share, name);
+        let words = arguments(cache, share, name, disks);
         let mut line = Command::new("qemu-system-x86_64");
         line.args(words);
         // The emulator goes when the script goes that has started it.
@@ -84,10 +97,10 @@ fn prepare(cache: &Path, share: &Path) -> std::io::Result<std::ffi::OsString> {
 }
 
 /// The command line of the emulator: one processor (of two, one is pre-empted while it holds what
-/// the other spins for), two disks that lose what was not flushed, two networks to the other
-/// machine, a line for orders and one to the emulator. Files without a directory are in the one
-/// the emulator is started in, because the name of a socket has little room.
-pub(super) fn arguments(cache: &Path, share: &Path, name: &str) -> Vec<String> {
+/// the other spins for), disks, two networks to the other machine, a line for orders and one to
+/// the emulator. Files without a directory are in the one the emulator is started in, because the
+/// name of a socket has little room.
+pub(super) fn arguments(cache: &Path, share: &Path, name: &str, disks: &Disks) -> Vec<String> {
     let words = format!("lab.name={name} lab.orders=1");
     let mut arguments = machine::arguments(cache, share, &words);
     let mut add = |more: &[&str]| arguments.extend(more.iter().map(|word| (*word).to_owned()));
@@ -101,16 +114,17 @@ pub(super) fn arguments(cache: &Path, share: &Path, name: &str) -> Vec<String> {
     add(&["-serial", "chardev:orders"]);
     add(&["-chardev", &format!("pipe,id=monitor,path={name}.monitor")]);
     add(&["-mon", "chardev=monitor,mode=readline"]);
-    for disk in DISKS {
+    for disk in disks.names {
+        let mode = disks.mode;
         let drive = format!(
-            "file={name}.disks/{disk},if=none,id={disk},format=raw,cache=writeback,discard=unmap,\
-             detect-zeroes=off"
+            "file={name}.disks/{disk},if=none,id={disk},format=raw,detect-zeroes=off,{mode}"
         );
-        add(&["-drive", &drive]);
-        add(&[
-            "-device",
-            &format!("virtio-blk-pci,drive={disk},serial={disk}"),
-        ]);
+        let mut device = format!("virtio-blk-pci,drive={disk},serial={disk}");
+        if disks.have_threads {
+            add(&["-object", &format!("iothread,id=thread-{disk}")]);
+            device.push_str(&format!(",iothread=thread-{disk}"));
+        }
+        add(&["-drive", &drive, "-device", &device]);
     }
     for (number, network) in NETWORKS.iter().enumerate() {
         // The first machine waits for the second, which comes again and again.
@@ -136,8 +150,27 @@ const NAMES: [&str; 2] = ["alice", "bob"];
 /// One for the cluster, one for replication.
 const NETWORKS: [&str; 2] = ["cluster", "mirror"];
 
-/// The files that are a machine's disks: one to be replicated, one for what has to outlive a boot.
-const DISKS: [&str; 2] = ["data", "state"];
+/// The files that are a machine's disks, and how the emulator treats them.
+pub(super) struct Disks {
+    names: &'static [&'static str],
+    mode: &'static str,
+    /// Whether each is served by a thread of its own.
+    have_threads: bool,
+}
+
+/// One to be replicated, one for what has to outlive a boot; both lose what was not flushed.
+pub(super) const LOSSY: Disks = Disks {
+    names: &["data", "state"],
+    mode: "cache=writeback,discard=unmap",
+    have_threads: false,
+};
+
+/// The same and one for each that is measured beside us, past this machine's cache.
+pub(super) const MEASURED: Disks = Disks {
+    names: &["data", "state", "raw", "drbd", "md"],
+    mode: "cache=none,aio=io_uring",
+    have_threads: true,
+};
 
 /// Where the script keeps what is no business of the guests', in the share.
 const HOST: &str = "host";

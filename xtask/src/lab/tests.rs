@@ -33,7 +33,10 @@ fn a_guest_has_no_network_and_keeps_nothing_on_its_root() {
 
 #[test]
 fn two_machines_share_networks_and_no_disk() {
-    let words = |name| pair::arguments(Path::new("/cache"), Path::new("/share"), name).join(" ");
+    let words = |name| {
+        let share = Path::new("/share");
+        pair::arguments(Path::new("/cache"), share, name, &pair::LOSSY).join(" ")
+    };
     let (alice, bob) = (words("alice"), words("bob"));
     for network in ["cluster", "mirror"] {
         let back = |end| format!("stream,id={network},{end},addr.type=unix");

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use rbd_engine::Command;
-use rbd_protocol::control::ResourceStatus;
+use rbd_protocol::control::{Refusal, RefusalCode, ResourceStatus};
 use rbd_protocol::ids::VolumeNumber;
-use rbd_protocol::state::{ConnectionState, Role};
+use rbd_protocol::state::{ConnectionState, ReplicationState, Role};
 use tokio::time::{Instant, sleep};
 
 use super::device::BlockDevice;
@@ -23,12 +23,26 @@ pub(in crate::control) async fn resume(service: &Service) {
     while is_waiting().await && start.elapsed() < PEER_LIMIT && !is_connected(service).await {
         sleep(PAUSE).await;
     }
+    // How long a resync takes says nothing about whether promotion is refused after it.
+    let mut begun = start;
+    let mut is_told = false;
     // Somebody may have ended the waiting by force meanwhile.
     while is_waiting().await {
         let command = migration::resumed(service).unwrap_or(Command::Promote { force: false });
         match promote(service, command).await {
             Ok(_) => return,
-            Err(refusal) if start.elapsed() > RESUME_LIMIT => {
+            Err(refusal) if will_end(service, &refusal).await => {
+                begun = Instant::now();
+                if !is_told && start.elapsed() > RESUME_LIMIT {
+                    is_told = true;
+                    tracing::warn!(
+                        resource = service.name,
+                        "its kernel device waits for the end of the resync to this node"
+                    );
+                }
+                sleep(PAUSE).await;
+            }
+            Err(refusal) if begun.elapsed() > RESUME_LIMIT => {
                 let name = &service.name;
                 tracing::error!(
                     resource = name,
@@ -41,6 +55,33 @@ pub(in crate::control) async fn resume(service: &Service) {
             Err(_) => sleep(PAUSE).await,
         }
     }
+}
+
+/// Whether promotion was refused for want of data that is on its way.
+async fn will_end(service: &Service, refusal: &Refusal) -> bool {
+    let is_filled = |status: ResourceStatus| is_being_filled(&status);
+    refusal.code == RefusalCode::StateNoUpToDateData && service.status().await.is_ok_and(is_filled)
+}
+
+/// Whether a resync to this node is under way, or held back.
+fn is_being_filled(status: &ResourceStatus) -> bool {
+    let devices = status.connections.iter().flat_map(|one| &one.peer_devices);
+    let mut states = devices.map(|one| one.replication_state);
+    states.any(|state| match state {
+        ReplicationState::StartingSyncT
+        | ReplicationState::WFBitMapT
+        | ReplicationState::WFSyncUUID
+        | ReplicationState::SyncTarget
+        | ReplicationState::PausedSyncT => true,
+        ReplicationState::Off
+        | ReplicationState::Established
+        | ReplicationState::StartingSyncS
+        | ReplicationState::WFBitMapS
+        | ReplicationState::SyncSource
+        | ReplicationState::VerifyS
+        | ReplicationState::VerifyT
+        | ReplicationState::PausedSyncS => false,
+    })
 }
 
 async fn is_connected(service: &Service) -> bool {
