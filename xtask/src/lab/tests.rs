@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::guest::arguments;
+use super::machine::counter_rate;
 use super::{Order, pair, parse};
 
 #[test]
@@ -55,4 +56,15 @@ fn two_machines_share_networks_and_no_disk() {
 fn a_test_that_wants_two_machines_says_so_in_a_line() {
     assert!(pair::is_wanted("#!/bin/bash\n# On two machines.\n"));
     assert!(!pair::is_wanted("#!/bin/bash\n# Not on two machines.\n"));
+}
+
+#[test]
+fn a_guest_is_told_its_clock_where_that_is_known() {
+    let cpuinfo =
+        |flags: &str| format!("cpu MHz\t\t: 2596.122\nflags\t\t: fpu {flags}\ncpu MHz\t: 1.000\n");
+    let told = counter_rate(&cpuinfo("constant_tsc hypervisor"));
+    assert_eq!(told, " tsc_early_khz=2596122");
+    // The speed of a real processor changes, that of its counter does not.
+    assert_eq!(counter_rate(&cpuinfo("constant_tsc")), "");
+    assert_eq!(counter_rate(""), "");
 }
