@@ -74,7 +74,7 @@ fn a_resync_begins_when_the_handler_has_ended_well_and_not_otherwise() {
     leave_behind(&mut pair);
     pair.mend();
     pair.wait_in_sync();
-    assert_eq!(wait_done(&pair), ["r0/0 UpToDate"]);
+    assert_eq!(wait_done(&pair), ["r0/0 Outdated"]);
 
     pair.beta.set_script("guard", "exit 3");
     leave_behind(&mut pair);

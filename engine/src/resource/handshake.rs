@@ -34,6 +34,12 @@ pub(super) struct Decided {
 }
 
 impl Decided {
+    /// Whether the peer has gone on from this generation, and nobody has to be asked about that.
+    pub(super) fn is_newer_than(&self, own: GenerationId) -> bool {
+        let is_target = matches!(self.verdict, Verdict::Target { .. });
+        is_target && !self.is_split && self.peer_current != own
+    }
+
     fn keeps_own(&self) -> bool {
         matches!(self.verdict, Verdict::Source { .. })
     }

@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{NodeId, VolumeNumber};
-use rbd_protocol::state::{ConnectionState, Role};
+use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::Resource;
 use super::handshake::Decided;
@@ -22,6 +22,7 @@ use crate::connection::{Preparation, Runs};
 use crate::contract::{Action, Level, LinkLoss, OperationId, Seek};
 use crate::decide::Verdict;
 use crate::handler::{Handler, HandlerResult, Wanted};
+use crate::local_disk::LocalDisk;
 use crate::volume::Volume;
 
 const HANDLER: Handler = Handler::BeforeResyncTarget;
@@ -47,6 +48,7 @@ impl<B: Clone> Resource<B> {
     /// one is to be overwritten the handler runs first, else the next handshake is in earnest.
     pub(super) fn prepare(&mut self, node: NodeId, verdicts: &[Decided]) {
         let volumes = self.unprepared(node, verdicts);
+        self.note_behind(verdicts);
         self.drop_link(node, LinkLoss::Renegotiate);
         if volumes.is_empty() {
             self.settle_preparation(node);
@@ -82,6 +84,26 @@ impl<B: Clone> Resource<B> {
             });
             connection.refused = None;
             connection.enter(ConnectionState::Connecting, PREPARES, self.cx.now);
+        }
+    }
+
+    /// However the handler ends, and whether or not the peer is met again: a disk that is known to
+    /// be behind is not taken for the newest (G3).
+    fn note_behind(&mut self, verdicts: &[Decided]) {
+        if self.role != Role::Secondary || self.promotion.is_some() {
+            return;
+        }
+        for decided in verdicts {
+            let Some(volume) = self.volumes.get_mut(&decided.number) else {
+                continue;
+            };
+            let own = volume.local.as_ref().map(LocalDisk::current);
+            if own.is_some_and(|own| decided.is_newer_than(own))
+                && volume.disk >= DiskState::Consistent
+            {
+                let why = "a peer has newer data";
+                volume.set_disk_state(DiskState::Outdated, why, &mut self.cx);
+            }
         }
     }
 

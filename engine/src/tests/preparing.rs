@@ -488,3 +488,11 @@ fn a_failure_takes_back_the_order_to_give_up_data() {
     meet_source(&mut bench);
     assert!(!bench.greeting().discard_my_data);
 }
+
+#[test]
+fn a_disk_that_is_to_be_overwritten_is_durably_behind_before_the_handler_ends() {
+    let (mut bench, _) = preparing();
+    bench.write_metadata();
+    assert_eq!(bench.disk_state(), DiskState::Outdated);
+    assert!(bench.superblock.expect("written").flags.outdated, "(G3)");
+}

@@ -47,8 +47,8 @@ pub(super) fn arguments(cache: &Path, share: &Path, words: &str) -> Vec<String> 
 
 /// How fast the processor's counter runs, for a kernel that has it for a clock. A guest that is
 /// hardly given any time while it measures that itself gets it wrong by a factor of ten, and all
-/// its time-outs with it. A virtual machine is told the counter's rate as that of its processor; a real
-/// one's processor has many.
+/// its time-outs with it. A virtual machine is told the counter's rate as that of its processor;
+/// a real one's processor has many.
 pub(super) fn counter_rate(cpuinfo: &str) -> String {
     let value = |name: &str| {
         let mut lines = cpuinfo.lines().filter(|line| line.starts_with(name));
