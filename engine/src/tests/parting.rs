@@ -50,6 +50,21 @@ pub(super) fn drain(bench: &mut Bench) -> Vec<Packet> {
 }
 
 #[test]
+fn a_primary_gives_its_word_when_all_it_has_answered_is_durable() {
+    let (mut bench, write) = let_go();
+    bench.disk(DiskRequest::Write { fua: false }, Ok(()));
+    bench.peer_acks();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+    let word = Packet::LeaveReply { outdate: true };
+    assert!(!bench.sent_so_far().any(|packet| *packet == word));
+    assert_eq!(bench.on_disk(DiskRequest::Flush), 1);
+    bench.peer_acks();
+    assert!(!bench.sent_so_far().any(|packet| *packet == word), "A1");
+    bench.disk(DiskRequest::Flush, Ok(()));
+    assert!(bench.sent().contains(&word));
+}
+
+#[test]
 fn a_secondary_asks_before_it_leaves_a_primary() {
     let mut bench = secondary();
     bench.command(Command::Disconnect {

@@ -57,7 +57,11 @@ pub(crate) fn behind() -> Bench {
 
 /// The same, with the peer back: the source of a resync.
 pub(crate) fn source() -> Bench {
-    let mut bench = behind();
+    source_of(behind())
+}
+
+/// The same of this Primary whose peer is away.
+pub(crate) fn source_of(mut bench: Bench) -> Bench {
     bench.meet(|hello| {
         hello.role = Role::Secondary;
         hello.volumes[0].disk = DiskState::UpToDate;

@@ -346,3 +346,6 @@ pub(super) fn may_save(replication: ReplicationState) -> bool {
         ReplicationState::WFBitMapT | ReplicationState::SyncTarget
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,9 @@ pub(super) struct Edit {
 /// The mutants that are found, or those that are not yet, in the order of their names.
 pub(super) fn load_all(root: &Path, unfound: bool) -> Result<Vec<Mutant>, String> {
     let directory = root.join(if unfound { UNFOUND } else { DIRECTORY });
+    if unfound && !directory.exists() {
+        return Ok(Vec::new()); // all have been found
+    }
     let entries =
         fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut paths: Vec<PathBuf> = entries
