@@ -15,10 +15,12 @@ export LC_ALL=C
 
 packages="systemd,systemd-sysv,udev,dbus,kmod,procps,psmisc,util-linux,iproute2,iputils-ping,socat"
 packages="$packages,e2fsprogs,xfsprogs,fio,lsof,strace,jq,nbd-client,libnbd-bin,lvm2,dmsetup,libaio1,liburing2"
-packages="$packages,corosync,dlm-controld,gfs2-utils"
-# What the benchmark has beside us.
+packages="$packages,corosync,dlm-controld,gfs2-utils,ocfs2-tools,lvm2-lockd"
+# The cluster manager with both of its shells.
+packages="$packages,pacemaker,pacemaker-cli-utils,pacemaker-resource-agents,resource-agents,crmsh,pcs"
+# What is measured beside rbd.
 packages="$packages,drbd-utils,mdadm,nbd-server"
-# What installs our other package.
+# What installs the other package.
 packages="$packages,rpm"
 
 rm -rf "$work" "$cache/stamp"

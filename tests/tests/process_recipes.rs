@@ -40,7 +40,12 @@ fn a_file_system_mounted_on_both_nodes() {
 #[test]
 fn what_only_crmsh_is_given() {
     let test = "what_only_crmsh_is_given";
-    for page in ["ocfs2-virtual-machines.md", "lvm.md", "iscsi-target.md"] {
+    for page in [
+        "ocfs2-virtual-machines.md",
+        "lvm.md",
+        "lvm-shared.md",
+        "iscsi-target.md",
+    ] {
         follow(test, page, Options::default());
     }
 }
