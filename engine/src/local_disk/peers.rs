@@ -79,10 +79,10 @@ impl LocalDisk {
 
     fn change_peer(&mut self, peer: NodeId, change: impl FnOnce(&mut PeerSlot)) {
         let Some(slot) = self.slot(peer) else { return };
-        self.change(|superblock| {
-            if let Some(entry) = superblock.peers.get_mut(usize::from(slot)) {
-                change(entry);
-            }
-        });
+        if let Some(entry) = self.superblock.peers.get_mut(usize::from(slot)) {
+            let before = entry.clone();
+            change(entry);
+            self.version += u64::from(*entry != before);
+        }
     }
 }

@@ -9,7 +9,7 @@ use alloc::string::String;
 use core::fmt;
 
 /// A name that fits its field: at most `MAX` bytes of UTF-8, right by construction.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Eq, Default)]
 pub struct Name<const MAX: usize>(String);
 
 /// Name of a resource as the superblock stores it.
@@ -17,6 +17,20 @@ pub type ResourceName = Name<127>;
 
 /// Name of a node as the superblock stores it.
 pub type NodeName = Name<63>;
+
+/// With every change of the metadata all slots are compared, and nearly all of them are unused: no
+/// call is made for empty names.
+impl<const MAX: usize> PartialEq for Name<MAX> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && (self.0.is_empty() || self.0 == other.0)
+    }
+}
+
+impl<const MAX: usize> core::hash::Hash for Name<MAX> {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 /// A name longer than its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

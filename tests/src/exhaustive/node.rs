@@ -33,7 +33,8 @@ pub(super) struct Durable {
     pub(super) generations: Vec<u64>,
     /// The data is one generation's.
     pub(super) consistent: bool,
-    pub(super) superblock: Superblock,
+    /// All of it.
+    pub(super) image: Image,
 }
 
 /// One node.
@@ -111,7 +112,7 @@ impl Node {
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, String> {
         Ok(AttachedDisk::new(
-            Box::new(image(self.index, &self.disk)?),
+            Box::new(durable(self.index, &self.disk)?.image.clone()),
             512,
             rbd_protocol::control::WriteCache::Volatile,
         ))
@@ -201,7 +202,7 @@ pub(super) fn durable(index: usize, disk: &Disk) -> Result<Arc<Durable>, String>
             .filter(|generation| *generation != 0)
             .collect(),
         consistent: superblock.flags.consistent,
-        superblock: superblock.clone(),
+        image,
     });
     KNOWN.with_borrow_mut(|known| {
         if known.len() > MOST_KNOWN {

@@ -407,7 +407,7 @@ fn fingerprint(world: &World) -> u64 {
 fn hash_metadata(node: &Node, names: &mut Names, hash: &mut Hash) {
     let durable = &node.durable;
     hash.mix(u64::from(durable.marks));
-    let block = &durable.superblock;
+    let block = &durable.image.superblock;
     hash.mix_debug(&block.flags);
     hash.mix(names.of(block.generation) as u64);
     for id in block.history.iter().filter(|id| !id.is_none()) {

@@ -144,9 +144,8 @@ fn of_just_created(event: &str) -> Verdict {
             "only for a checkpoint, of which there is none in so short a time unless a clock jumps",
         ),
         "packet Ping" | "packet PingAck" | "packet Goodbye" => BEING_DECLARED,
-        "packet InvalidateRequest" | "packet InvalidateReply" | "HandlerDone" => {
-            Rare("only of a Secondary that declares its data behind in order to leave")
-        }
+        "packet InvalidateRequest" | "packet InvalidateReply" | "HandlerDone" => LEAVING,
+        "packet VerifyRequest" | "packet VerifyRelease" | "packet VerifyReply" => LEAVING,
         _ if event.starts_with("packet Remote") => ASKS_NOBODY,
         OLDER => BEING_DECLARED,
         LATE => NOT_LATE,
@@ -415,6 +414,9 @@ const ASKS_NOBODY: Verdict = Impossible("who has a disk asks nobody");
 pub(super) const GREETED: Verdict = Impossible("a greeting comes once, before anything is decided");
 
 pub(super) const NOT_LATE: Verdict = Impossible("its link is neither being made nor being closed");
+
+const LEAVING: Verdict =
+    Rare("only of a Secondary that declares its data behind in order to leave");
 
 const BEING_DECLARED: Verdict =
     Rare("between a just created disk's being declared good and the peer's hearing of it");
