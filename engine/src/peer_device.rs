@@ -29,6 +29,9 @@ pub(crate) struct PeerDevice {
     /// of it is.
     pub(crate) remote_written: u64,
     pub(crate) remote_stable: u64,
+    /// It has come back without power in between, and may have lost what it had done for clients
+    /// of this node.
+    pub(crate) has_lost: bool,
     /// The question whose answer says that the peer has heard of the end of a resync after which
     /// this Primary's clients are served from the own disk.
     pub(crate) takes_note: Option<u64>,
@@ -208,6 +211,7 @@ impl PeerDevice {
             current: GenerationId::NONE,
             remote_written: 0,
             remote_stable: 0,
+            has_lost: false,
             takes_note: None,
             replication: ReplicationState::Off,
             peer_disk: DiskState::DUnknown,

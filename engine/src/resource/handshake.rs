@@ -258,7 +258,8 @@ impl<B: Clone> Resource<B> {
         let Some(volume) = self.volumes.get_mut(&number) else {
             return;
         };
-        let serves = volume.may_be_served(node, (peer_current, decided.peer_bitmap), known);
+        volume.note_lost_by(node, known.1);
+        let serves = volume.may_be_served(node, (peer_current, decided.peer_bitmap), known.0);
         volume.note_size(decided.peer_size, serves);
         if let Some(peer) = volume.peers.get_mut(&node) {
             peer.link = Some(link);

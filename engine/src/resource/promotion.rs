@@ -400,6 +400,7 @@ impl<B: Clone> Resource<B> {
             return;
         }
         self.freeze_for_greetings();
+        self.show_all_alone();
         self.set_role(Role::Primary);
         self.has_arrived();
         self.cx.reply(step.call, Ok(None));

@@ -39,4 +39,15 @@ impl<B: Clone> Resource<B> {
         }
         differ
     }
+
+    /// This node becomes Primary. Where no other disk can be taken for the newest any more, there
+    /// is none whose smaller size must be waited for; and clients may have seen the larger one.
+    pub(super) fn show_all_alone(&mut self) {
+        let mut nodes = self.connections.keys();
+        if nodes.all(|node| !self.is_there(*node) && self.is_harmless(*node)) {
+            for volume in self.volumes.values_mut() {
+                volume.show_all();
+            }
+        }
+    }
 }

@@ -7,9 +7,11 @@ use alloc::vec;
 use rbd_protocol::control::Fencing;
 use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::peer::{Hello, Packet};
-use rbd_protocol::state::{DiskState, Role};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::fencing::{fenced, stonith};
+use super::resync::replication;
+use super::sizes::{LARGE, grown, roomy, size};
 use super::two_primaries::with;
 use super::{Bench, VOLUME};
 use crate::{Command, DiskError, DiskRequest, Handler, HandlerResult, LinkLoss, RequestId};
@@ -197,4 +199,22 @@ fn one_of_two_primaries_has_its_handler_run_before_the_other_fills_it() {
     assert!(bench.greeting().tentative);
     assert_eq!(bench.handler().map(|run| run.1), Some(handler));
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}
+
+/// Clients of the peer may have seen it.
+#[test]
+fn a_size_taken_from_a_peer_that_is_fenced_then_is_shown() {
+    let mut bench = Bench::alone(fenced(Fencing::ResourceAndStonith), roomy());
+    bench.meet(grown);
+    bench.close_dropped();
+    bench.meet(|hello| hello.seen_incarnation = 0);
+    assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
+    bench.link_down(LinkLoss::Timeout);
+    bench.command(Command::Promote { force: false });
+    bench.write_metadata();
+    let fence = bench.fence_starts();
+    bench.handler_ends(fence, HandlerResult::Exited(7));
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Primary);
+    assert_eq!(size(&bench), LARGE);
 }

@@ -42,7 +42,7 @@ pub(super) fn size(bench: &Bench) -> u64 {
     bench.engine.status(bench.now).devices[0].size_bytes
 }
 
-fn grown(hello: &mut Hello) {
+pub(super) fn grown(hello: &mut Hello) {
     hello.volumes[0].size_bytes = LARGE;
     hello.volumes[0].capacity_bytes = LARGE;
 }

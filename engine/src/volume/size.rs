@@ -32,6 +32,11 @@ impl<B: Clone> Volume<B> {
         self.held_size.is_some()
     }
 
+    /// Clients see all of it from here on.
+    pub(crate) fn show_all(&mut self) {
+        self.held_size = None;
+    }
+
     /// The most the size could be with the disk there is.
     pub(crate) fn capacity_bytes(&self) -> u64 {
         let limit = self.config.size_limit_bytes;
