@@ -53,6 +53,7 @@ mod resync_state;
 mod resync_target;
 mod resync_window;
 mod scrub;
+mod server;
 mod settling;
 mod silence;
 mod size;
