@@ -113,7 +113,7 @@ fn a_daemon_that_stands_still_costs_its_machine() {
         let starts = cluster.starts_on("beta");
         cluster.signal("alpha", "STOP", "rbdd");
         cluster.wait_for_status("beta", "the peer is cut off", |status| {
-            status.peer_disk() == "Outdated" && status.note().contains("did not answer")
+            status.peer_disk() == "Outdated" && status.connection() != "Connected"
         });
         cluster.wait_for_clients_of("beta");
         wait_until_fenced(&cluster, "alpha");
