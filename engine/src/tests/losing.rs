@@ -1,6 +1,6 @@
 //! What is left of a link that is lost: what the peer may lack, and nothing to wait for.
 
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
 
 use super::resync::{READ, WRITE, meet_source, source, source_of};
@@ -16,14 +16,20 @@ fn is_written(bench: &mut Bench) -> bool {
     bench.answer(id) == Some(Ok(()))
 }
 
-#[test]
-fn what_a_peer_has_and_may_lose_begins_a_generation_when_it_goes() {
+/// A Primary whose peer has a write and may lose it, and its generation.
+fn written_by_both() -> (Bench, GenerationId) {
     let mut bench = Bench::primary();
     let before = bench.generation();
     bench.write(0);
     bench.write_metadata();
     bench.disk(WRITE, Ok(()));
     bench.peer_acks();
+    (bench, before)
+}
+
+#[test]
+fn what_a_peer_has_and_may_lose_begins_a_generation_when_it_goes() {
+    let (mut bench, before) = written_by_both();
     bench.link_down(LinkLoss::Closed);
     bench.write_metadata();
     assert_ne!(bench.generation(), before);
@@ -33,12 +39,7 @@ fn what_a_peer_has_and_may_lose_begins_a_generation_when_it_goes() {
 
 #[test]
 fn what_a_peer_has_made_durable_begins_none() {
-    let mut bench = Bench::primary();
-    let before = bench.generation();
-    bench.write(0);
-    bench.write_metadata();
-    bench.disk(WRITE, Ok(()));
-    bench.peer_acks();
+    let (mut bench, before) = written_by_both();
     bench.flush();
     bench.disk(DiskRequest::Flush, Ok(()));
     bench.peer_acks();
