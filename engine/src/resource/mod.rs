@@ -25,6 +25,7 @@
 //! | [`verification`] | commands that begin and end a verify |
 //! | [`migration`] | both are Primary for a while |
 //! | [`two_primaries`] | whether both nodes may be Primary at once |
+//! | [`lease`] | how long one of two answers clients without the other, and waits for it |
 //! | [`fitness`] | why a node is not promoted |
 //! | [`promotion`] | promotion, which takes several steps |
 //! | [`demotion`] | demotion and the end, which take several steps |

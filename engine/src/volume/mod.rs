@@ -6,6 +6,7 @@
 //! | [`read`] | when a client's read may start |
 //! | [`requester`] | how a request is answered, of a client or of a peer |
 //! | [`remote`] | where requests go without usable data here, and what is done for such a node |
+//! | [`server`] | whether a peer may serve the clients of a Primary without data |
 //! | [`barrier`] | what a flush waits for, and what it proves |
 //! | [`peer_write`] | when a peer's write may start |
 //! | [`crossing`] | the order of what two Primaries write |

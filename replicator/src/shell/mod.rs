@@ -9,6 +9,7 @@
 //! | `ring`, `operation` | the kernel's side: start, own until completion, give back |
 //! | `buffer`, `batch`, `stream` | payload memory; what a socket is to send; a socket |
 //! | `disk`, `zero` | a volume's files |
+//! | `lost_caches` | which disks have failed a flush, noted for the next process |
 //! | `link` | the connections to a peer |
 //! | `client` | NBD clients |
 //! | `kernel` | the requests of kernel block devices |
