@@ -9,7 +9,8 @@ use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
 use rbd_protocol::peer::{Channel, Packet};
 
 use crate::contract::{
-    Action, CallId, Change, DiskRequest, Level, LinkId, OperationId, RequestError, RequestId, Time,
+    Action, CallId, Change, DiskNote, DiskRequest, Level, LinkId, OperationId, RequestError,
+    RequestId, Time,
 };
 use crate::handler::{Handler, Wanted};
 use crate::random::Random;
@@ -280,8 +281,12 @@ impl<B> Context<B> {
         self.out.push(Action::Measure { id, volume });
     }
 
-    pub(crate) fn note_lost_cache(&mut self, volume: VolumeNumber, lost: bool) {
-        self.out.push(Action::NoteLostCache { volume, lost });
+    pub(crate) fn note_of_disk(&mut self, volume: VolumeNumber, note: DiskNote, holds: bool) {
+        self.out.push(Action::NoteOfDisk {
+            volume,
+            note,
+            holds,
+        });
     }
 
     pub(crate) fn note_size(&mut self, operation: Operation, device_bytes: u64, device_id: u64) {

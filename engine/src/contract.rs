@@ -29,7 +29,7 @@ use rbd_protocol::peer::{Channel, Digest, Packet};
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
 pub use crate::time::Time;
 pub use change::{Change, Level};
-pub use disk::{AttachedDisk, DiskError, DiskMeasure, DiskRequest};
+pub use disk::{AttachedDisk, DiskError, DiskMeasure, DiskNote, DiskRequest};
 pub use export::{Room, VolumeFacts};
 pub use migration::MigrationNews;
 
@@ -360,14 +360,16 @@ pub enum Action<B> {
         /// Whose metadata it is.
         device_id: u64,
     },
-    /// Note at once, elsewhere than on the disk and until the machine is booted, whether the
-    /// volume's disk has lost what it had acknowledged: the disk may be unable to say so itself
-    /// when the next process attaches it (B4). Not answered.
-    NoteLostCache {
+    /// Note at once, elsewhere than on the volume's disk, what that may be unable to say itself
+    /// when the next process attaches it, or that it is no longer so. Before any later action; not
+    /// answered.
+    NoteOfDisk {
         /// The volume.
         volume: VolumeNumber,
-        /// It has; else it is in sync again.
-        lost: bool,
+        /// What is noted.
+        note: DiskNote,
+        /// It is so.
+        holds: bool,
     },
     /// Write this metadata block, durably. Answered by [`Event::MetaDone`].
     Meta {

@@ -41,9 +41,9 @@ mod time;
 mod volume;
 
 pub use contract::{
-    Action, AttachedDisk, CallId, Change, Command, DiskError, DiskMeasure, DiskRequest, Event,
-    Level, LinkId, LinkLoss, MigrationNews, OperationId, RequestError, RequestId, RequestKind,
-    Room, Seek, Time, VolumeFacts,
+    Action, AttachedDisk, CallId, Change, Command, DiskError, DiskMeasure, DiskNote, DiskRequest,
+    Event, Level, LinkId, LinkLoss, MigrationNews, OperationId, RequestError, RequestId,
+    RequestKind, Room, Seek, Time, VolumeFacts,
 };
 pub use handler::{Handler, HandlerFacts, HandlerResult};
 pub use pause::{PauseOrder, PausedBy};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rbd_tests::faultfs::{Effect, Fault, On, Opening};
 use rbd_tests::nbd_client::{EIO, Error};
 use rbd_tests::process::{LoadOptions, Pair, Setup, wait_until};
+use rustix::io::Errno;
 
 #[test]
 fn clients_do_not_notice_that_the_secondarys_disk_is_taken_away_and_given_back() {
@@ -144,6 +145,46 @@ fn a_disk_that_hangs_is_let_go_by_force_and_clients_go_on() {
             "still in use".to_owned()
         })
     });
+    pair.wait_in_sync();
+    pair.alpha.ok("primary");
+    pair.verify("alpha");
+    pair.finish_without_power();
+}
+
+#[test]
+fn a_disk_that_could_not_be_told_that_clients_went_on_is_behind_all_the_same() {
+    let name = "a_disk_that_could_not_be_told_that_clients_went_on_is_behind_all_the_same";
+    let Some(mut pair) = Setup::default()
+        .faulty(name, Opening::Direct)
+        .map(Pair::primary)
+    else {
+        return;
+    };
+    let mute = Fault::new(On::Write, Effect::Error(Errno::IO));
+    let mute = mute.within(pair.data_size()..u64::MAX);
+    let mute = pair.alpha.disks().set(mute);
+    pair.alpha.ok("detach --force");
+    let note = pair.alpha.state_directory().join("left-behind/r0.0");
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(200);
+    assert!(pair.alpha.disks().hits(mute) > 0 && note.exists());
+    pair.alpha.kill();
+    drop(load.join(&mut pair.ledger));
+    pair.beta.kill();
+    pair.alpha.disks().clear();
+    // It has nobody to ask, and nothing on the disk says so.
+    pair.alpha.start();
+    pair.alpha.ok("up");
+    pair.alpha
+        .wait_for_log("clients have gone on without this disk");
+    let status = pair.alpha.status();
+    assert_eq!(status.disk(), "Outdated", "{}", status.text());
+    pair.alpha.refused("primary", 17);
+    wait_until("the disk says so itself", || {
+        rbd_tests::process::unless(!note.exists(), || note.display().to_string())
+    });
+    pair.beta.start();
+    pair.beta.ok("up");
     pair.wait_in_sync();
     pair.alpha.ok("primary");
     pair.verify("alpha");

@@ -173,7 +173,7 @@ impl Pair {
             | Action::RunHandler { .. }
             | Action::Measure { .. }
             | Action::NoteSize { .. }
-            | Action::NoteLostCache { .. }
+            | Action::NoteOfDisk { .. }
             | Action::Migration(_)
             | Action::Report(_) => return,
         };

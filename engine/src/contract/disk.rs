@@ -54,8 +54,10 @@ pub struct AttachedDisk {
     /// Only shown to people: every flush is made whatever this says, because a device that is wrong
     /// about itself must not cost data.
     pub write_cache: WriteCache,
-    /// [`NoteLostCache`](super::Action::NoteLostCache) was the last that was noted of the volume.
+    /// [`DiskNote::LostCache`] is noted of the volume.
     pub lost_cache: bool,
+    /// [`DiskNote::LeftBehind`] is noted of the volume.
+    pub left_behind: bool,
 }
 
 impl AttachedDisk {
@@ -68,8 +70,19 @@ impl AttachedDisk {
             block_bytes,
             write_cache,
             lost_cache: false,
+            left_behind: false,
         }
     }
+}
+
+/// What is [noted](super::Action::NoteOfDisk) of a volume's disk elsewhere than on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskNote {
+    /// It has lost what it had acknowledged (B4). Counts until the machine is booted, which loses
+    /// as much.
+    LostCache,
+    /// Clients have gone on without it (A2). Outlives the machine's power.
+    LeftBehind,
 }
 
 /// How large a disk is.

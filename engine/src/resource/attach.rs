@@ -39,6 +39,7 @@ impl<B: Clone> Resource<B> {
         }
         let damage = disk.image.damage.clone();
         let is_noted = disk.lost_cache;
+        volume.left_behind |= disk.left_behind;
         let peers: Vec<(NodeId, &str)> = self
             .config
             .peers
@@ -53,6 +54,7 @@ impl<B: Clone> Resource<B> {
         if volume.lost_cache {
             local.note_lost_cache();
         }
+        volume.hold_back_if_left_behind(&mut local, &mut self.cx);
         let state = local.state_alone();
         let known = self.config.peers.iter().map(|peer| peer.node_id);
         let outdated: Vec<NodeId> = known.filter(|node| local.is_peer_outdated(*node)).collect();

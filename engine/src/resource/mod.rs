@@ -285,6 +285,7 @@ impl<B: Clone> Resource<B> {
     /// Lets everything that waits go on as far as it can.
     fn settle(&mut self) {
         loop {
+            self.note_disks_left_behind();
             for volume in self.volumes.values_mut() {
                 volume.settle(&mut self.cx);
             }

@@ -3,10 +3,24 @@
 use rbd_protocol::ids::{GenerationId, NodeId};
 use rbd_protocol::state::{DiskState, Role};
 
+use super::Resource;
+use crate::connection::Connection;
 use crate::context::Context;
 use crate::contract::Level;
 use crate::decide::Verdict;
 use crate::volume::Volume;
+
+impl<B: Clone> Resource<B> {
+    /// Notes where clients of either node go on without this node's disk, before anything is done
+    /// for them: what that disk holds is then not the newest, and it may be unable to say so.
+    pub(super) fn note_disks_left_behind(&mut self) {
+        let is_used = |peer: &Connection| peer.peer_role == Role::Primary && peer.link.is_some();
+        let goes_on = self.connections.values().any(is_used);
+        for volume in self.volumes.values_mut() {
+            volume.note_left_behind(goes_on, &mut self.cx);
+        }
+    }
+}
 
 /// The peer has no disk to replicate to: perhaps this node is to serve its clients.
 pub(super) fn meet_diskless<B: Clone>(

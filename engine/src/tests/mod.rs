@@ -16,6 +16,7 @@ mod fixtures;
 mod full_sync;
 mod invalidation;
 mod lease;
+mod left_behind;
 mod left_out;
 mod lies;
 mod losing;

@@ -1,7 +1,8 @@
 //! What is acknowledged, what is durable, and what is marked in between.
 use super::{Bench, LINK, PEER, VOLUME, config, image};
 use crate::{
-    Action, AttachedDisk, Command, DiskError, DiskRequest, Event, LinkLoss, RequestError, RequestId,
+    Action, AttachedDisk, Command, DiskError, DiskNote, DiskRequest, Event, LinkLoss, RequestError,
+    RequestId,
 };
 use alloc::vec::Vec;
 use rbd_protocol::control::WriteCache;
@@ -400,8 +401,12 @@ fn a_disk_that_fails_a_flush_says_so_to_whatever_process_attaches_it_next() {
 fn noted(bench: &mut Bench) -> Option<bool> {
     let mut last = None;
     bench.asked.retain(|action| match action {
-        Action::NoteLostCache { lost, .. } => {
-            last = Some(*lost);
+        Action::NoteOfDisk {
+            note: DiskNote::LostCache,
+            holds,
+            ..
+        } => {
+            last = Some(*holds);
             false
         }
         _ => true,

@@ -10,7 +10,7 @@ use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::Volume;
 use crate::context::Context;
-use crate::contract::Level;
+use crate::contract::{DiskNote, Level};
 use crate::peer_device::PeerDevice;
 
 impl<B: Clone> Volume<B> {
@@ -131,7 +131,7 @@ impl<B: Clone> Volume<B> {
         self.checkpoint_wanted = true;
         self.missed_writes = false;
         if core::mem::take(&mut self.lost_cache) {
-            cx.note_lost_cache(self.number, false);
+            cx.note_of_disk(self.number, DiskNote::LostCache, false);
         }
         local.start_metadata(self.number, cx);
         self.unsettled = true;

@@ -91,7 +91,7 @@ pub(crate) use verify::{Verify, Wish as VerifyWish};
 pub(crate) use write::Write;
 
 use crate::context::Context;
-use crate::contract::{DiskError, Level, RequestError, Time};
+use crate::contract::{DiskError, DiskNote, Level, RequestError, Time};
 use crate::handler::Handler;
 use crate::local_disk::LocalDisk;
 use crate::peer_device::PeerDevice;
@@ -120,6 +120,8 @@ pub(crate) struct Volume<B> {
     /// The disk was let go because it could not make durable what it had acknowledged: until it is
     /// in sync again it counts as one that has lost its power (B4).
     pub(crate) lost_cache: bool,
+    /// It is noted elsewhere than on the disk that clients have gone on without that.
+    pub(crate) left_behind: bool,
     /// A peer was connected while there was no disk here, and may have written alone.
     pub(crate) missed_writes: bool,
     /// Since this node came up, another one has had clients, or may have had.
@@ -176,6 +178,7 @@ impl<B: Clone> Volume<B> {
             told_size: (0, 512),
             held_size: None,
             lost_cache: false,
+            left_behind: false,
             missed_writes: false,
             is_overtaken: false,
             openers: 0,
@@ -285,7 +288,7 @@ impl<B: Clone> Volume<B> {
     /// has it.
     pub(crate) fn lose_cache(&mut self, cx: &mut Context<B>) {
         self.lost_cache = true;
-        cx.note_lost_cache(self.number, true);
+        cx.note_of_disk(self.number, DiskNote::LostCache, true);
     }
 
     /// The disk could not make durable what it had acknowledged: some of that may be gone, and a

@@ -109,7 +109,7 @@ async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<N
         config.name.clone(),
         config.clone(),
         system::seed(),
-        &daemon.surroundings.run_dir,
+        (&daemon.surroundings.run_dir, &daemon.surroundings.state_dir),
         daemon.notices.clone(),
     )
     .map_err(|error| environment(error.to_string()))?;

@@ -9,7 +9,7 @@
 //! | `ring`, `operation` | the kernel's side: start, own until completion, give back |
 //! | `buffer`, `batch`, `stream` | payload memory; what a socket is to send; a socket |
 //! | `disk`, `zero` | a volume's files |
-//! | `lost_caches` | which disks have failed a flush, noted for the next process |
+//! | `disk_notes` | what disks may be unable to say themselves, noted for the next process |
 //! | `link` | the connections to a peer |
 //! | `client` | NBD clients |
 //! | `kernel` | the requests of kernel block devices |
@@ -23,11 +23,11 @@ mod buffer;
 mod client;
 mod digest;
 mod disk;
+mod disk_notes;
 mod inbox;
 mod interpreter;
 mod kernel;
 mod link;
-mod lost_caches;
 mod operation;
 mod pace;
 mod recorder;
@@ -49,9 +49,9 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, error_span};
 
+use disk_notes::DiskNotes;
 pub use inbox::{Gone, ResourceHandle};
 use interpreter::{Interpreter, Notices};
-use lost_caches::LostCaches;
 use ring::{Ring, RingError};
 
 use crate::messages::FromResource;
@@ -110,7 +110,8 @@ pub fn probe() -> Result<(), ShellError> {
 }
 
 /// Starts the thread of a resource. What happens there is told through `notices`, with the name;
-/// what its next process has to know of a disk that cannot say it is noted in the run directory.
+/// what its next process has to know of a disk that cannot say it is noted in the run and the state
+/// directory.
 ///
 /// # Errors
 /// When io_uring is refused or the machine has no thread to give.
@@ -118,14 +119,14 @@ pub fn spawn(
     name: String,
     config: ResourceConfig,
     seed: Seed,
-    run_dir: &Path,
+    (run_dir, state_dir): (&Path, &Path),
     notices: UnboundedSender<(String, FromResource)>,
 ) -> Result<ResourceHandle, ShellError> {
     // The ring belongs to the thread that makes it, so the answer comes back through a channel.
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
     let (handle, inbox) = inbox::new().map_err(ShellError::System)?;
     let thread_name = format!("rbd-{name}");
-    let lost_caches = LostCaches::of(&name, run_dir);
+    let disk_notes = DiskNotes::of(&name, run_dir, state_dir);
     let body = move || {
         let span = error_span!("resource", name);
         let _entered = span.enter();
@@ -135,7 +136,7 @@ pub fn spawn(
         };
         let notices = Notices::new(name, notices);
         let resource = Resource::new(config, seed);
-        let interpreter = Interpreter::new(ring, inbox, resource, (notices, lost_caches));
+        let interpreter = Interpreter::new(ring, inbox, resource, (notices, disk_notes));
         report(&ready, Ok(()));
         live(interpreter);
     };

@@ -356,7 +356,7 @@ impl World {
             | Action::Migration(_)
             | Action::Measure { .. }
             | Action::NoteSize { .. }
-            | Action::NoteLostCache { .. }
+            | Action::NoteOfDisk { .. }
             | Action::Report(_) => {}
         }
     }

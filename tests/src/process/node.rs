@@ -102,6 +102,12 @@ impl Node {
         self.home.join("run")
     }
 
+    /// Its state directory.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
     /// The resource commands are about.
     #[must_use]
     pub fn resource(&self) -> &str {

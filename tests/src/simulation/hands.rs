@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rbd_engine::{
-    Action, CallId, Command, DiskError, DiskRequest, Event, LinkId, MigrationNews, OperationId,
-    RequestError, RequestId, Seek,
+    Action, CallId, Command, DiskError, DiskNote, DiskRequest, Event, LinkId, MigrationNews,
+    OperationId, RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
 
@@ -77,7 +77,14 @@ impl World {
         };
         for (index, action) in (0_u64..).zip(actions.drain(..)) {
             // Between a failed flush and the note of it there is nothing to die of.
-            if index >= keep && !matches!(action, Action::NoteLostCache { .. }) {
+            let is_last = matches!(
+                &action,
+                Action::NoteOfDisk {
+                    note: DiskNote::LostCache,
+                    ..
+                }
+            );
+            if index >= keep && !is_last {
                 continue;
             }
             if self.is_traced() {
@@ -165,7 +172,7 @@ impl World {
             }
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Measure { id, .. } => self.measure(node, id),
-            Action::NoteLostCache { lost, .. } => self.nodes[node].lost_cache = lost,
+            Action::NoteOfDisk { note, holds, .. } => self.nodes[node].keep_note(note, holds),
             Action::NoteSize { .. } => self.violation("no metadata is inside of a volume here"),
             Action::Migration(MigrationNews::Expired) => {
                 let wish = Wish::EndMigration;

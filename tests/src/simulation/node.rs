@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbd_engine::{AttachedDisk, Resource, Seed};
+use rbd_engine::{AttachedDisk, DiskNote, Resource, Seed};
 use rbd_protocol::control::{
     DiskTrouble, Fencing, MetaDisk, NetOptions, OnIoError, PeerConfig, ResourceConfig,
     ResourceOptions, ResourceStatus, VolumeConfig,
@@ -40,6 +40,8 @@ pub(super) struct Node {
     pub(super) boot: u128,
     /// What its processes have noted of a failed flush; gone when it boots.
     pub(super) lost_cache: bool,
+    /// What is noted in the state directory: clients went on without the disk.
+    pub(super) left_behind: bool,
     /// Counts processes: what was for an earlier one reaches nobody.
     pub(super) life: u64,
     /// The newest wish to be woken; 0 when there is none.
@@ -139,6 +141,7 @@ impl Node {
             most_bytes: most,
             boot: 1,
             lost_cache: false,
+            left_behind: false,
             life: 0,
             wake: 0,
             wakes_at: 0,
@@ -261,6 +264,13 @@ impl Node {
         )
     }
 
+    pub(super) fn keep_note(&mut self, note: DiskNote, holds: bool) {
+        match note {
+            DiskNote::LostCache => self.lost_cache = holds,
+            DiskNote::LeftBehind => self.left_behind = holds,
+        }
+    }
+
     /// Where its metadata is, and how much room there is for it.
     pub(super) fn placement(&self) -> Placement {
         placement(self.most_bytes)
@@ -270,6 +280,7 @@ impl Node {
         let cache = rbd_protocol::control::WriteCache::Volatile;
         Ok(AttachedDisk {
             lost_cache: self.lost_cache,
+            left_behind: self.left_behind,
             ..AttachedDisk::new(Box::new(self.open()?), 512, cache)
         })
     }

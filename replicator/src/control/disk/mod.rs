@@ -66,6 +66,9 @@ pub(super) fn open(
         accept_older_superblock: false,
     };
     let holder = metadata.as_ref().unwrap_or(&data);
+    // What an earlier process was writing when it died may be in a cache still. It is read now, and
+    // what is written next counts on it.
+    let flushed = holder.file.sync_data();
     let mut read = |offset, buffer: &mut [u8]| holder.read(offset, buffer);
     let former = match placement {
         Placement::Internal => sizes.recall(&config.name, volume.number),
@@ -102,7 +105,9 @@ pub(super) fn open(
             device_bytes: data.size_bytes,
             block_bytes,
             write_cache: data.write_cache,
-            lost_cache: false, // that the resource's thread knows
+            // More of it, and the other, the resource's thread knows. An error is told only once.
+            lost_cache: flushed.is_err(),
+            left_behind: false,
         },
         files: DiskFiles {
             direct: data.direct,

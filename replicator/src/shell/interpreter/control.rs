@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rbd_engine::{CallId, Command, Event};
+use rbd_engine::{CallId, Command, DiskNote, Event};
 use rbd_protocol::control::Refusal;
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::nbd::Session;
@@ -72,7 +72,8 @@ impl Interpreter {
                 mut disk,
                 reply,
             } => {
-                disk.lost_cache = self.lost_caches.is_noted(volume);
+                disk.lost_cache |= self.disk_notes.holds(volume, DiskNote::LostCache);
+                disk.left_behind = self.disk_notes.holds(volume, DiskNote::LeftBehind);
                 let purpose = Purpose::Attach(volume);
                 self.disks.attach(volume, files, CallId(self.next_call));
                 self.call(Command::Attach { volume, disk }, Some(reply), purpose);

@@ -29,10 +29,10 @@ use sizes::{Shown, nothing_shown};
 use super::buffer::{Buffer, Pool};
 use super::client::Clients;
 use super::disk::Disks;
+use super::disk_notes::DiskNotes;
 use super::inbox::Inbox;
 use super::kernel::KernelDevices;
 use super::link::{Found, Links};
-use super::lost_caches::LostCaches;
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::ring::{Completion, Ring, Wait};
@@ -52,7 +52,7 @@ pub(super) struct Interpreter {
     kernel: KernelDevices,
     inbox: Inbox,
     notices: Notices,
-    lost_caches: LostCaches,
+    disk_notes: DiskNotes,
     /// Events that came about while doing something else.
     events: VecDeque<Event<Buffer>>,
     /// Sockets that may have something the engine had no room for.
@@ -95,7 +95,7 @@ impl Interpreter {
         ring: Ring<Token>,
         inbox: Inbox,
         engine: Resource<Buffer>,
-        (notices, lost_caches): (Notices, LostCaches),
+        (notices, disk_notes): (Notices, DiskNotes),
     ) -> Self {
         let pool = Pool::default();
         Self {
@@ -108,7 +108,7 @@ impl Interpreter {
             kernel: KernelDevices::new(pool),
             inbox,
             notices,
-            lost_caches,
+            disk_notes,
             events: VecDeque::new(),
             stalled: Vec::new(),
             calls: BTreeMap::new(),
@@ -390,15 +390,12 @@ impl Interpreter {
                 volume,
                 device_bytes,
                 device_id,
-            } => self.notices.tell(FromResource::NoteSize {
-                id,
+            } => self.note_size((id, volume), device_bytes, device_id),
+            Action::NoteOfDisk {
                 volume,
-                end: FormerEnd {
-                    device_bytes,
-                    device_id: Some(device_id),
-                },
-            }),
-            Action::NoteLostCache { volume, lost } => self.lost_caches.note(volume, lost),
+                note,
+                holds,
+            } => self.disk_notes.note(volume, note, holds),
             Action::Migration(news) => self.notices.tell(FromResource::Migration(news)),
             Action::Report(change) => self.notices.tell(FromResource::Report(change)),
         }
@@ -410,6 +407,16 @@ impl Interpreter {
         } else {
             self.clients.complete(id, result);
         }
+    }
+
+    /// Somebody else writes it down, and may take long.
+    fn note_size(&self, (id, volume): (OperationId, VolumeNumber), bytes: u64, device_id: u64) {
+        let end = FormerEnd {
+            device_bytes: bytes,
+            device_id: Some(device_id),
+        };
+        self.notices
+            .tell(FromResource::NoteSize { id, volume, end });
     }
 
     /// A disk may take long to tell its size, so somebody else asks it.

@@ -68,7 +68,7 @@ impl Node {
             unix_start: 0,
         };
         let run = path.parent().unwrap();
-        let handle = spawn("r0".into(), config(id), seed, run, sender).unwrap();
+        let handle = spawn("r0".into(), config(id), seed, (run, run), sender).unwrap();
         let node = Self {
             handle,
             notices,

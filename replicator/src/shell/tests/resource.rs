@@ -37,7 +37,7 @@ fn start_with(volumes: Vec<VolumeConfig>) -> (ResourceHandle, NoticeReceiver) {
     };
     let run = std::path::Path::new("/nonexistent");
     (
-        spawn("r0".into(), config, seed, run, sender).unwrap(),
+        spawn("r0".into(), config, seed, (run, run), sender).unwrap(),
         receiver,
     )
 }
