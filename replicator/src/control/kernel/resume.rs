@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rbd_engine::Command;
-use rbd_protocol::control::{Refusal, RefusalCode, ResourceStatus};
+use rbd_protocol::control::{RefusalCode, ResourceStatus};
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::state::{ConnectionState, ReplicationState, Role};
 use tokio::time::{Instant, sleep};
@@ -31,16 +31,25 @@ pub(in crate::control) async fn resume(service: &Service) {
         let command = migration::resumed(service).unwrap_or(Command::Promote { force: false });
         match promote(service, command).await {
             Ok(_) => return,
-            Err(refusal) if will_end(service, &refusal).await => {
-                begun = Instant::now();
-                if !is_told && start.elapsed() > RESUME_LIMIT {
-                    is_told = true;
-                    tracing::warn!(
-                        resource = service.name,
-                        "its kernel device waits for the end of the resync to this node"
-                    );
+            Err(refusal)
+                if refusal.code == RefusalCode::StateNoUpToDateData
+                    && is_to_come(service).await =>
+            {
+                // Promotion may run handlers: it is tried again when something has changed.
+                while is_waiting().await && is_to_come(service).await {
+                    if !is_told && start.elapsed() > RESUME_LIMIT {
+                        is_told = true;
+                        let name = &service.name;
+                        tracing::warn!(
+                            resource = name,
+                            "its kernel device waits for the end of the resync to this node, or \
+                             for the peer: {}; or fail its I/O: rbdadm secondary --force {name}",
+                            refusal.reason
+                        );
+                    }
+                    sleep(PAUSE).await;
                 }
-                sleep(PAUSE).await;
+                begun = Instant::now();
             }
             Err(refusal) if begun.elapsed() > RESUME_LIMIT => {
                 let name = &service.name;
@@ -57,10 +66,10 @@ pub(in crate::control) async fn resume(service: &Service) {
     }
 }
 
-/// Whether promotion was refused for want of data that is on its way.
-async fn will_end(service: &Service, refusal: &Refusal) -> bool {
+/// Whether data that is missing here may come by itself: with the peer, or from it.
+async fn is_to_come(service: &Service) -> bool {
     let is_filled = |status: ResourceStatus| is_being_filled(&status);
-    refusal.code == RefusalCode::StateNoUpToDateData && service.status().await.is_ok_and(is_filled)
+    !is_connected(service).await || service.status().await.is_ok_and(is_filled)
 }
 
 /// Whether a resync to this node is under way, or held back.

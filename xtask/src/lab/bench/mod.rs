@@ -9,6 +9,7 @@ mod report;
 mod tests;
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::{cache, missing, pair, programs, up};
 use crate::workspace;
@@ -23,7 +24,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let lab = workspace.root.join("tests/lab");
     let cache = cache(&workspace.release_directory());
     up(&lab, &cache)?;
-    let files = programs(&workspace)?;
+    let mut files = programs(&workspace)?;
+    if let Some(other) = &order.other {
+        // Under the name by which the script starts it.
+        let copy = workspace.target_directory.join(OTHER);
+        let copied = fs::copy(other, &copy);
+        copied.map_err(|error| format!("{}: {error}", other.display()))?;
+        files.push(copy);
+    }
     let path = workspace.target_directory.join("bench-lab");
     fs::write(&path, "").map_err(|error| format!("{}: {error}", path.display()))?;
     let words = [
@@ -31,6 +39,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         ("BENCH_ROUNDS", order.rounds.to_string()),
         ("BENCH_SECONDS", order.seconds.to_string()),
         ("BENCH_MEGABYTES", order.megabytes.to_string()),
+        ("BENCH_TARGETS", order.targets.join(" ")),
+        ("BENCH_JOBS", order.jobs.join(" ")),
     ];
     pair::run_with(&cache, &lab, &files, SCRIPT, &pair::MEASURED, &words)?;
     let samples = report::read(&super::read(&path)?)?;
@@ -47,6 +57,10 @@ struct Order {
     seconds: u32,
     /// The size of each disk.
     megabytes: u32,
+    targets: Vec<String>,
+    jobs: Vec<String>,
+    /// Another build of `rbdd`, measured beside this one.
+    other: Option<PathBuf>,
 }
 
 fn parse(arguments: &[String]) -> Result<Order, String> {
@@ -54,25 +68,58 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
         rounds: 5,
         seconds: 6,
         megabytes: 1024,
+        targets: report::TARGETS.map(str::to_owned).into(),
+        jobs: report::JOBS.map(str::to_owned).into(),
+        other: None,
     };
+    order.targets.retain(|target| target != OTHER_TARGET);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        let (place, least) = match word.as_str() {
-            "--rounds" => (&mut order.rounds, 1),
+        let value = words.next();
+        let value = value.ok_or_else(|| format!("{word}: {USAGE}"))?;
+        match word.as_str() {
+            "--rounds" => order.rounds = at_least(1, word, value)?,
             // One of the two machines is looked at for a second less.
-            "--seconds" => (&mut order.seconds, 3),
+            "--seconds" => order.seconds = at_least(3, word, value)?,
             // The ends of the disks are not compared.
-            "--size" => (&mut order.megabytes, 64),
+            "--size" => order.megabytes = at_least(64, word, value)?,
+            "--targets" => order.targets = some_of(&report::TARGETS, value)?,
+            "--jobs" => order.jobs = some_of(&report::JOBS, value)?,
+            "--other" => order.other = Some(PathBuf::from(value)),
             _ => return Err(format!("{word}: {USAGE}")),
-        };
-        let value = words.next().and_then(|value| value.parse().ok());
-        *place = value
-            .filter(|value| *value >= least)
-            .ok_or_else(|| format!("{word} takes a number, at least {least}"))?;
+        }
+    }
+    let is_listed = order.targets.iter().any(|target| target == OTHER_TARGET);
+    match order.other {
+        Some(_) if !is_listed => order.targets.push(OTHER_TARGET.to_owned()),
+        None if is_listed => return Err(format!("{OTHER_TARGET} is measured with --other FILE")),
+        Some(_) | None => {}
     }
     Ok(order)
 }
 
-const USAGE: &str = "bench lab takes --rounds N, --seconds N and --size MEGABYTES";
+fn at_least(least: u32, word: &str, value: &str) -> Result<u32, String> {
+    let number = value.parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("{word} takes a number, at least {least}"))
+}
+
+/// Names that are all known, separated by commas.
+fn some_of(known: &[&str], value: &str) -> Result<Vec<String>, String> {
+    let names = value.split(',').map(str::to_owned);
+    let names: Vec<String> = names.collect();
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(format!("no {name}; there are: {}", known.join(", "))),
+        None => Ok(names),
+    }
+}
+
+const USAGE: &str = "bench lab takes --rounds N, --seconds N, --size MEGABYTES, --targets NAME,…, \
+                     --jobs NAME,… and --other RBDD";
 
 const SCRIPT: &str = "bench-pair";
+
+/// What the other build is called where the script starts it.
+const OTHER: &str = "rbdd-other";
+
+/// And as a target.
+const OTHER_TARGET: &str = "rbd-other";

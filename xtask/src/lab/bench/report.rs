@@ -181,6 +181,15 @@ fn add(text: &mut String, words: std::fmt::Arguments<'_>) {
 }
 
 /// One and 32 random writes at a time.
-const JOBS: [&str; 2] = ["w1", "w32"];
+pub(super) const JOBS: [&str; 2] = ["w1", "w32"];
 
-const TARGETS: [&str; 6] = ["raw", "rbd", "drbd", "drbd-tuned", "md", "md-bitmap"];
+/// What can be measured; the second is another build of ours.
+pub(super) const TARGETS: [&str; 7] = [
+    "raw",
+    "rbd-other",
+    "rbd",
+    "drbd",
+    "drbd-tuned",
+    "md",
+    "md-bitmap",
+];
