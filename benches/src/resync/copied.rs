@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::load::Load;
-use super::{Ground, log, remove};
+use super::{Ground, log};
 use crate::files;
 use crate::finding::{Finding, Target};
 use crate::pair::{Node, Pair, RESOURCE, Setup};
@@ -34,8 +34,7 @@ pub(super) fn measure_crashes(
         }
     }
     findings.extend(found.into_iter().flat_map(|(ratio, bytes)| [ratio, bytes]));
-    remove(&pair.stop());
-    outcome
+    ground.end(pair, outcome)
 }
 
 fn crash(
@@ -87,8 +86,7 @@ pub(super) fn measure_absence(
         }
     }
     findings.extend([ratio, bytes]);
-    remove(&pair.stop());
-    outcome
+    ground.end(pair, outcome)
 }
 
 /// How much was copied when the Secondary returned, and how much its disk lacked.

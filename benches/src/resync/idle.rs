@@ -27,9 +27,8 @@ pub(super) fn measure(ground: &Ground<'_>, findings: &mut Vec<Finding>) -> Resul
     }
     findings.push(foreign);
     findings.extend(links.into_iter().flat_map(Link::findings));
-    let files = pair.stop();
-    remove(&[files.as_slice(), &[scratch]].concat());
-    outcome
+    remove(&[scratch]);
+    ground.end(pair, outcome)
 }
 
 /// What was measured over one kind of link.

@@ -2,7 +2,8 @@
 //!
 //! Each part measures what it says beside what it is to be compared with, in the same round, in an
 //! order that changes from round to round. The figures to trust are the ratios within a round.
-//! Whether a target is met is printed; nothing fails because of it.
+//! Whether a target is met is printed; nothing fails because of it. A part that ends in sync
+//! compares both disks, and fails if they differ.
 
 mod copied;
 mod huge;
@@ -18,10 +19,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cpu::CpuTime;
+use crate::files;
 use crate::finding::Finding;
 use crate::network::Network;
 use crate::options::Options;
-use crate::pair::{Primaries, Setup};
+use crate::pair::{Pair, Primaries, Setup};
 use crate::path::fio;
 use crate::place::Place;
 use crate::process;
@@ -56,6 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         programs: &programs,
     };
     let mut findings = Vec::new();
+    let mut failed = Vec::new();
     for part in &plan.parts {
         eprintln!("{part}:");
         let measure = PARTS.iter().find(|(name, _)| name == part);
@@ -66,13 +69,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         let outcome = measure(&ground, &mut findings);
         if let Err(error) = outcome.and_then(|()| network.shape(None)) {
             eprintln!("  failed: {error}");
+            failed.push(*part);
             findings.push(Finding::failed(part, error));
         }
     }
     let file_system = programs::file_system(&plan.parent);
     drop(place);
     print!("{}", report::markdown(&plan, &file_system, &findings));
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("failed: {}", failed.join(", ")))
 }
 
 /// What the options ask for.
@@ -132,6 +139,22 @@ impl<'a> Ground<'a> {
             bytes: self.plan.bytes,
             is_sparse: false,
             primaries: Primaries::First,
+        }
+    }
+
+    /// Stops a pair. If all has gone well, both nodes must be in sync, and their disks the same.
+    fn end(&self, mut pair: Pair, outcome: Result<(), String>) -> Result<(), String> {
+        let outcome = outcome.and_then(|()| pair.check());
+        let files = pair.stop();
+        let outcome = outcome.and_then(|()| self.compare(&files));
+        remove(&files);
+        outcome
+    }
+
+    fn compare(&self, files: &[PathBuf; 2]) -> Result<(), String> {
+        match files::first_difference(files, self.plan.bytes)? {
+            None => Ok(()),
+            Some(at) => Err(format!("the nodes' disks differ from byte {at} on")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::load::Load;
-use super::{Ground, remove, yardstick};
+use super::{Ground, yardstick};
 use crate::finding::{Finding, Target};
 use crate::pair::{Node, Pair, RESOURCE};
 use crate::path::fio::Measured;
@@ -25,8 +25,7 @@ pub(super) fn measure_resync(
     let outcome = resync_rounds(ground, &mut pair, &mut latency, &mut speed);
     findings.extend(latency.findings());
     findings.push(speed);
-    remove(&pair.stop());
-    outcome
+    ground.end(pair, outcome)
 }
 
 fn resync_rounds(
@@ -97,8 +96,7 @@ pub(super) fn measure_verify(
     let mut latency = Latency::new("a verify", None);
     let outcome = verify_rounds(ground, &mut pair, &mut latency);
     findings.extend(latency.findings());
-    remove(&pair.stop());
-    outcome
+    ground.end(pair, outcome)
 }
 
 fn verify_rounds(

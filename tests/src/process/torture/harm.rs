@@ -86,6 +86,20 @@ impl Harm {
         matches!(self, Self::KillPrimary | Self::KillBoth) || self.unplugs_the_primary()
     }
 
+    /// A disk fails, hangs, or loses its cache: it may not be readable from outside.
+    pub(super) fn touches_a_disk(self) -> bool {
+        self.unplugs_the_primary()
+            || matches!(
+                self,
+                Self::UnplugSecondary
+                    | Self::BreakSecondaryDisk
+                    | Self::BreakPrimaryDisk
+                    | Self::HangSecondaryDisk
+                    | Self::HangPrimaryDisk
+                    | Self::ShortenReads
+            )
+    }
+
     /// The Primary's disks lose their cache.
     pub(super) fn unplugs_the_primary(self) -> bool {
         matches!(

@@ -8,6 +8,7 @@
 //! With faulty disks (see [`faultfs`](crate::faultfs)), nodes lose their power and disks fail too.
 
 mod harm;
+mod standstill;
 mod tally;
 
 use std::thread;
@@ -79,6 +80,7 @@ impl Torture {
         // What is done to the peer or the wire leaves the Primary alone with new data, for as long
         // as they are not in sync again; then only it may go on.
         let mut is_peer_current = true;
+        let mut disks_work = true;
         for _ in 0..=self.chance.below(2) {
             let harm = Harm::choose(&mut self.chance, self.with_faults);
             let is_still_current = is_peer_current && self.links_lost() == links_lost;
@@ -97,6 +99,10 @@ impl Torture {
             // Often too short to be noticed, sometimes long enough to be given up.
             let longest = if self.chance.one_in(4) { 5000 } else { 300 };
             self.pause(longest);
+            disks_work &= !harm.touches_a_disk();
+            if disks_work {
+                self.check_marks_at_a_standstill();
+            }
             if self.chance.one_in(2) {
                 self.mend();
             }
@@ -275,12 +281,11 @@ impl Torture {
         }
         let both_are_dead = !self.pair.alpha.is_started() && !self.pair.beta.is_started();
         if both_are_dead && harm.kills() {
-            self.tally.mark_checks += 1;
             // What a broken disk holds is looked at from outside.
-            for node in self.pair.nodes() {
-                node.heal();
-            }
-            self.tally.differing += self.pair.check_marks().differing;
+            self.pair.nodes().into_iter().for_each(|node| node.heal());
+        }
+        if !self.with_faults || both_are_dead && harm.kills() {
+            self.check_marks_at_a_standstill();
         }
         let is_broken = matches!(harm, Harm::BreakPrimaryDisk);
         if is_broken {

@@ -27,6 +27,8 @@ pub struct Tally {
     pub answered: u64,
     /// Times both disks were checked against their marks.
     pub mark_checks: u64,
+    /// Of those, with a daemon that lived and stood still.
+    pub standstills: u64,
     /// Blocks that differed then, all of them marked.
     pub differing: u64,
 }
@@ -36,8 +38,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} rounds: {} daemons killed, {} stopped, {} frozen; wire damaged {} times; {} \
-             fail-overs; {} requests answered; marks checked {} times, {} differing blocks, all \
-             marked",
+             fail-overs; {} requests answered; marks checked {} times, {} of them beside a living \
+             daemon, {} differing blocks, all marked",
             self.rounds,
             self.killed,
             self.stopped,
@@ -46,6 +48,7 @@ impl fmt::Display for Tally {
             self.failovers,
             self.answered,
             self.mark_checks,
+            self.standstills,
             self.differing
         )?;
         if self.unplugged + self.broken > 0 {
