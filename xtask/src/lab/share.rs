@@ -11,8 +11,8 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// A share with these files in its `bin`, the tests in `tests`, udev's rules in `udev`, and an
-    /// empty `out`.
+    /// A share with these files in its `bin`, the tests in `tests`, udev's rules in `udev`, what a
+    /// cluster manager needs in `cluster`, the recipes in `operating`, and an empty `out`.
     pub(super) fn new(cache: &Path, lab: &Path, files: &[PathBuf]) -> Result<Self, String> {
         let directory = cache.join(format!("share-{}", std::process::id()));
         let share = Self { directory };
@@ -23,7 +23,7 @@ impl Share {
     }
 
     fn fill(&self, lab: &Path, files: &[PathBuf]) -> std::io::Result<()> {
-        for part in ["bin", "tests", "udev", "out"] {
+        for part in ["bin", "tests", "udev", "cluster", "operating", "out"] {
             fs::create_dir_all(self.directory.join(part))?;
         }
         for file in files {
@@ -31,7 +31,12 @@ impl Share {
             fs::copy(file, self.directory.join("bin").join(name))?;
         }
         self.copy(&lab.join("tests"), "tests")?;
-        self.copy(&lab.join("../../cluster/udev"), "udev")?;
+        let tree = lab.join("../..");
+        self.copy(&tree.join("cluster/udev"), "udev")?;
+        for part in ["cluster/ocf", "cluster/handlers", "tests/cluster"] {
+            self.copy(&tree.join(part), "cluster")?;
+        }
+        self.copy(&tree.join("docs/operating"), "operating")?;
         for program in ["guest-init", "fence"] {
             fs::copy(lab.join(program), self.directory.join(program))?;
         }
