@@ -20,6 +20,8 @@ impl World {
                 let size = self.nodes[node].disk.size_bytes;
                 let larger = if self.random.percent(10) {
                     most
+                } else if self.options.inside.moves {
+                    self.enlarged_by_far(size)
                 } else {
                     size + self.random.below((most - size) / BLOCK / 8 + 1) * BLOCK
                 };
@@ -31,6 +33,22 @@ impl World {
             let node = usize::from(self.random.percent(50));
             self.order_soon(node, Wish::Resize, 100_000);
         }
+    }
+
+    /// Whether what is new of both disks holds the same. Who has seen a node die in the middle of a
+    /// move does not say so any more: what it had written of that is nobody's.
+    pub(super) fn is_clean(&self) -> bool {
+        let mut disks = self.nodes.iter().map(|node| &node.disk);
+        self.options.inside.clean && disks.all(|disk| !disk.has_remains())
+    }
+
+    /// Mostly its metadata has room beyond its end; and few disks end where a block does.
+    pub(super) fn enlarged_by_far(&mut self, size: u64) -> u64 {
+        let most = self.options.most_bytes;
+        let few = self.random.below(2) * 8;
+        let blocks = few + self.random.below((most - size) / BLOCK / 8 + 1);
+        let sectors = self.random.pick(&[0, 0, 1, 7]).unwrap_or(0);
+        most.min(size + blocks * BLOCK + sectors * SECTOR)
     }
 
     /// Somebody looks how large the node's disk is.

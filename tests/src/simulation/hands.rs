@@ -7,12 +7,14 @@ use rbd_engine::{
     OperationId, RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
+use rbd_protocol::metadata::Block;
 
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::Role;
 
 use super::client::Operation;
 use super::disk::Payload;
+use super::marks::Mark;
 use super::network::Link;
 use super::node::{VOLUME, node_id};
 use super::operator::Wish;
@@ -134,15 +136,7 @@ impl World {
             }
             Action::Meta {
                 id, offset, block, ..
-            } => {
-                if let Err(text) = self.nodes[node].disk.submit_metadata(id, offset, block) {
-                    self.violation(format!("node {node}: {text}"));
-                }
-                let (low, high) = self.options.disk_us;
-                let delay = self.random.magnitude(low, high) * 4;
-                let delay = self.slowed_down(node, delay);
-                self.after_us(delay, Happening::MetaDone { node, life, id });
-            }
+            } => self.write_metadata(node, id, (offset, block)),
             Action::Send {
                 link,
                 channel,
@@ -173,7 +167,12 @@ impl World {
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Measure { id, .. } => self.measure(node, id),
             Action::NoteOfDisk { note, holds, .. } => self.nodes[node].keep_note(note, holds),
-            Action::NoteSize { .. } => self.violation("no metadata is inside of a volume here"),
+            Action::NoteSize {
+                id,
+                device_bytes,
+                device_id,
+                ..
+            } => self.note_end(node, id, (device_bytes, device_id)),
             Action::Migration(MigrationNews::Expired) => {
                 let wish = Wish::EndMigration;
                 self.after_us(1, Happening::Order { node, life, wish });
@@ -183,10 +182,24 @@ impl World {
         }
     }
 
+    fn write_metadata(&mut self, node: usize, id: OperationId, at: (u64, Box<Block>)) {
+        let (offset, block) = at;
+        self.aim_at_commit(node, offset, &block);
+        if let Err(text) = self.nodes[node].disk.submit_metadata(id, offset, block) {
+            self.violation(format!("node {node}: {text}"));
+        }
+        let (low, high) = self.options.disk_us;
+        let delay = self.random.magnitude(low, high) * 4;
+        let delay = self.slowed_down(node, delay);
+        let life = self.nodes[node].life;
+        self.after_us(delay, Happening::MetaDone { node, life, id });
+    }
+
     fn look_at_report(&mut self, node: usize, text: &str) {
         let is_unserved = text.starts_with("the peer's data is not what clients");
         self.nodes[node].is_unserved |= is_unserved;
         self.look_at_verify(node, text);
+        self.look_at_move(node, text);
     }
 
     fn seek(&mut self, node: usize, seek: Seek) {
@@ -227,6 +240,9 @@ impl World {
         let (read, written) = (disk.range_of_read(id), disk.range_of_write(id));
         let digested = disk.ends_in_digests(id);
         let result = disk.complete(id, self.now, &mut self.random);
+        if std::mem::take(&mut disk.forged) > 0 {
+            self.report.marks.hit(Mark::SuperblockForged);
+        }
         self.nodes[node].from_peer.ended(id);
         let error = result.as_ref().err().copied();
         // The disk goes on if the peer has what could not be read.

@@ -18,6 +18,7 @@ mod hands;
 mod judge;
 mod many;
 mod marks;
+mod moves;
 mod network;
 mod node;
 mod operator;

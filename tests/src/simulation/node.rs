@@ -9,8 +9,8 @@ use rbd_protocol::control::{
 };
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    Creation, Image, Layout, NodeName, OpenError, OpenInputs, Placement, ResourceName, Superblock,
-    create, open, required_external_bytes,
+    Creation, FormerEnd, Image, Layout, Located, NodeName, OpenError, OpenInputs, Placement,
+    ResourceName, Superblock, create, open, open_internal, required_external_bytes,
 };
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
@@ -26,6 +26,11 @@ pub(super) const VOLUME: VolumeNumber = VolumeNumber(0);
 
 const RESOURCE: &str = "r0";
 
+/// Whose garbage is the same on both disks.
+const NOBODY: u8 = 7;
+
+const BLOCK: u64 = 4096;
+
 /// One simulated machine.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -36,6 +41,10 @@ pub(super) struct Node {
     /// How large its metadata says that the volume is, durably.
     pub(super) volume_bytes: u64,
     most_bytes: u64,
+    /// Where metadata inside of the disk is, as noted outside of it.
+    pub(super) noted: Option<FormerEnd>,
+    /// That metadata is being moved.
+    pub(super) moving: bool,
     /// Changes when power is lost.
     pub(super) boot: u128,
     /// What its processes have noted of a failed flush; gone when it boots.
@@ -126,12 +135,17 @@ impl Node {
     pub(super) fn new(index: usize, options: &Options) -> Self {
         let (size, most) = (options.size_bytes, options.most_bytes);
         let mut disk = Disk::new(size, most, options.internal_metadata);
+        if options.inside.moves {
+            disk.size_bytes += bytes_inside(size);
+            disk.keep_metadata_inside(node_id(index).0);
+        }
         let is_alike = |sector| options.skip_initial_sync && sector < size / SECTOR;
         for sector in (0..disk.sectors()).filter(|sector| !is_alike(*sector)) {
-            let node = u8::try_from(index).expect("there are two nodes");
-            disk.preset(sector, garbage(sector, node));
+            let is_clean = options.inside.clean && sector >= size / SECTOR;
+            let whose = if is_clean { NOBODY } else { node_id(index).0 };
+            disk.preset(sector, garbage(sector, whose));
         }
-        create_metadata(&mut disk, index, (size, most));
+        create_metadata(&mut disk, index, most);
         Self {
             index,
             config: config(index, options),
@@ -139,6 +153,8 @@ impl Node {
             disk,
             volume_bytes: size,
             most_bytes: most,
+            noted: None,
+            moving: false,
             boot: 1,
             lost_cache: false,
             left_behind: false,
@@ -194,8 +210,7 @@ impl Node {
             let node = u8::try_from(self.index).expect("there are two nodes");
             garbage(sector, node)
         });
-        let sizes = (self.disk.size_bytes, options.most_bytes);
-        create_metadata(&mut self.disk, self.index, sizes);
+        create_metadata(&mut self.disk, self.index, options.most_bytes);
     }
 
     pub(super) fn start(&mut self, random: u64) {
@@ -229,6 +244,7 @@ impl Node {
         self.begun = Begun::default();
         self.told.clear();
         self.prepared = false;
+        self.moving = false;
         self.replication = ReplicationState::Off;
     }
 
@@ -249,6 +265,12 @@ impl Node {
 
     /// What the metadata on the disk says.
     pub(super) fn open(&self) -> Result<Image, OpenError> {
+        self.locate().map(|located| located.image)
+    }
+
+    /// The same, and what else has to be written before anything is: where it looks for metadata
+    /// inside of a disk is what the daemon looks at.
+    pub(super) fn locate(&self) -> Result<Located, OpenError> {
         let inputs = OpenInputs {
             device_bytes: self.disk.size_bytes,
             placement: self.placement(),
@@ -258,10 +280,31 @@ impl Node {
             volume: VOLUME,
             accept_older_superblock: false,
         };
-        open(
-            &mut |offset, into| self.disk.read_metadata(offset, into),
-            &inputs,
-        )
+        let mut read = |offset, into: &mut [u8]| self.disk.read_metadata(offset, into);
+        if inputs.placement != Placement::Internal {
+            let image = open(&mut read, &inputs)?;
+            return Ok(Located {
+                image,
+                again: Vec::new(),
+                wipe: Vec::new(),
+            });
+        }
+        let found = open_internal(&mut read, &inputs, self.noted);
+        match self.noted_by_hand() {
+            Some(by_hand) if found.is_err() => open_internal(&mut read, &inputs, Some(by_hand)),
+            _ => found,
+        }
+    }
+
+    /// Somebody has enlarged the disk after its metadata had moved, before that was noted: the
+    /// daemon then finds none, and asks for a note made by hand.
+    fn noted_by_hand(&self) -> Option<FormerEnd> {
+        let device_bytes = self.disk.made_for()?;
+        let is_enlarged = device_bytes / BLOCK < self.disk.size_bytes / BLOCK;
+        is_enlarged.then_some(FormerEnd {
+            device_bytes,
+            device_id: None,
+        })
     }
 
     pub(super) fn keep_note(&mut self, note: DiskNote, holds: bool) {
@@ -273,7 +316,7 @@ impl Node {
 
     /// Where its metadata is, and how much room there is for it.
     pub(super) fn placement(&self) -> Placement {
-        placement(self.most_bytes)
+        placement(&self.disk, self.most_bytes)
     }
 
     pub(super) fn attachable(&self) -> Result<AttachedDisk, OpenError> {
@@ -281,6 +324,7 @@ impl Node {
         Ok(AttachedDisk {
             lost_cache: self.lost_cache,
             left_behind: self.left_behind,
+            device_bytes: self.disk.size_bytes,
             ..AttachedDisk::new(Box::new(self.open()?), 512, cache)
         })
     }
@@ -347,9 +391,10 @@ impl Node {
     }
 }
 
-fn create_metadata(disk: &mut Disk, index: usize, (size_bytes, most_bytes): (u64, u64)) {
+fn create_metadata(disk: &mut Disk, index: usize, most_bytes: u64) {
+    let placement = placement(disk, most_bytes);
     let layout =
-        Layout::new(size_bytes, placement(most_bytes), 1, None).expect("a simulated disk has room");
+        Layout::new(disk.size_bytes, placement, 1, None).expect("a simulated disk has room");
     let creation = Creation {
         resource: ResourceName::new(RESOURCE).expect("short"),
         node: NodeName::new(&name(index)).expect("short"),
@@ -371,7 +416,17 @@ fn name(index: usize) -> String {
     format!("node-{index}")
 }
 
-fn placement(most_bytes: u64) -> Placement {
+/// How much room metadata takes at the end of a disk for this much data.
+fn bytes_inside(size_bytes: u64) -> u64 {
+    let room = 2 * size_bytes + (1 << 20);
+    let layout = Layout::with_data(room, Placement::Internal, 1, size_bytes);
+    layout.expect("there is room").metadata_bytes()
+}
+
+fn placement(disk: &Disk, most_bytes: u64) -> Placement {
+    if disk.has_metadata_inside() {
+        return Placement::Internal;
+    }
     Placement::External {
         offset: 0,
         available: required_external_bytes(most_bytes, 1),
@@ -415,9 +470,13 @@ fn config(index: usize, options: &Options) -> ResourceConfig {
             device: "/dev/drbd0".into(),
             minor: Some(0),
             disk: Some("disk".into()),
-            meta_disk: MetaDisk::External {
-                path: "meta".into(),
-                index: None,
+            meta_disk: if options.inside.moves {
+                MetaDisk::Internal
+            } else {
+                MetaDisk::External {
+                    path: "meta".into(),
+                    index: None,
+                }
             },
             size_limit_bytes: None,
             exports: Vec::new(),

@@ -121,7 +121,7 @@ impl World {
             Wish::EndVerify => end_command(),
             Wish::Resize => Command::Resize {
                 volume: VOLUME,
-                assume_clean: false,
+                assume_clean: self.is_clean(),
             },
             Wish::Errand(errand) => match self.errand_command(node, errand) {
                 Some(command) => command,
@@ -177,6 +177,9 @@ impl World {
         }
         // A disk is let go of when its last operation has finished.
         if !self.nodes[node].disk.is_idle() {
+            return None;
+        }
+        if !self.take_end(node) {
             return None;
         }
         match self.nodes[node].attachable() {

@@ -140,12 +140,23 @@ impl Profile {
     }
 }
 
+/// What is inside of disks that grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inside {
+    /// Metadata is at the end of each disk, and moves when that grows.
+    pub(super) moves: bool,
+    /// What is new of a disk is the same on both, but for metadata that was there, and the operator
+    /// says so when a volume grows.
+    pub(super) clean: bool,
+}
+
 /// How often what happens, and how large everything is. Weights count against each other.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) size_bytes: u64,
     /// How large volume and disks may become.
     pub(super) most_bytes: u64,
+    pub(super) inside: Inside,
     pub(super) skip_initial_sync: bool,
     /// Clients and faults do not wait for the first synchronisation to end.
     pub(super) early: bool,
@@ -221,6 +232,7 @@ impl Options {
             faults,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
             most_bytes: 0,
+            inside: Inside::default(),
             skip_initial_sync: random.percent(60),
             early: random.percent(75),
             clients: random.between(1, 8),
@@ -358,6 +370,14 @@ impl Options {
         self.faults.retain(|(fault, _)| *fault != Fault::Enlarge);
         self.faults.push((Fault::Enlarge, random.magnitude(2, 16)));
         self.edge_percent = random.pick(&[0, 10, 40]).unwrap_or(0);
+        // Without disturbing what is drawn after it.
+        let mut other = Random::of(random.clone().next(), MOVES, 0);
+        self.inside.moves = other.percent(60);
+        let is_replaced = self
+            .faults
+            .iter()
+            .any(|(one, _)| *one == Fault::DiskReplaced);
+        self.inside.clean = other.percent(30) && !is_replaced;
     }
 
     /// Long resyncs, some of them of everything, on disks with more than one page of bitmap.
@@ -376,6 +396,9 @@ impl Options {
         }
     }
 }
+
+/// The stream of chance that decides where metadata is.
+const MOVES: u64 = 7;
 
 /// How often clients ask a node that is no Primary. Other profiles draw as they did before.
 fn stray_percent(profile: Profile) -> u64 {

@@ -13,6 +13,7 @@ use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::{Cluster, HandlerEnd};
 use super::marks::Watch;
+use super::moves::EndNote;
 use super::network::Link;
 use super::node::Node;
 use super::operator::Wish;
@@ -77,6 +78,8 @@ pub(super) enum Happening {
         life: u64,
         id: OperationId,
     },
+    /// It is noted where metadata is, or whoever does that says so.
+    EndNoted(EndNote),
     /// A handler ends.
     HandlerDone(HandlerEnd),
     /// A command is given.
@@ -323,6 +326,7 @@ impl World {
             }
             Happening::ClockJump { node, ahead } => self.clock_jumps(node, ahead),
             Happening::Measured { node, life, id } => self.measured(node, life, id),
+            Happening::EndNoted(note) => self.end_noted(note),
             Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
                 if self.lives(node, life) {

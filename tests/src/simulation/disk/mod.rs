@@ -9,6 +9,7 @@
 //! An operation that fails has happened in part. What a failed flush should have made durable may
 //! stay in the cache and be out of every later flush's reach.
 
+mod inside;
 mod order;
 mod sectors;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use rbd_protocol::metadata::ReadError;
 
 use super::random::Random;
 use crate::check::Possible;
+use inside::Inside;
 use order::Order;
 use sectors::{Extent, Sectors};
 
@@ -37,6 +39,8 @@ type MetaBlock = [u8; 4096];
 pub(super) const SECTOR: u64 = 512;
 
 const SECTORS_PER_BLOCK: u64 = 8;
+
+const BLOCK: u64 = SECTOR * SECTORS_PER_BLOCK;
 
 #[derive(Debug)]
 enum InFlight {
@@ -76,7 +80,7 @@ pub(super) enum Trouble {
     Metadata,
 }
 
-/// A disk and its metadata device.
+/// A disk, and its metadata device if it has one.
 #[derive(Debug)]
 pub(super) struct Disk {
     /// How large it is now; beyond are the sectors that it has when it is enlarged.
@@ -84,6 +88,8 @@ pub(super) struct Disk {
     sectors: Sectors,
     metadata: BTreeMap<u64, Box<MetaBlock>>,
     order: Order,
+    /// Metadata is at the end of this disk.
+    inside: Option<Inside>,
     in_flight: BTreeMap<OperationId, InFlight>,
     /// Those of them that are to end in digests.
     digests: BTreeSet<OperationId>,
@@ -91,6 +97,8 @@ pub(super) struct Disk {
     unless_zero: BTreeSet<OperationId>,
     /// The metadata has changed since this was last reset.
     pub(super) marks_changed: bool,
+    /// How often a client has written what looks like metadata where some has been.
+    pub(super) forged: u64,
     /// Metadata and data share one cache.
     shared_cache: bool,
     /// How many operations of each kind are still to fail.
@@ -120,10 +128,12 @@ impl Disk {
             sectors: Sectors::new(most_bytes / SECTOR),
             metadata: BTreeMap::new(),
             order: Order::default(),
+            inside: None,
             in_flight: BTreeMap::new(),
             digests: BTreeSet::new(),
             unless_zero: BTreeSet::new(),
             marks_changed: true,
+            forged: 0,
         }
     }
 
@@ -138,6 +148,7 @@ impl Disk {
         self.sectors.replace(value);
         self.metadata.clear();
         self.order = Order::default();
+        self.begin_inside_anew();
         self.marks_changed = true;
     }
 
@@ -159,9 +170,11 @@ impl Disk {
         self.order = copy.order;
     }
 
-    /// Puts a metadata block on the disk before anything else happens.
+    /// Puts a metadata block on the disk while no process has it.
     pub(super) fn preset_metadata(&mut self, offset: u64, block: Box<[u8; 4096]>) {
-        self.order.completed(offset, &block);
+        self.soil(offset);
+        self.metadata_written(offset, &block);
+        self.leaves_cache(offset);
         self.metadata.insert(offset, block);
         self.marks_changed = true;
     }
@@ -238,7 +251,7 @@ impl Disk {
     ) -> Result<(), String> {
         if request != DiskRequest::Flush
             && (range.length == 0
-                || range.end() > self.size_bytes
+                || range.end() > self.data_bytes()
                 || !range.offset.is_multiple_of(SECTOR)
                 || !u64::from(range.length).is_multiple_of(SECTOR))
         {
@@ -314,7 +327,12 @@ impl Disk {
             .in_flight
             .values()
             .any(|other| matches!(other, InFlight::Meta { offset: other, .. } if *other == offset));
-        let in_order = self.order.submitted(offset, &block);
+        let size_bytes = self.size_bytes;
+        let room = self
+            .inside
+            .as_mut()
+            .map_or(Ok(()), |inside| inside.submitted(offset, size_bytes));
+        let in_order = self.order.submitted((self.place(offset), offset), &block);
         let up_to = self.shared_cache.then(|| self.sectors.order());
         let operation = InFlight::Meta {
             offset,
@@ -327,7 +345,7 @@ impl Disk {
                 "the metadata block at {offset} is written twice at once"
             ));
         }
-        in_order
+        room.and(in_order)
     }
 
     /// Ends an operation. A read returns its data.
@@ -357,8 +375,12 @@ impl Disk {
             InFlight::Write { range, fua } => {
                 self.sectors.complete(range, fua);
                 self.mend(range);
+                self.write_over_metadata(range);
             }
-            InFlight::Flush { up_to } => self.sectors.flush(up_to),
+            InFlight::Flush { up_to } => {
+                self.sectors.flush(up_to);
+                self.settle_metadata();
+            }
             InFlight::Meta {
                 offset,
                 block,
@@ -366,10 +388,9 @@ impl Disk {
             } => {
                 if let Some(up_to) = up_to {
                     self.sectors.flush(up_to);
+                    self.settle_metadata();
                 }
-                self.order.completed(offset, &block);
-                self.metadata.insert(offset, block);
-                self.marks_changed = true;
+                self.preset_metadata(offset, block);
             }
         }
         Ok(None)
@@ -483,10 +504,17 @@ impl Disk {
                 InFlight::Read { .. } | InFlight::Flush { .. } => {}
                 InFlight::Write { range, .. } => self.sectors.abandon(range, extent, random),
                 InFlight::Meta { offset, block, .. } => {
+                    let before = self.metadata.get(&offset).cloned();
                     self.tear_metadata(offset, &block, extent, random);
+                    self.leave_in_cache(offset, before, random);
                 }
             }
         }
+    }
+
+    /// Part of this is there, or all of it, or nothing.
+    pub(super) fn begin_metadata(&mut self, offset: u64, block: &MetaBlock, random: &mut Random) {
+        self.tear_metadata(offset, block, Extent::any(random), random);
     }
 
     fn tear_metadata(
@@ -496,6 +524,7 @@ impl Disk {
         extent: Extent,
         random: &mut Random,
     ) {
+        self.soil(offset);
         let stored = self
             .metadata
             .entry(offset)
@@ -506,17 +535,31 @@ impl Disk {
             }
         }
         if stored[..] == block[..] {
-            self.order.completed(offset, block);
+            self.metadata_written(offset, block);
         } else {
             self.order.interrupted(offset, block, stored);
         }
         self.marks_changed = true;
     }
 
+    fn metadata_written(&mut self, offset: u64, block: &MetaBlock) {
+        self.order.completed((self.place(offset), offset), block);
+        if let Some(inside) = &mut self.inside {
+            inside.written(offset, block);
+        }
+    }
+
     /// The machine has lost power: in addition, of what is in the cache each sector keeps any one
     /// value.
     pub(super) fn power_loss(&mut self, random: &mut Random) {
+        let cached = self.take_cached();
         self.process_crash(random);
+        self.settle_metadata();
+        for (offset, before) in cached {
+            if random.percent(50) {
+                self.lose_metadata(offset, before);
+            }
+        }
         let keep = random.pick(&[0, 0, 50, 90]).unwrap_or(0);
         self.sectors.lose_cache(keep, random);
     }

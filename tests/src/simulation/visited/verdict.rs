@@ -29,7 +29,7 @@ pub(super) fn verdict(situation: Situation, event: &str) -> Verdict {
         return Rare("volumes grow in one profile only, and hardly ever then");
     }
     if event == "SizeNoted" {
-        return Impossible("metadata does not move in the simulation");
+        return Rare("metadata moves in two profiles only, and hardly ever just then");
     }
     if situation.beside {
         return of_two(situation, event);
