@@ -13,7 +13,7 @@ pub(super) fn markdown(plan: &Plan, file_system: &str, findings: &[Finding]) -> 
         "- {} with {cores} core(s) for both nodes and their client; \
          disks of both on one {file_system}\n\
          - {} round(s), interleaved; devices of {} MiB; limited link: {} Mbit/s, veth and tbf\n\
-         - both disks of every part that is listed, but of `huge`, were the same in the end\n\n",
+         - both disks of each part but `huge` are compared at its end\n\n",
         env::consts::ARCH,
         plan.rounds,
         plan.bytes >> 20,

@@ -29,8 +29,6 @@ const RESOURCE: &str = "r0";
 /// Whose garbage is the same on both disks.
 const NOBODY: u8 = 7;
 
-const BLOCK: u64 = 4096;
-
 /// One simulated machine.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -300,7 +298,7 @@ impl Node {
     /// daemon then finds none, and asks for a note made by hand.
     fn noted_by_hand(&self) -> Option<FormerEnd> {
         let device_bytes = self.disk.made_for()?;
-        let is_enlarged = device_bytes / BLOCK < self.disk.size_bytes / BLOCK;
+        let is_enlarged = device_bytes < self.disk.size_bytes;
         is_enlarged.then_some(FormerEnd {
             device_bytes,
             device_id: None,

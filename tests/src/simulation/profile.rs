@@ -39,6 +39,8 @@ pub enum Profile {
     Scrub,
     /// Disks that are enlarged, and volumes that grow, while links are cut and machines crash.
     Growth,
+    /// The same, with metadata at the end of most disks, which moves when they grow.
+    Moves,
     /// Both nodes are Primary at once, with clients on both, while links are cut and machines
     /// crash; fencing decides who goes on.
     Dual,
@@ -51,7 +53,7 @@ pub enum Profile {
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -65,14 +67,15 @@ impl Profile {
         Self::Rivals,
         Self::Scrub,
         Self::Growth,
+        Self::Moves,
         Self::Dual,
         Self::Migration,
         Self::DualFaults,
     ];
 
-    /// Those in which nothing may be found.
+    /// Those in which nothing may be found: not where fences lie, nor, for now, where metadata moves.
     pub fn without_findings() -> impl Iterator<Item = Self> {
-        let is_honest = |profile: &Self| *profile != Self::FencingLies;
+        let is_honest = |profile: &Self| !matches!(profile, Self::FencingLies | Self::Moves);
         Self::ALL.into_iter().filter(is_honest)
     }
 
@@ -99,6 +102,7 @@ impl Profile {
             Self::Rivals => "rivals",
             Self::Scrub => "scrub",
             Self::Growth => "growth",
+            Self::Moves => "moves",
             Self::Dual => "dual",
             Self::Migration => "migration",
             Self::DualFaults => "dual-faults",
@@ -115,9 +119,12 @@ impl Profile {
             (Self::DualFaults, Class::Clock) => 20,
             (Self::DualFaults, _) => 40,
             (_, Class::Scrub) | (Self::Scrub, _) => 0,
-            (Self::Growth, Class::Growth) => 100,
-            (Self::Growth, Class::Network | Class::Power | Class::Command | Class::Role) => 50,
-            (_, Class::Growth) | (Self::Growth, _) => 0,
+            (Self::Growth | Self::Moves, Class::Growth) => 100,
+            (
+                Self::Growth | Self::Moves,
+                Class::Network | Class::Power | Class::Command | Class::Role,
+            ) => 50,
+            (_, Class::Growth) | (Self::Growth | Self::Moves, _) => 0,
             (Self::Calm | Self::Rivals, Class::Role)
             | (Self::Network, Class::Network | Class::Role)
             | (Self::Power, Class::Power | Class::Role)
@@ -297,7 +304,7 @@ impl Options {
         }
         match profile {
             Profile::Recovery => options.draw_recovery(random),
-            Profile::Growth => options.draw_growth(random),
+            Profile::Growth | Profile::Moves => options.draw_growth(profile, random),
             Profile::Scrub => options.scrub(mixed),
             Profile::Dual | Profile::DualFaults => options.draw_dual(&classes, random),
             Profile::Migration => options.draw_migration(&classes, random),
@@ -342,7 +349,7 @@ impl Options {
             self.scrub(true);
         }
         if classes.contains(&Class::Growth) {
-            self.draw_growth(random);
+            self.draw_growth(Profile::Growth, random);
         }
     }
 
@@ -365,11 +372,14 @@ impl Options {
     }
 
     /// Room for the disks to be enlarged, and often clients at the ends of regions.
-    fn draw_growth(&mut self, random: &mut Random) {
+    fn draw_growth(&mut self, profile: Profile, random: &mut Random) {
         self.most_bytes = self.size_bytes * random.between(2, 4);
         self.faults.retain(|(fault, _)| *fault != Fault::Enlarge);
         self.faults.push((Fault::Enlarge, random.magnitude(2, 16)));
         self.edge_percent = random.pick(&[0, 10, 40]).unwrap_or(0);
+        if profile != Profile::Moves {
+            return;
+        }
         // Without disturbing what is drawn after it.
         let mut other = Random::of(random.clone().next(), MOVES, 0);
         self.inside.moves = other.percent(60);
@@ -419,7 +429,10 @@ fn has_resyncs(profile: Profile) -> bool {
 fn draw_classes(profile: Profile, mixed: bool, random: &mut Random) -> Vec<Class> {
     let known = |class: &Class| match class {
         Class::Scrub => matches!(profile, Profile::Scrub | Profile::DualFaults),
-        Class::Growth => matches!(profile, Profile::Growth | Profile::DualFaults),
+        Class::Growth => matches!(
+            profile,
+            Profile::Growth | Profile::Moves | Profile::DualFaults
+        ),
         _ => true,
     };
     let of = |class| match class {
