@@ -73,7 +73,7 @@ impl Profile {
         Self::DualFaults,
     ];
 
-    /// Those in which nothing may be found: not where fences lie, nor, for now, where metadata moves.
+    /// Those in which nothing may be found: not where fences lie, nor yet where metadata moves.
     pub fn without_findings() -> impl Iterator<Item = Self> {
         let is_honest = |profile: &Self| !matches!(profile, Self::FencingLies | Self::Moves);
         Self::ALL.into_iter().filter(is_honest)
