@@ -470,7 +470,7 @@ fn start(ring: &mut Ring<Token>, key: usize, operation: Operation, blocks: bool)
     if blocks {
         ring.start_elsewhere(Token::Disk(key), operation);
     } else {
-        ring.start(Token::Disk(key), operation);
+        ring.start_last(Token::Disk(key), operation);
     }
 }
 

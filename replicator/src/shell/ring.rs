@@ -23,7 +23,8 @@ use super::slab::Slab;
 pub(super) struct Ring<T> {
     ring: IoUring,
     flying: Slab<Flying<T>>,
-    /// Entries the submission queue had no place for.
+    /// Entries that go behind the others of their turn, and those the submission queue had no place
+    /// for.
     backlog: VecDeque<squeue::Entry>,
 }
 
@@ -97,23 +98,32 @@ impl<T> Ring<T> {
         Ok(())
     }
 
-    /// Starts an operation; it goes to the kernel with the next turn.
+    /// Starts an operation somebody waits for; it goes to the kernel with the next turn.
     pub(super) fn start(&mut self, token: T, operation: Operation) {
-        self.start_with(token, operation, squeue::Flags::empty());
+        let entry = self.keep(token, operation);
+        if !self.push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// The same behind all of this turn: the kernel carries out one after the other, and the other
+    /// end of a link should be at work while this one's disk is given its own.
+    pub(super) fn start_last(&mut self, token: T, operation: Operation) {
+        let entry = self.keep(token, operation);
+        self.backlog.push_back(entry);
     }
 
     /// The same for one that must not be tried here first: the attempt could block.
     pub(super) fn start_elsewhere(&mut self, token: T, operation: Operation) {
-        self.start_with(token, operation, squeue::Flags::ASYNC);
+        let entry = self.keep(token, operation);
+        self.backlog.push_back(entry.flags(squeue::Flags::ASYNC));
     }
 
-    fn start_with(&mut self, token: T, mut operation: Operation, flags: squeue::Flags) {
-        let entry = operation.entry().flags(flags);
+    /// Keeps the operation until its completion.
+    fn keep(&mut self, token: T, mut operation: Operation) -> squeue::Entry {
+        let entry = operation.entry();
         let key = self.flying.insert(Flying { token, operation });
-        let entry = entry.user_data(u64::try_from(key).expect("keys are small"));
-        if !self.push(&entry) {
-            self.backlog.push_back(entry);
-        }
+        entry.user_data(u64::try_from(key).expect("keys are small"))
     }
 
     /// Hands everything started to the kernel, waits as told and collects what is over. Whether
@@ -212,8 +222,13 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Cancels everything and waits a moment for it to end.
+    /// Cancels everything and waits a moment for it to end. What the kernel has not been given it
+    /// never gets.
     fn cancel_all(&mut self) {
+        for entry in self.backlog.drain(..) {
+            let key = usize::try_from(entry.get_user_data()).unwrap_or(usize::MAX);
+            self.flying.remove(key);
+        }
         let limit = types::Timespec::from(CANCEL_LIMIT);
         let cancel = types::CancelBuilder::any();
         let submitted = self.enter(0, None);

@@ -139,7 +139,7 @@ impl Stream {
         }
         if let Some(operation) = self.inbound.operation(&self.socket) {
             self.inbound.is_receiving = true;
-            ring.start(token, operation);
+            ring.start_last(token, operation);
         }
     }
 

@@ -9,6 +9,7 @@ mod link;
 mod node;
 mod replication;
 mod resource;
+mod ring;
 
 use std::time::{Duration, Instant};
 
