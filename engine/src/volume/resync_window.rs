@@ -6,7 +6,7 @@
 //! way costs by itself; whatever requests take longer than that is a queue which the resync itself
 //! has made, and in which clients' writes wait as well. So the window is set, round after round,
 //! to what makes requests take just so much longer: some milliseconds while no client is there,
-//! which fills any link; half as long again, and little in absolute terms, while one is. There is
+//! which fills any link; a quarter longer, and little in absolute terms, while one is. There is
 //! no speed to be configured and none to be guessed.
 //!
 //! Where requests take long for other reasons than a queue that would make next to nothing of a
@@ -136,7 +136,7 @@ impl ResyncWindow {
         let mut length = match self.mood {
             _ if self.is_probe_due(now) => 0,
             Mood::Idle => (window / 4).max(IDLE_REQUEST),
-            Mood::Busy => (window / 4).max(window.min(BUSY_REQUEST)),
+            Mood::Busy => window / 4,
         };
         length = length.min(LARGEST_REQUEST);
         if let Some(rate) = rate_limit(options) {
@@ -349,7 +349,7 @@ impl ResyncWindow {
             }
             Mood::Busy => {
                 let base = self.busy_base.nanoseconds;
-                base.saturating_add((base / 2).min((base / 4).max(SHORT_QUEUE)).min(BUSY_QUEUE))
+                base.saturating_add((base / 8).min(BUSY_QUEUE))
             }
         }
     }
@@ -431,10 +431,6 @@ const REQUEST_LIMIT: usize = 512;
 /// nobody has to wait for it.
 const IDLE_REQUEST: u64 = 16 << 10;
 
-/// The same while clients are at work, if the window has room for it: one request costs both nodes
-/// less time, of which clients need some, than several small ones.
-const BUSY_REQUEST: u64 = 16 << 10;
-
 /// No request is larger: both nodes hold it in one piece.
 const LARGEST_REQUEST: u64 = 256 << 10;
 
@@ -444,9 +440,6 @@ const IDLE_QUEUE: u64 = 20_000_000;
 
 /// How long it may be at most while clients are at work, however slow the way is by itself.
 const BUSY_QUEUE: u64 = 2_000_000;
-
-/// Half of what a lone block takes is no more than it may be as long as it is no more than this.
-const SHORT_QUEUE: u64 = 600_000;
 
 /// So long after the last sign of a client the resync is alone again.
 const PEACE_MS: u64 = 1_000;
