@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Options;
 use super::client::Follower;
@@ -40,6 +40,8 @@ pub(super) struct Board {
     switches: Mutex<[Switch; 2]>,
     /// What the power switch was asked, in order.
     asked: Mutex<Vec<String>>,
+    /// Machines that are off and about to boot.
+    is_booting: [AtomicBool; 2],
     is_closed: AtomicBool,
 }
 
@@ -52,6 +54,7 @@ impl Board {
             options,
             switches: Mutex::new([Switch::Works; 2]),
             asked: Mutex::default(),
+            is_booting: Default::default(),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -92,6 +95,11 @@ impl Board {
         guard(&self.asked).clone()
     }
 
+    /// Whether a machine runs, or will without being switched on.
+    pub(super) fn is_on(&self, node: usize) -> bool {
+        self.is_booting[node].load(Ordering::SeqCst) || self.room().is_on(node)
+    }
+
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
@@ -123,7 +131,7 @@ impl Board {
         }
     }
 
-    fn answer(&self, question: &str) -> i32 {
+    fn answer(self: &Arc<Self>, question: &str) -> i32 {
         let mut words = question.split_whitespace();
         let (what, name) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let Some(node) = NODES.iter().position(|node| *node == name) else {
@@ -167,7 +175,7 @@ impl Board {
         }
     }
 
-    fn switch_power(&self, what: &str, node: usize) -> i32 {
+    fn switch_power(self: &Arc<Self>, what: &str, node: usize) -> i32 {
         loop {
             let switch = guard(&self.switches)[node];
             match switch {
@@ -178,14 +186,47 @@ impl Board {
                 Switch::Hangs => thread::sleep(POLL),
             }
         }
+        let told = self.deaths_told(node);
         let mut room = self.room();
-        if what != "on" {
-            room.cut_power(node);
-        }
-        if what != "off" {
-            room.switch_on(node);
+        match what {
+            "on" => room.switch_on(node),
+            "off" => room.cut_power(node),
+            _ => {
+                self.is_booting[node].store(true, Ordering::SeqCst);
+                room.cut_power(node);
+                let board = Arc::clone(self);
+                thread::spawn(move || board.boot_when_told(node, told));
+            }
         }
         0
+    }
+
+    /// A machine takes longer to boot than its cluster needs to hear that it was off. One that is
+    /// back first is told of its own death, and its Pacemaker ends for good.
+    fn boot_when_told(&self, node: usize, told: usize) {
+        let begun = Instant::now();
+        while self.deaths_told(node) == told && begun.elapsed() < BOOT_DEADLINE {
+            thread::sleep(POLL);
+        }
+        let mut room = self.room();
+        if !self.is_closed() {
+            room.switch_on(node);
+        }
+        self.is_booting[node].store(false, Ordering::SeqCst);
+    }
+
+    /// How often the other machine's Pacemaker has noted that this one was switched off and on.
+    fn deaths_told(&self, node: usize) -> usize {
+        let log = {
+            let mut room = self.room();
+            let is_there = room.is_on(1 - node);
+            is_there.then(|| room.file(1 - node, "/var/log/pacemaker/pacemaker.log"))
+        };
+        let text = log.and_then(|log| fs::read(log).ok()).unwrap_or_default();
+        let told = format!("Operation 'reboot' targeting {} ", NODES[node]);
+        let text = String::from_utf8_lossy(&text);
+        let is_told = |line: &&str| line.contains(&told) && line.contains(": OK");
+        text.lines().filter(is_told).count()
     }
 }
 
@@ -195,3 +236,6 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const POLL: Duration = Duration::from_millis(20);
+
+/// A machine whose cluster says nothing of its death boots all the same.
+const BOOT_DEADLINE: Duration = Duration::from_secs(20);

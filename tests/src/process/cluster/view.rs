@@ -168,7 +168,7 @@ impl Cluster {
     /// Whether a machine is on.
     #[must_use]
     pub fn is_on(&self, node: &str) -> bool {
-        self.board.room().is_on(node_number(node))
+        self.board.is_on(node_number(node))
     }
 
     /// What the power switch was asked so far.
