@@ -6,8 +6,13 @@
 //! way costs by itself; whatever requests take longer than that is a queue which the resync itself
 //! has made, and in which clients' writes wait as well. So the window is set, round after round,
 //! to what makes requests take just so much longer: some milliseconds while no client is there,
-//! which fills any link; a quarter longer, and little in absolute terms, while one is. There is
+//! which fills any link; a third longer, and little in absolute terms, while one is. There is
 //! no speed to be configured and none to be guessed.
+//!
+//! How long a lone block takes says little of one among many where the way is so short that most
+//! of it is programs going to sleep and waking up: several requests keep them awake, and seem
+//! to queue nowhere when they do. On such a way there is one request at a time while clients are
+//! about, as large as may be under way, and a lone block among every few of them.
 //!
 //! Where requests take long for other reasons than a queue that would make next to nothing of a
 //! resync. So it is also tried out whether more under way brings more (`trial`): always while no
@@ -19,6 +24,7 @@ use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::BLOCK_SIZE;
 use rbd_protocol::state::ResyncLimit;
 
+use base::{Base, FIRST_PROBES};
 use trial::Trial;
 
 use super::resync_pace::Pace;
@@ -58,14 +64,6 @@ enum Mood {
     Idle,
     /// Clients are at work.
     Busy,
-}
-
-/// How long a block takes that is asked for alone.
-#[derive(Clone, Copy, Debug, Default)]
-struct Base {
-    nanoseconds: u64,
-    /// How many have been, at most [`FIRST_PROBES`].
-    probes: u8,
 }
 
 /// What has been seen since the window was last set.
@@ -136,7 +134,7 @@ impl ResyncWindow {
         let mut length = match self.mood {
             _ if self.is_probe_due(now) => 0,
             Mood::Idle => (window / 4).max(IDLE_REQUEST),
-            Mood::Busy => window / 4,
+            Mood::Busy => self.busy_request(window),
         };
         length = length.min(LARGEST_REQUEST);
         if let Some(rate) = rate_limit(options) {
@@ -201,7 +199,8 @@ impl ResyncWindow {
         self.round.time = self.round.time.saturating_add(took);
         self.round.count += 1;
         self.round.bytes += length;
-        if self.round.bytes >= self.bytes / 2 {
+        let is_enough = !self.is_near() || self.round.count >= NEAR_ROUND;
+        if is_enough && self.round.bytes >= self.bytes / 2 {
             self.end_round(options);
         }
     }
@@ -291,12 +290,24 @@ impl ResyncWindow {
             Mood::Busy => match self.busy_base.probes {
                 0 => return true,
                 1..FIRST_PROBES => FIRST_PROBE,
+                _ if self.is_near() => NEAR_PROBE,
                 _ => BUSY_PROBE,
             },
         };
         let pause = pause.max(self.usual.saturating_mul(rounds));
         self.probed
             .is_none_or(|probed| now.0.saturating_sub(probed.0) >= pause)
+    }
+
+    /// Clients are at work, and what a lone block takes is waking up more than anything else.
+    fn is_near(&self) -> bool {
+        self.mood == Mood::Busy && !self.busy_base.is_far()
+    }
+
+    /// How large a request is made beside clients.
+    fn busy_request(&self, window: u64) -> u64 {
+        let most = if self.is_near() { window } else { FAR_REQUEST };
+        self.bytes.min(most).min(window).max(window / 4)
     }
 
     /// The window as the options leave it.
@@ -331,7 +342,11 @@ impl ResyncWindow {
         }
         let limit = self.limit(options);
         let before = self.bytes;
-        let fitting = scaled(before, limit, usual.max(1)).clamp(before / 4, before * 2);
+        let mut fitting = scaled(before, limit, usual.max(1)).clamp(before / 4, before * 2);
+        if self.is_near() {
+            // Most of what it takes does not depend on how large it is.
+            fitting = before / 2 + fitting / 2;
+        }
         if fitting < before || self.round.was_full {
             self.bytes = fitting.clamp(SMALLEST_WINDOW, LARGEST_WINDOW);
         }
@@ -349,7 +364,7 @@ impl ResyncWindow {
             }
             Mood::Busy => {
                 let base = self.busy_base.nanoseconds;
-                base.saturating_add((base / 8).min(BUSY_QUEUE))
+                base.saturating_add((base / 16 * 5).min(BUSY_QUEUE))
             }
         }
     }
@@ -359,27 +374,6 @@ impl ResyncWindow {
             number: self.round.number.wrapping_add(1),
             ..Round::default()
         };
-    }
-}
-
-impl Base {
-    fn learn(&mut self, took: u64) {
-        let known = self.nanoseconds;
-        // The first may still have met what was under way before.
-        self.nanoseconds = match self.probes {
-            0 => took,
-            probes if probes < FIRST_PROBES => known.min(took),
-            // Near the average of what comes now sooner and now later by chance: next to the least
-            // every request would seem to wait.
-            _ if took < known => known / 4 * 3 + took / 4,
-            _ => known / 8 * 7 + took / 8,
-        };
-        self.probes = (self.probes + 1).min(FIRST_PROBES);
-    }
-
-    /// Many that were not alone took no longer than this: by itself none does.
-    fn limit(&mut self, usual: u64) {
-        self.nanoseconds = self.nanoseconds.min(usual);
     }
 }
 
@@ -431,6 +425,12 @@ const REQUEST_LIMIT: usize = 512;
 /// nobody has to wait for it.
 const IDLE_REQUEST: u64 = 16 << 10;
 
+/// Beside clients on a far way a request is no larger than this or a quarter of the window.
+const FAR_REQUEST: u64 = 32 << 10;
+
+/// Beside clients on a near way a round has so many requests: each meets some of them by chance.
+const NEAR_ROUND: u64 = 16;
+
 /// No request is larger: both nodes hold it in one piece.
 const LARGEST_REQUEST: u64 = 256 << 10;
 
@@ -444,8 +444,7 @@ const BUSY_QUEUE: u64 = 2_000_000;
 /// So long after the last sign of a client the resync is alone again.
 const PEACE_MS: u64 = 1_000;
 
-/// So many lone blocks show what the way costs when clients appear, and soon.
-const FIRST_PROBES: u8 = 4;
+/// How often a lone block shows what the way costs at first, as below.
 const FIRST_PROBE: (u64, u64) = (0, 4);
 
 /// How often a lone block shows what the way costs, in nanoseconds and in times a usual request
@@ -453,10 +452,14 @@ const FIRST_PROBE: (u64, u64) = (0, 4);
 const IDLE_PROBE: (u64, u64) = (2_000_000_000, 64);
 const BUSY_PROBE: (u64, u64) = (100_000_000, 20);
 
+/// The same on a near way, where each request is alone and a small one costs little.
+const NEAR_PROBE: (u64, u64) = (0, 8);
+
 /// How far a limited rate may be ahead of itself, in nanoseconds, and how much of it one request
 /// takes: timers are no finer than some milliseconds.
 const RATE_STEP: u64 = 20_000_000;
 
+mod base;
 mod trial;
 
 #[cfg(test)]

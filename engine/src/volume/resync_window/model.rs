@@ -29,6 +29,8 @@ pub(super) struct Way {
     /// of every order of magnitude as often: what is sent arrives in order all the same, the disk
     /// ends what it likes first.
     pub(super) uneven: (u64, u64),
+    /// So many more, if the resync has nothing else under way: who has nothing to do sleeps.
+    pub(super) waking: u64,
     /// Clients write 4 KiB so often a second, at random times.
     pub(super) writes: u64,
 }
@@ -41,6 +43,7 @@ pub(super) const GIGABIT: Way = Way {
     disk_time: 50_000,
     jitter: 0,
     uneven: (0, 0),
+    waking: 0,
     writes: 0,
 };
 
@@ -197,7 +200,9 @@ impl Run {
     fn send(&mut self, started: u64, length: u64, request: Option<u64>) {
         let begin = self.link_free.max(self.now);
         self.link_free = begin + length * 1_000_000_000 / self.way.link_rate;
-        let late = self.random(self.way.jitter);
+        let is_alone = request.is_some() && self.under_way.len() == 1;
+        let waking = if is_alone { self.way.waking } else { 0 };
+        let late = self.random(self.way.jitter) + waking;
         let mut arrives = self.link_free + self.way.delay + late;
         if self.way.uneven.0 > 0 {
             arrives = (arrives + self.magnitude(self.way.uneven.0)).max(self.arrival);

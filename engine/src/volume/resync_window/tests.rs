@@ -93,6 +93,31 @@ fn clients_at_half_load_hardly_notice_and_the_resync_goes_on() {
 }
 
 #[test]
+fn clients_hardly_notice_it_where_a_lone_request_takes_longer_than_one_of_many() {
+    for (waking, writes) in [(100_000, 6_000), (300_000, 6_000), (300_000, 15_000)] {
+        let way = Way {
+            waking,
+            writes,
+            ..GIGABIT
+        };
+        let mut alone = Run::new(way);
+        alone.is_resyncing = false;
+        let usual = alone.pass_ms(2_000).slow_write();
+        for quiet_ms in [0, 500] {
+            let mut run = Run::new(way);
+            run.way.writes = 0;
+            run.pass_ms(quiet_ms);
+            run.way.writes = writes;
+            run.pass_ms(1_500).pass_ms(2_000);
+            let (slow, share) = (run.slow_write(), run.share(2_000));
+            let most = usual * 3 / 2 + 4 * 4096 * 8;
+            assert!(slow <= most, "{slow} after {usual} on {way:?}");
+            assert!(share >= 250, "{share} of {way:?}");
+        }
+    }
+}
+
+#[test]
 fn a_resync_yields_within_milliseconds_and_comes_back() {
     let mut run = Run::new(GIGABIT);
     run.pass_ms(2_000);
