@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::peer::{Channel, Packet};
 
 use crate::contract::{
@@ -289,15 +290,10 @@ impl<B> Context<B> {
         });
     }
 
-    pub(crate) fn note_size(&mut self, operation: Operation, device_bytes: u64, device_id: u64) {
+    pub(crate) fn note_size(&mut self, operation: Operation, end: FormerEnd) {
         let volume = operation.volume();
         let id = self.operation(operation);
-        self.out.push(Action::NoteSize {
-            id,
-            volume,
-            device_bytes,
-            device_id,
-        });
+        self.out.push(Action::NoteSize { id, volume, end });
     }
 
     pub(crate) fn send(&mut self, peer: NodeId, link: LinkId, packet: Packet, data: Option<B>) {

@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::{Refusal, ResourceConfig, Shown, Standing, VerifyOrder};
 use rbd_protocol::ids::{ByteRange, NodeId, VolumeNumber};
+use rbd_protocol::metadata::FormerEnd;
 use rbd_protocol::peer::{Channel, Digest, Packet};
 
 use crate::handler::{Handler, HandlerFacts, HandlerResult};
@@ -348,17 +349,15 @@ pub enum Action<B> {
         volume: VolumeNumber,
     },
     /// Note durably, elsewhere than on the disk, that metadata at the end of a device of this size
-    /// counts: there an attach looks for it when the device has grown. Answered by
-    /// [`Event::SizeNoted`].
+    /// counts, or about to be moved to the end of one of another size may: there an attach looks
+    /// for it when the device has grown. Answered by [`Event::SizeNoted`].
     NoteSize {
         /// Names it.
         id: OperationId,
         /// The volume.
         volume: VolumeNumber,
-        /// The size.
-        device_bytes: u64,
-        /// Whose metadata it is.
-        device_id: u64,
+        /// The sizes, and whose metadata it is.
+        end: FormerEnd,
     },
     /// Note at once, elsewhere than on the volume's disk, what that may be unable to say itself
     /// when the next process attaches it, or that it is no longer so. Before any later action; not

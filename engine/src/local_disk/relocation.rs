@@ -1,17 +1,18 @@
 //! Metadata on its way from where a disk ended to where it ends now.
 //!
-//! All of it is written anew beyond the former end while that still counts; the two superblocks
-//! there are the commit; then the former ones are made unrecognisable, and it is noted elsewhere
-//! where the metadata is. At every moment one of the two places holds metadata that is whole and
-//! true, and an attach knows which: the one at the end if it is whole and not older. So nothing is
-//! written there before the other place is wiped. When to take which step is the volume's business.
+//! The new end is cleared, and noted elsewhere beside the former one. All of it is written anew
+//! there while the former end still counts; the two superblocks are the commit; then the former
+//! ones are made unrecognisable, and it is noted where the metadata is. At every moment one of the
+//! two places holds metadata that is whole and true, an attach looks at both however large the disk
+//! is by then, and knows which: the new one if it is whole and not older. So nothing is written
+//! there before the other place is wiped. When to take which step is the volume's business.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::metadata::{
-    BlockAddress, Layout, LayoutError, Placement, Superblock, encode_bitmap_block,
+    BlockAddress, FormerEnd, Layout, LayoutError, Placement, Superblock, encode_bitmap_block,
     encode_intent_block, wipe,
 };
 
@@ -48,6 +49,10 @@ pub(crate) enum RelocationStep {
     Waiting,
     /// What may be taken for a superblock at the new end goes.
     Clearing,
+    /// It is being noted where the metadata goes, beside where it is.
+    Naming,
+    /// It is noted.
+    Named,
     /// What the bitmaps no longer say is made stable.
     Flushing,
     /// The bitmaps.
@@ -113,6 +118,8 @@ impl LocalDisk {
             | RelocationStep::Wiping => true,
             RelocationStep::Waiting
             | RelocationStep::Clearing
+            | RelocationStep::Naming
+            | RelocationStep::Named
             | RelocationStep::Flushing
             | RelocationStep::Pages
             | RelocationStep::Announcing
@@ -231,8 +238,10 @@ impl LocalDisk {
     /// Makes unrecognisable whatever lies where the superblocks go.
     pub(crate) fn clear_new_end<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) {
         self.step_relocation(RelocationStep::Clearing);
-        let device_bytes = self.measure.device_bytes;
-        self.wipe_end_of(device_bytes, volume, cx);
+        let target = self.relocation.as_ref().map(|one| one.target);
+        if let Some(target) = target {
+            self.wipe_end_of(target.device_bytes(), volume, cx);
+        }
     }
 
     fn wipe_end_of<B>(&mut self, device_bytes: u64, volume: VolumeNumber, cx: &mut Context<B>) {
@@ -346,20 +355,56 @@ impl LocalDisk {
         self.wipe_end_of(former.device_bytes(), volume, cx);
     }
 
+    /// Has it noted where the metadata goes, beside where it is: from its commit on it is there,
+    /// however large the disk is when that is looked for.
+    pub(crate) fn name_new_end<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) {
+        let target = self
+            .relocation
+            .as_ref()
+            .map(|one| one.target.device_bytes());
+        self.note_end(RelocationStep::Naming, target, volume, cx);
+    }
+
     /// Has it noted where the metadata is.
     pub(crate) fn announce_end<B>(&mut self, volume: VolumeNumber, cx: &mut Context<B>) {
+        self.note_end(RelocationStep::Noting, None, volume, cx);
+    }
+
+    fn note_end<B>(
+        &mut self,
+        step: RelocationStep,
+        moves_to: Option<u64>,
+        volume: VolumeNumber,
+        cx: &mut Context<B>,
+    ) {
         let attachment = self.attachment;
         let Some(relocation) = self.relocation.as_mut() else {
             return;
         };
-        relocation.step = RelocationStep::Noting;
+        relocation.step = step;
         relocation.in_flight += 1;
         let operation = Operation::NoteSize { volume, attachment };
-        cx.note_size(
-            operation,
-            self.layout.device_bytes(),
-            self.superblock.device_id,
-        );
+        let end = FormerEnd {
+            device_bytes: self.layout.device_bytes(),
+            device_id: Some(self.superblock.device_id),
+            moves_to,
+        };
+        cx.note_size(operation, end);
+    }
+
+    /// It is noted where the metadata goes, or it cannot be, and the move is given up before
+    /// anything of it counts. False if it was something else that was being noted.
+    pub(crate) fn end_naming(&mut self, is_noted: bool) -> bool {
+        let naming = |one: &&mut Relocation| one.step == RelocationStep::Naming;
+        let Some(relocation) = self.relocation.as_mut().filter(naming) else {
+            return false;
+        };
+        relocation.in_flight = 0;
+        relocation.step = RelocationStep::Named;
+        if !is_noted {
+            self.relocation = None;
+        }
+        true
     }
 
     /// A block of the metadata is durable where it goes.

@@ -59,6 +59,11 @@ impl Medium {
 
     /// What an attach would find with this size remembered.
     pub(super) fn find(&self, remembered: u64) -> Result<Located, OpenError> {
+        self.find_moving(remembered, None)
+    }
+
+    /// The same if it is remembered, too, that metadata goes to the end of another.
+    fn find_moving(&self, remembered: u64, goes_to: Option<u64>) -> Result<Located, OpenError> {
         let inputs = OpenInputs {
             device_bytes: self.device_bytes,
             placement: Placement::Internal,
@@ -71,6 +76,7 @@ impl Medium {
         let former = FormerEnd {
             device_bytes: remembered,
             device_id: Some(7),
+            moves_to: goes_to,
         };
         open_internal(&mut |at, into| self.read(at, into), &inputs, Some(former))
     }
@@ -165,34 +171,44 @@ pub(super) fn write_all(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
     offsets
 }
 
-/// Everything but the note of the new size: flushes here and there, metadata.
+/// Everything but the note of the new size: flushes here and there, metadata, where it goes.
 pub(super) fn go_on(bench: &mut Bench, medium: &mut Medium) -> Vec<u64> {
     let mut offsets = Vec::new();
     loop {
         let flushed = bench.disk(DiskRequest::Flush, Ok(()));
         let acked = bench.peer_acks();
+        let named = name_end(bench, Ok(())).is_some();
         let wrote = write_all(bench, medium);
-        if !flushed && acked == 0 && wrote.is_empty() {
+        if !flushed && acked == 0 && !named && wrote.is_empty() {
             return offsets;
         }
         offsets.extend(wrote);
     }
 }
 
-/// The note that is asked for: the size.
+/// The note that is asked for of where it is: the size.
 pub(super) fn note(bench: &mut Bench, result: Result<(), DiskError>) -> Option<u64> {
-    let at = bench
-        .asked
-        .iter()
-        .position(|action| matches!(action, Action::NoteSize { .. }))?;
-    let Action::NoteSize {
-        id, device_bytes, ..
-    } = bench.asked.remove(at)
-    else {
+    note_end(bench, result, false).map(|(is_at, _)| is_at)
+}
+
+/// The note that is asked for of where it goes.
+pub(super) fn name_end(bench: &mut Bench, result: Result<(), DiskError>) -> Option<u64> {
+    note_end(bench, result, true).and_then(|(_, goes_to)| goes_to)
+}
+
+fn note_end(
+    bench: &mut Bench,
+    result: Result<(), DiskError>,
+    goes: bool,
+) -> Option<(u64, Option<u64>)> {
+    let at = bench.asked.iter().position(
+        |action| matches!(action, Action::NoteSize { end, .. } if end.moves_to.is_some() == goes),
+    )?;
+    let Action::NoteSize { id, end, .. } = bench.asked.remove(at) else {
         return None;
     };
     bench.tell(Event::SizeNoted { id, result });
-    Some(device_bytes)
+    Some((end.device_bytes, end.moves_to))
 }
 
 /// The peer has grown to this size; here it begins. The command, with the move not yet begun.
@@ -286,6 +302,8 @@ fn a_crash_at_any_moment_of_it_finds_what_counts() {
     resize(&mut bench, false);
     let mut ends = [0_u32; 2];
     let mut noted = false;
+    // Before it is noted where it goes, that may be so already.
+    let mut notes = Vec::from([None, Some(LARGE)]);
     for step in 0..10_000 {
         // Another region is written to now and then: some wait, some are marked already.
         if step % 3 == 0 {
@@ -294,7 +312,11 @@ fn a_crash_at_any_moment_of_it_finds_what_counts() {
                 rbd_protocol::ids::ByteRange::new((step / 3 % 12) << 22, 4096),
             );
         }
-        ends[usize::from(crash(&bench, &medium) == LARGE)] += 1;
+        ends[usize::from(crash(&bench, &medium, &notes) == LARGE)] += 1;
+        if name_end(&mut bench, Ok(())).is_some() {
+            notes = Vec::from([Some(LARGE)]);
+            continue;
+        }
         let flushed = bench.disk(DiskRequest::Flush, Ok(()));
         let wrote = write_one(&mut bench, &mut medium).is_some();
         if bench.peer_acks() == 0 && !flushed && !wrote {
@@ -317,8 +339,8 @@ fn a_crash_at_any_moment_of_it_finds_what_counts() {
     );
 }
 
-/// Where the metadata is that a crash finds now.
-fn crash(bench: &Bench, medium: &Medium) -> u64 {
+/// Where the metadata is that a crash finds now, whatever the disk has grown to by then.
+fn crash(bench: &Bench, medium: &Medium, notes: &[Option<u64>]) -> u64 {
     let pending = under_way(bench);
     let choices = pending.len().min(6);
     let mut place = 0;
@@ -330,6 +352,18 @@ fn crash(bench: &Bench, medium: &Medium) -> u64 {
             }
         }
         let found = after.find(FORMER).expect("metadata that counts");
+        let layout = found.image.layout;
+        for (note, more) in notes
+            .iter()
+            .flat_map(|note| [(*note, 4096), (*note, 1 << 20)])
+        {
+            after.device_bytes = LARGE + more;
+            let other = after.find_moving(FORMER, note).expect("the disk has grown");
+            assert_eq!(
+                (other.image.layout, other.image.superblock),
+                (layout, found.image.superblock.clone())
+            );
+        }
         if found.image.superblock.data_bytes == SIZE {
             assert_eq!(found.image.damage.len(), 0, "{:?}", found.image.damage);
         }
@@ -361,6 +395,22 @@ fn crash(bench: &Bench, medium: &Medium) -> u64 {
         place = found.image.layout.device_bytes();
     }
     place
+}
+
+/// Nothing has happened yet that anybody would have to know of.
+#[test]
+fn metadata_does_not_move_if_it_cannot_be_noted_where_it_goes() {
+    let (mut bench, mut medium) = before_growth();
+    let call = resize(&mut bench, false);
+    write_all(&mut bench, &mut medium);
+    assert_eq!(bench.reply(call), None);
+    assert_eq!(name_end(&mut bench, Err(DiskError::Io)), Some(LARGE));
+    go_on(&mut bench, &mut medium);
+    assert_eq!(note(&mut bench, Ok(())), None);
+    let found = medium.find(FORMER).expect("where it was").image;
+    assert_eq!(found.layout.device_bytes(), FORMER);
+    assert_eq!(found.superblock.data_bytes, SIZE);
+    assert_eq!(bench.reply(call), Some(false), "the wish has ended");
 }
 
 #[test]
@@ -412,8 +462,11 @@ fn a_write_that_fails_on_the_way_costs_the_disk_and_leaves_what_counts() {
                 return;
             }
         }
-        if !bench.is_writing_metadata() && !bench.flush_only() {
-            return;
+        if !bench.is_writing_metadata() {
+            if !bench.flush_only() {
+                return;
+            }
+            continue;
         }
         bench.fail_metadata();
         assert_eq!(bench.disk_state(), DiskState::Diskless);
@@ -424,10 +477,11 @@ fn a_write_that_fails_on_the_way_costs_the_disk_and_leaves_what_counts() {
 }
 
 impl Bench {
-    /// Ends the flushes under way, here and on the peer.
+    /// Ends the flushes under way, here and on the peer, and the note of where metadata goes.
     pub(super) fn flush_only(&mut self) -> bool {
         let here = self.disk(DiskRequest::Flush, Ok(()));
-        self.peer_acks() > 0 || here
+        let is_named = name_end(self, Ok(())).is_some();
+        self.peer_acks() > 0 || here || is_named
     }
 }
 

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use rbd_protocol::metadata::{BlockAddress, Layout, Placement};
 
 use super::relocation::{
-    FORMER, GROWN, LARGE, Medium, before_growth_to, go_on, note, resize_on, under_way, write_all,
-    write_one,
+    FORMER, GROWN, LARGE, Medium, before_growth_to, go_on, name_end, note, resize_on, under_way,
+    write_all, write_one,
 };
 use super::{Bench, SIZE};
 use crate::{Action, Command, DiskMeasure, DiskRequest, LinkLoss};
@@ -80,6 +80,9 @@ fn marks_that_are_wanted_at_the_end_come_along() {
         let mut offsets = under_way(bench).into_iter().map(|(_, offset, _)| offset);
         offsets.next() == Some(first)
     };
+    while name_end(&mut bench, Ok(())).is_none() {
+        skip_first(&mut bench, &mut medium, first);
+    }
     while !bench.flush_only() {
         skip_first(&mut bench, &mut medium, first);
     }
@@ -163,8 +166,11 @@ fn is_written(bench: &Bench, at: u64) -> bool {
 }
 
 fn has_asked_for_note(bench: &Bench) -> bool {
-    let is_note = |action: &Action<u32>| matches!(action, Action::NoteSize { .. });
-    bench.asked.iter().any(is_note)
+    let mut notes = bench.asked.iter().filter_map(|action| match action {
+        Action::NoteSize { end, .. } => Some(end.moves_to),
+        _ => None,
+    });
+    notes.any(|goes_to| goes_to.is_none())
 }
 
 /// Where this block of the log is on a disk of that size.

@@ -44,16 +44,18 @@ impl<B: Clone> Volume<B> {
                 false
             }
             RelocationStep::Clearing => {
-                local.step_relocation(RelocationStep::Flushing);
+                local.name_new_end(number, cx);
+                false
+            }
+            RelocationStep::Named => {
                 if self.checkpoint == Checkpoint::Idle {
+                    local.step_relocation(RelocationStep::Flushing);
                     self.checkpoint = Checkpoint::Relocating;
                     self.start_barrier(BarrierPurpose::Checkpoint, cx);
-                } else {
-                    local.step_relocation(RelocationStep::Clearing);
                 }
                 false
             }
-            RelocationStep::Flushing => false,
+            RelocationStep::Naming | RelocationStep::Flushing => false,
             RelocationStep::Pages => self.relocate_pages(cx),
             RelocationStep::Holding if !all_may_save => {
                 // What it clears from here on is not stable: from the beginning, later.
@@ -131,6 +133,14 @@ impl<B: Clone> Volume<B> {
         self.unsettled = true;
         self.checkpoint_wanted = true;
         let number = self.number;
+        if local.end_naming(result.is_ok()) {
+            if result.is_err() {
+                let text = "metadata stays where it is, because it cannot be remembered outside \
+                            of the disk where it goes: the volume does not grow";
+                cx.report(Level::Error, None, Some(number), text);
+            }
+            return;
+        }
         let growth = local.end_relocation(result.is_ok());
         let Some(growth) = growth else {
             let text = "metadata has moved to the end of the disk, but that cannot be remembered \

@@ -167,12 +167,7 @@ impl World {
             Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
             Action::Measure { id, .. } => self.measure(node, id),
             Action::NoteOfDisk { note, holds, .. } => self.nodes[node].keep_note(note, holds),
-            Action::NoteSize {
-                id,
-                device_bytes,
-                device_id,
-                ..
-            } => self.note_end(node, id, (device_bytes, device_id)),
+            Action::NoteSize { id, end, .. } => self.note_end(node, id, end),
             Action::Migration(MigrationNews::Expired) => {
                 let wish = Wish::EndMigration;
                 self.after_us(1, Happening::Order { node, life, wish });

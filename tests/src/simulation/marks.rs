@@ -105,8 +105,11 @@ pub enum Mark {
     DiedInWipe,
     /// It could not be noted where metadata had moved to.
     MoveNotNoted,
-    /// A disk had grown once more before it was noted where its metadata had moved to.
-    NotedByHand,
+    /// It could not be noted where metadata was to move to.
+    MoveGivenUp,
+    /// A disk had grown once more when it was attached, and its metadata was where it had been
+    /// moving to.
+    AttachedInBetween,
     /// A client wrote a superblock where one had been.
     SuperblockForged,
 }
@@ -159,7 +162,8 @@ impl Mark {
         Self::AttachedInTwoPlaces,
         Self::DiedInWipe,
         Self::MoveNotNoted,
-        Self::NotedByHand,
+        Self::MoveGivenUp,
+        Self::AttachedInBetween,
         Self::SuperblockForged,
     ];
 
@@ -170,7 +174,7 @@ impl Mark {
 }
 
 /// How many there are.
-const COUNT: usize = 47;
+const COUNT: usize = 48;
 
 /// How often each was hit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,14 +35,14 @@ impl World {
             return true; // whoever attaches it says so
         };
         let device_bytes = image.layout.device_bytes();
-        let noted = self.nodes[node].noted.map(|end| end.device_bytes);
+        let goes_to = self.nodes[node].noted.and_then(|end| end.moves_to);
         let is_enlarged = device_bytes / BLOCK < self.nodes[node].disk.size_bytes / BLOCK;
         for (is_so, mark) in [
             (is_enlarged, Mark::AttachedEnlarged),
             (!wipe.is_empty(), Mark::AttachedInTwoPlaces),
             (
-                is_enlarged && noted.is_some_and(|noted| noted != device_bytes),
-                Mark::NotedByHand,
+                is_enlarged && goes_to == Some(device_bytes),
+                Mark::AttachedInBetween,
             ),
         ] {
             if is_so {
@@ -58,6 +58,7 @@ impl World {
         self.nodes[node].noted = Some(FormerEnd {
             device_bytes,
             device_id: Some(image.superblock.device_id),
+            moves_to: None,
         });
         true
     }
@@ -86,7 +87,7 @@ impl World {
     }
 
     /// The engine wants to have it noted where its metadata is.
-    pub(super) fn note_end(&mut self, node: usize, id: OperationId, end: (u64, u64)) {
+    pub(super) fn note_end(&mut self, node: usize, id: OperationId, end: FormerEnd) {
         if !self.options.inside.moves {
             self.violation("no metadata is inside of a volume here");
         }
@@ -96,10 +97,7 @@ impl World {
             node,
             life: self.nodes[node].life,
             id,
-            end: FormerEnd {
-                device_bytes: end.0,
-                device_id: Some(end.1),
-            },
+            end,
             kept,
             fails,
             told: false,
@@ -150,7 +148,9 @@ impl World {
             return;
         }
         let result = if note.fails {
-            self.hit(Mark::MoveNotNoted);
+            if note.end.moves_to.is_none() {
+                self.hit(Mark::MoveNotNoted);
+            }
             Err(DiskError::Io)
         } else {
             Ok(())
@@ -164,6 +164,9 @@ impl World {
             self.nodes[node].moving = true;
             let most = self.options.disk_us.1 * 40;
             self.crash_in_move(node, 25, most);
+        } else if text.starts_with("metadata stays where it is") {
+            self.nodes[node].moving = false;
+            self.hit(Mark::MoveGivenUp);
         } else if text.starts_with("metadata has moved to the end") {
             self.nodes[node].moving = false;
             self.hit(Mark::MetadataMoved);

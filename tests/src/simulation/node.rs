@@ -287,22 +287,7 @@ impl Node {
                 wipe: Vec::new(),
             });
         }
-        let found = open_internal(&mut read, &inputs, self.noted);
-        match self.noted_by_hand() {
-            Some(by_hand) if found.is_err() => open_internal(&mut read, &inputs, Some(by_hand)),
-            _ => found,
-        }
-    }
-
-    /// Somebody has enlarged the disk after its metadata had moved, before that was noted: the
-    /// daemon then finds none, and asks for a note made by hand.
-    fn noted_by_hand(&self) -> Option<FormerEnd> {
-        let device_bytes = self.disk.made_for()?;
-        let is_enlarged = device_bytes < self.disk.size_bytes;
-        is_enlarged.then_some(FormerEnd {
-            device_bytes,
-            device_id: None,
-        })
+        open_internal(&mut read, &inputs, self.noted)
     }
 
     pub(super) fn keep_note(&mut self, note: DiskNote, holds: bool) {

@@ -32,6 +32,8 @@ use super::world::World;
 pub(super) struct Spoken {
     /// The name of its process, as its last greeting said.
     incarnation: u64,
+    /// Which incarnation of its peer it has heard of last.
+    heard_incarnation: u64,
     /// The generation its last greeting named.
     greeted: u64,
     /// The same, of one that is about to be sent.
@@ -74,6 +76,7 @@ impl Spoken {
     /// The peer's greeting has come over the link.
     pub(super) fn hears_greeting(&mut self, link: u64, hello: &Hello) {
         self.heard = Some(link);
+        self.heard_incarnation = hello.incarnation;
         let current = hello.volumes.first().map_or(0, |volume| volume.current.0);
         self.heard_of = (hello.role == Role::Primary, current);
         self.unanswered = None;
@@ -135,13 +138,13 @@ impl World {
 
     /// The node has said and done what an event has led to.
     pub(super) fn has_spoken(&mut self, node: usize) {
-        let peer_incarnation = self.nodes[1 - node].spoken.incarnation;
         let spoken = &mut self.nodes[node].spoken;
         match spoken.new.take() {
             Some(Standing::Established { in_sync }) => {
                 spoken.was_established = true;
                 if in_sync {
-                    spoken.in_sync_with = peer_incarnation;
+                    // The peer may be another by now, and have greeted on a link not yet known.
+                    spoken.in_sync_with = spoken.heard_incarnation;
                     spoken.was_in_sync = true;
                 }
             }

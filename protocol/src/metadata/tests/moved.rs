@@ -9,6 +9,7 @@ fn former(device_bytes: u64) -> Option<FormerEnd> {
     Some(FormerEnd {
         device_bytes,
         device_id: Some(0xD0D0),
+        moves_to: None,
     })
 }
 
@@ -71,6 +72,7 @@ fn what_a_device_had_at_its_former_end_is_found_only_if_that_is_remembered() {
     let by_hand = Some(FormerEnd {
         device_bytes: SMALL,
         device_id: None,
+        moves_to: None,
     });
     for remembered in [former(SMALL), by_hand] {
         let found = find(&mut volume.device, remembered).unwrap();
@@ -81,6 +83,7 @@ fn what_a_device_had_at_its_former_end_is_found_only_if_that_is_remembered() {
     let of_another = Some(FormerEnd {
         device_bytes: SMALL,
         device_id: Some(7),
+        moves_to: None,
     });
     assert!(matches!(
         find(&mut volume.device, of_another),
@@ -272,4 +275,134 @@ fn two_areas_that_could_both_be_meant_are_refused() {
             former: SMALL
         }
     );
+}
+
+/// The device has a third size when it is looked at, once or after an open that was cut short, too.
+const LARGER: u64 = LARGE + (1 << 20);
+
+fn moving() -> Option<FormerEnd> {
+    Some(FormerEnd {
+        moves_to: Some(LARGE),
+        ..former(SMALL).unwrap()
+    })
+}
+
+/// Every crash in a move, with every choice of what of the last step has reached the medium, and
+/// every such crash in the open that follows: whatever the size is each time, the same place is
+/// found, which says what it should.
+#[test]
+fn a_move_that_was_cut_short_is_decided_alike_whatever_the_device_has_grown_to() {
+    let volume = grown();
+    let writes = at_new_end(&volume);
+    let (area, superblocks) = writes.split_at(writes.len() - 2);
+    let steps: [&[Write]; 3] = [area, superblocks, &former_wipe()];
+    let mut device = volume.device;
+    let mut places = [0_u32; 2];
+    for step in steps {
+        for after in crashes(&device, step) {
+            let place = assert_decided(&after, None);
+            places[usize::from(place == LARGE)] += 1;
+        }
+        for write in step {
+            device.write(write.clone());
+        }
+    }
+    // Wiped, and not yet noted.
+    assert_eq!(assert_decided(&device, Some(LARGE)), LARGE);
+    assert!(places.iter().all(|count| *count > 0), "{places:?}");
+}
+
+/// What may be on the device after these were under way: each is there, or not, or by halves.
+fn crashes(device: &Device, writes: &[Write]) -> Vec<Device> {
+    let mut found = vec![device.clone()];
+    for write in writes {
+        let is_decisive = writes.len() == 2;
+        let mut next = found.clone();
+        for before in &found {
+            let cuts: &[core::ops::Range<usize>] = if is_decisive {
+                &[0..8, 0..3, 3..8]
+            } else {
+                &[0..8]
+            };
+            for cut in cuts {
+                let mut after = before.clone();
+                let mut block = after.block(write.offset);
+                let bytes = cut.start * 512..cut.end * 512;
+                block[bytes.clone()].copy_from_slice(&write.block[bytes]);
+                let offset = write.offset;
+                after.write(Write { offset, block });
+                next.push(after);
+            }
+        }
+        found = next;
+    }
+    found
+}
+
+/// Where it is, at any size, and after each crash of whoever opens it at any.
+fn assert_decided(device: &Device, place: Option<u64>) -> u64 {
+    let mut place = place;
+    for bytes in [LARGE, LARGE + 512, LARGE + 4096, LARGER] {
+        let mut device = device.clone();
+        device.bytes = bytes;
+        let found = find(&mut device, moving()).expect("one of the places counts");
+        let layout = found.image.layout;
+        assert_eq!(
+            *place.get_or_insert(layout.device_bytes()),
+            layout.device_bytes()
+        );
+        assert_eq!(dirty_bits(&found.image.peers[0]), Some(3));
+        assert_eq!(found.image.superblock.generation, GenerationId(0xA2));
+        for writes in [&found.again, &found.wipe] {
+            for mut after in crashes(&device, writes) {
+                for bytes in [bytes, LARGER] {
+                    after.bytes = bytes;
+                    let again = find(&mut after, moving()).expect("it still does");
+                    assert_eq!(again.image.layout, layout);
+                }
+            }
+            for write in writes {
+                device.write(write.clone());
+            }
+        }
+        // Only one is left, which is noted then.
+        let noted = former(layout.device_bytes());
+        for remembered in [moving(), noted] {
+            let again = find(&mut device, remembered).expect("it is tidy");
+            assert_eq!(again.image.layout, layout);
+            assert_eq!(again.wipe.len(), 0);
+        }
+    }
+    place.expect("sizes were tried")
+}
+
+/// Nobody can have used the larger place while the smaller one was whole.
+#[test]
+fn a_newer_superblock_beside_a_damaged_one_is_refused_wherever_it_is() {
+    let mut volume = grown();
+    for write in at_new_end(&volume) {
+        volume.device.write(write);
+    }
+    let newest = volume.superblock.sequence + 1;
+    let copy = Superblock {
+        sequence: newest,
+        device_bytes: LARGE,
+        ..volume.superblock.clone()
+    };
+    let new = Layout::with_data(LARGE, Placement::Internal, 2, volume.layout.data_bytes()).unwrap();
+    let mut device = volume.device.clone();
+    let (offset, block) = (new.offset(copy.address()), copy.encode());
+    device.write(Write { offset, block });
+    let other = Layout::superblock_offset(LARGE, Placement::Internal, u8::from(newest & 1 == 0));
+    let offset = other.unwrap();
+    let block = Box::new([0xEE; BLOCK_BYTES]);
+    device.write(Write { offset, block });
+    for bytes in [LARGE, LARGER] {
+        device.bytes = bytes;
+        let found = find(&mut device, moving());
+        assert!(
+            matches!(found, Err(OpenError::NewestUncertain { sequence, .. }) if sequence == newest),
+            "{found:?}"
+        );
+    }
 }

@@ -79,24 +79,30 @@ fn text_of(end: FormerEnd) -> String {
     let id = end
         .device_id
         .map_or_else(String::new, |id| format!("device-id {id:016x}\n"));
-    format!("device-bytes {}\n{id}", end.device_bytes)
+    let to = end
+        .moves_to
+        .map_or_else(String::new, |bytes| format!("moves-to {bytes}\n"));
+    format!("device-bytes {}\n{id}{to}", end.device_bytes)
 }
 
 /// The size must be there, and nothing that is not understood.
 fn parse(text: &str) -> Option<FormerEnd> {
     let mut device_bytes = None;
     let mut device_id = None;
+    let mut moves_to = None;
     for line in text.lines() {
         match line.split_whitespace().collect::<Vec<_>>().as_slice() {
             [] => {}
             ["device-bytes", bytes] => device_bytes = Some(bytes.parse().ok()?),
             ["device-id", id] => device_id = Some(u64::from_str_radix(id, 16).ok()?),
+            ["moves-to", bytes] => moves_to = Some(bytes.parse().ok()?),
             _ => return None,
         }
     }
     Some(FormerEnd {
         device_bytes: device_bytes?,
         device_id,
+        moves_to,
     })
 }
 
@@ -110,18 +116,22 @@ mod tests {
         let sizes = FormerSizes::below(state.path());
         let volume = VolumeNumber(3);
         assert_eq!(sizes.recall("r0", volume), None);
-        let end = FormerEnd {
-            device_bytes: 1 << 30,
-            device_id: Some(0xd0d0),
-        };
-        sizes.keep("r0", volume, end).unwrap();
-        assert_eq!(sizes.recall("r0", volume), Some(end));
+        for moves_to in [Some(1 << 40), None] {
+            let end = FormerEnd {
+                device_bytes: 1 << 30,
+                device_id: Some(0xd0d0),
+                moves_to,
+            };
+            sizes.keep("r0", volume, end).unwrap();
+            assert_eq!(sizes.recall("r0", volume), Some(end));
+        }
         assert_eq!(sizes.recall("r0", VolumeNumber(4)), None);
         let path = sizes.path("r0", volume);
         fs::write(&path, "device-bytes 4096\n").unwrap();
         let by_hand = FormerEnd {
             device_bytes: 4096,
             device_id: None,
+            moves_to: None,
         };
         assert_eq!(sizes.recall("r0", volume), Some(by_hand));
         for text in [
@@ -129,6 +139,8 @@ mod tests {
             "device-bytes\n",
             "device-bytes 1\nwhat 2\n",
             "device-id 1\n",
+            "moves-to 1\n",
+            "device-bytes 1\nmoves-to\n",
             "device-bytes 4k\n",
         ] {
             fs::write(&path, text).unwrap();

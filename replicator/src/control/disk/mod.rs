@@ -164,6 +164,7 @@ fn remember(
     let end = FormerEnd {
         device_bytes: image.layout.device_bytes(),
         device_id: Some(image.superblock.device_id),
+        moves_to: None,
     };
     if former == Some(end) {
         return Ok(());

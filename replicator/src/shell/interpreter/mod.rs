@@ -385,12 +385,7 @@ impl Interpreter {
                 },
             }),
             Action::Measure { id, volume } => self.measure(id, volume),
-            Action::NoteSize {
-                id,
-                volume,
-                device_bytes,
-                device_id,
-            } => self.note_size((id, volume), device_bytes, device_id),
+            Action::NoteSize { id, volume, end } => self.note_size(id, volume, end),
             Action::NoteOfDisk {
                 volume,
                 note,
@@ -410,11 +405,7 @@ impl Interpreter {
     }
 
     /// Somebody else writes it down, and may take long.
-    fn note_size(&self, (id, volume): (OperationId, VolumeNumber), bytes: u64, device_id: u64) {
-        let end = FormerEnd {
-            device_bytes: bytes,
-            device_id: Some(device_id),
-        };
+    fn note_size(&self, id: OperationId, volume: VolumeNumber, end: FormerEnd) {
         self.notices
             .tell(FromResource::NoteSize { id, volume, end });
     }

@@ -130,7 +130,8 @@ impl Inside {
             data_bytes: superblock.data_bytes,
         };
         let end = end_of(superblock.device_bytes);
-        self.has_remains |= self.ends.last().is_some_and(|last| *last > end);
+        let is_left = |one: &u64| *one != end && *one > superblock.data_bytes;
+        self.has_remains |= self.ends.iter().any(is_left);
         self.ends.retain(|one| *one == end);
         self.whole.retain(|at, _| superblocks_at(end).contains(at));
     }
@@ -177,11 +178,6 @@ impl Disk {
     /// Whether its metadata is at its end.
     pub(in crate::simulation) fn has_metadata_inside(&self) -> bool {
         self.inside.is_some()
-    }
-
-    /// For which size of the disk the metadata at its end that counts was made.
-    pub(in crate::simulation) fn made_for(&self) -> Option<u64> {
-        self.inside.as_ref().map(|inside| inside.live.device_bytes)
     }
 
     /// Whether there may be blocks of metadata where none has counted.

@@ -93,8 +93,9 @@ impl Order {
 
     /// A write of this has ended halfway; what is there now may be a mixture.
     pub(super) fn interrupted(&mut self, offset: u64, block: &MetaBlock, stored: &MetaBlock) {
-        let is_superblock = kind_of(block) == SUPERBLOCK;
-        if is_superblock && Superblock::decode(stored).is_err() {
+        // Half of a wipe leaves no other mixture than half of a superblock does.
+        let is_one = kind_of(block) == SUPERBLOCK || is_wiped(block);
+        if is_one && Superblock::decode(stored).is_err() {
             self.torn.insert(offset);
         } else {
             self.torn.remove(&offset);
