@@ -113,7 +113,14 @@ fn before_growth() -> (Bench, Medium) {
 
 /// The same with a volume and, then, a disk of these sizes.
 pub(super) fn before_growth_to(size: u64, device_bytes: u64) -> (Bench, Medium) {
-    let mut medium = Medium::made_for(&internal(size));
+    let (bench, mut medium) = in_sync_on(&internal(size));
+    medium.device_bytes = device_bytes;
+    (bench, medium)
+}
+
+/// A node in sync with its peer, on a disk with this metadata.
+fn in_sync_on(image: &Image) -> (Bench, Medium) {
+    let mut medium = Medium::made_for(image);
     let found = medium.find(medium.device_bytes).expect("metadata");
     let mut bench = Bench::bare(config());
     let disk = AttachedDisk::new(Box::new(found.image), 512, WriteCache::Volatile);
@@ -124,7 +131,6 @@ pub(super) fn before_growth_to(size: u64, device_bytes: u64) -> (Bench, Medium) 
     bench.connect();
     write_all(&mut bench, &mut medium);
     bench.meet_on(&mut medium);
-    medium.device_bytes = device_bytes;
     bench.asked.clear();
     (bench, medium)
 }
@@ -426,6 +432,22 @@ fn where_metadata_has_lain_is_copied_even_if_the_rest_is_clean() {
     let former = Layout::with_data(FORMER, Placement::Internal, 1, SIZE).expect("there is room");
     let dirty = bench.greeting().volumes[0].dirty_blocks;
     assert_eq!(dirty, former.metadata_bytes() / 4096);
+}
+
+/// It has moved before the daemon was started, and nobody knows from where.
+#[test]
+fn what_an_earlier_move_may_have_left_is_copied_even_if_the_rest_is_clean() {
+    let mut image = internal(SIZE);
+    image.layout = Layout::with_data(LARGE, Placement::Internal, 1, SIZE).expect("there is room");
+    image.superblock.device_bytes = LARGE;
+    let (mut bench, mut medium) = in_sync_on(&image);
+    resize(&mut bench, true);
+    go_on(&mut bench, &mut medium);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+    bench.sent();
+    bench.link_up();
+    let dirty = bench.greeting().volumes[0].dirty_blocks;
+    assert_eq!(dirty, (most() - SIZE) / 4096);
 }
 
 #[test]
