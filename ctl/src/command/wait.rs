@@ -79,7 +79,7 @@ pub(super) fn run(session: &mut Session, options: &Wait, goal: Goal) {
         if show {
             show_progress(session, &waiting, begun);
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause(begun.elapsed()));
     }
     if show {
         session.console.complain_raw("\r\u{1b}[K");
@@ -247,8 +247,15 @@ fn show_progress(session: &mut Session, waiting: &[Waiting], begun: Instant) {
         .complain_raw(&format!("\r\u{1b}[K{seconds} s  {line}"));
 }
 
+/// How long to wait before the next look: whoever has waited for a moment only is told within
+/// another, and a daemon that is busy for long is asked seldom.
+fn pause(waited: Duration) -> Duration {
+    (waited / 32).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
 /// Time between two looks.
-const PAUSE: Duration = Duration::from_millis(150);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Columns a line of progress may take beside the seconds.

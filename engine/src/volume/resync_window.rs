@@ -20,6 +20,8 @@
 //!
 //! What is asked for, and where, is the business of `resync_target`.
 
+use core::ops::RangeInclusive;
+
 use rbd_protocol::control::ResyncOptions;
 use rbd_protocol::ids::BLOCK_SIZE;
 use rbd_protocol::state::ResyncLimit;
@@ -357,10 +359,12 @@ impl ResyncWindow {
     fn limit(&self, options: &ResyncOptions) -> u64 {
         match self.mood {
             Mood::Idle => {
-                let queue = options.delay_ms.map_or(IDLE_QUEUE, |delay| {
-                    u64::from(delay).saturating_mul(1_000_000)
-                });
-                self.idle_base.nanoseconds.saturating_add(queue)
+                let base = self.idle_base.nanoseconds;
+                let queue = match options.delay_ms {
+                    Some(delay) => u64::from(delay).saturating_mul(1_000_000),
+                    None => (base / 2).clamp(*IDLE_QUEUE.start(), *IDLE_QUEUE.end()),
+                };
+                base.saturating_add(queue)
             }
             Mood::Busy => {
                 let base = self.busy_base.nanoseconds;
@@ -435,8 +439,9 @@ const NEAR_ROUND: u64 = 16;
 const LARGEST_REQUEST: u64 = 256 << 10;
 
 /// How long the queue may be, in nanoseconds, while nobody waits in it: the first write of a client
-/// does.
-const IDLE_QUEUE: u64 = 20_000_000;
+/// does. It is half as long as the way by itself, within these: a disk with more before it than it
+/// needs to be kept busy is slower, and over a long way hiccups are longer as well.
+const IDLE_QUEUE: RangeInclusive<u64> = 4_000_000..=20_000_000;
 
 /// How long it may be at most while clients are at work, however slow the way is by itself.
 const BUSY_QUEUE: u64 = 2_000_000;

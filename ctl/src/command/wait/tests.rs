@@ -5,7 +5,7 @@ use std::time::Duration;
 use rbd_protocol::ids::GenerationId;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
-use super::{Goal, Progress, limit, progress};
+use super::{Goal, Progress, limit, pause, progress};
 use crate::site::Startup;
 use crate::status::sample::{healthy, lost_link, resyncing};
 use crate::target::Target;
@@ -110,4 +110,11 @@ fn the_time_to_wait_depends_on_how_this_node_went_down() {
     assert_eq!(limit(None, startup, &status), seconds(3));
     assert_eq!(limit(Some(9), startup, &status), seconds(9));
     assert_eq!(limit(None, Startup::default(), &status), None);
+}
+
+#[test]
+fn a_young_wait_looks_often_and_an_old_one_seldom() {
+    assert_eq!(pause(Duration::ZERO), Duration::from_millis(10));
+    assert_eq!(pause(Duration::from_millis(640)), Duration::from_millis(20));
+    assert_eq!(pause(Duration::from_secs(3600)), Duration::from_millis(150));
 }

@@ -1,5 +1,7 @@
 //! What a window makes of a link, a disk and clients.
 
+use alloc::vec::Vec;
+
 use rbd_protocol::control::ResyncOptions;
 
 use super::model::{GIGABIT, Run, Way};
@@ -37,6 +39,18 @@ fn an_idle_link_is_filled_however_fast_and_long_it_is() {
         let share = run.pass_ms(500).pass_ms(2_000).share(2_000);
         assert!(share >= MOST, "{share} of {way:?}");
     }
+}
+
+#[test]
+fn a_short_idle_way_has_no_more_before_it_than_it_needs() {
+    let mut run = Run::new(GIGABIT);
+    run.pass_ms(1_000);
+    let mut under_way: Vec<u64> = (0..100)
+        .map(|_| run.pass_ms(10).bytes_under_way())
+        .collect();
+    under_way.sort_unstable();
+    let milliseconds = under_way[50] * 1_000 / GIGABIT.link_rate;
+    assert!(milliseconds < 16, "{milliseconds}");
 }
 
 #[test]
