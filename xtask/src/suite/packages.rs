@@ -193,6 +193,11 @@ const PACKAGES: &[Package] = &[
         has_services: false,
     },
     Package {
+        name: "nbdkit",
+        programs: &["nbdkit"],
+        has_services: false,
+    },
+    Package {
         name: "python3-libnbd",
         programs: &["nbdsh"],
         has_services: false,
