@@ -1,5 +1,5 @@
-//! Developer commands: `cargo xtask check | test | demo | bench | zoo | campaign | fuzz |
-//! torture | lab | package | coverage`.
+//! Developer commands: `cargo xtask check | test | demo | bench | zoo | mutants | campaign |
+//! fuzz | torture | lab | package | coverage`.
 //!
 //! Everything here drives other programs (cargo, `rbdd`, `rbdadm`, NBD clients) and reports what
 //! they said. It shares no code with the crates it examines, so it cannot hide their mistakes,
@@ -14,9 +14,11 @@ mod coverage;
 mod demo;
 mod fuzz;
 mod lab;
+mod mutants;
 mod nbd_client;
 mod package;
 mod process;
+mod scratch;
 mod suite;
 mod torture;
 mod workspace;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&arguments),
         "bench" => bench::run(&arguments),
         "zoo" => zoo::run(&arguments),
+        "mutants" => mutants::run(&arguments),
         "campaign" => campaign::run(&arguments),
         "fuzz" => fuzz::run(&arguments),
         "torture" => torture::run(&arguments),
@@ -79,6 +82,14 @@ usage: cargo xtask COMMAND
       --list       name the mutants instead
       --unfound    those nobody has found so far; the manual says why
       --json FILE, --table FILE    write down what came of it
+  mutants          every change cargo-mutants can think of in protocol and engine, all in one build:
+                   who notices, the unit tests or the simulation; goes on where it stopped
+      --part P     only those in protocol, or in engine
+      --file PART  only those in files with PART in their path
+      --seeds N    how many seeds of each profile of the simulation (40)
+      --minutes N  begin no other after so long
+      --list       name the mutants instead
+      --json FILE  write down what came of it
   campaign         runs fresh seeds of the simulation and adds a row to the ledger
       --minutes N  for so long (10)
       --from SEED  from this seed on, instead of one nobody has run

@@ -1,24 +1,23 @@
 //! The copy of the workspace in which mutants are made and built.
 //!
-//! It lives below `target/`, and keeps what it has built, so that a mutant costs a build of what it
-//! changes and what depends on that. The working copy is never touched.
+//! A mutant costs a build of what it changes and what depends on that.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use super::hunt::Prey;
 use super::mutant::{Finder, Mutant};
-use crate::check::source_files;
 use crate::process;
-use crate::workspace::{self, Workspace};
+use crate::scratch::{PROFILE, ScratchCopy, cannot, put};
+use crate::workspace::Workspace;
 
 /// The copy.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    copy: PathBuf,
-    target: PathBuf,
+    copy: ScratchCopy,
     programs: PathBuf,
     /// What the last mutant changed, as it was: the working copy may have changed since.
     changed: Vec<(PathBuf, String)>,
@@ -30,24 +29,12 @@ impl Scratch {
     pub(super) fn new(workspace: &Workspace) -> Result<Self, String> {
         let place = workspace.target_directory.join("zoo");
         let scratch = Self {
-            copy: place.join("source"),
-            target: place.join("target"),
+            copy: ScratchCopy::new(&place),
             programs: place.join("programs"),
             changed: Vec::new(),
             built: 0,
         };
-        let wanted = source_files(&workspace.root, &[]);
-        for path in source_files(&scratch.copy, &[]) {
-            let shown = path.strip_prefix(&scratch.copy).unwrap_or(&path);
-            if !workspace.root.join(shown).exists() {
-                fs::remove_file(&path).map_err(|error| cannot("remove", &path, &error))?;
-            }
-        }
-        for path in &wanted {
-            let shown = path.strip_prefix(&workspace.root).unwrap_or(path);
-            let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
-            put(&scratch.copy.join(shown), &bytes)?;
-        }
+        scratch.copy.fill(workspace, &BTreeMap::new())?;
         fs::create_dir_all(&scratch.programs)
             .map_err(|error| cannot("make", &scratch.programs, &error))?;
         Ok(scratch)
@@ -58,8 +45,8 @@ impl Scratch {
         for (path, text) in std::mem::take(&mut self.changed) {
             put(&path, text.as_bytes())?;
         }
-        for (shown, text) in mutant.apply(&self.copy)? {
-            let path = self.copy.join(&shown);
+        for (shown, text) in mutant.apply(&self.copy.source)? {
+            let path = self.copy.source.join(&shown);
             let before =
                 fs::read_to_string(&path).map_err(|error| cannot("read", &path, &error))?;
             put(&path, text.as_bytes())?;
@@ -72,7 +59,7 @@ impl Scratch {
     }
 
     fn build_simulation(&mut self) -> Result<Prey, String> {
-        let mut command = self.cargo();
+        let mut command = self.copy.cargo();
         command.args(["build", "--quiet", "--profile", PROFILE]);
         command.args(["--package", "rbd-tests", "--bin", "rbd-simulate"]);
         command.arg("--no-default-features");
@@ -82,14 +69,14 @@ impl Scratch {
         let program = self
             .programs
             .join(format!("rbd-simulate-{}", self.built % 4));
-        let from = self.target.join(PROFILE).join("rbd-simulate");
+        let from = self.copy.target.join(PROFILE).join("rbd-simulate");
         fs::copy(&from, &program).map_err(|error| cannot("copy", &from, &error))?;
         Ok(Prey::Simulation(program))
     }
 
     /// Tests are run at once: their programs would be in the way of the next build.
     fn build_test(&self, package: &str, filter: &str) -> Result<Prey, String> {
-        let mut command = self.cargo();
+        let mut command = self.copy.cargo();
         command.args([
             "test",
             "--quiet",
@@ -98,7 +85,7 @@ impl Scratch {
             "--package",
             package,
         ]);
-        let mut build = self.cargo();
+        let mut build = self.copy.cargo();
         build.args(command.get_args());
         capture(build.arg("--no-run"))?;
         command.args(filter.split(' '));
@@ -117,26 +104,6 @@ impl Scratch {
             output: answer.stdout,
         })
     }
-
-    fn cargo(&self) -> Command {
-        let mut command = workspace::cargo();
-        command.current_dir(&self.copy);
-        command.env("CARGO_TARGET_DIR", &self.target);
-        // Lints are for people; a mutant may leave a variable unused.
-        command.env("RUSTFLAGS", "--cap-lints=allow");
-        command
-    }
-}
-
-/// Writes a file unless it already says so: Cargo goes by the time of the last change.
-fn put(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
-    }
-    fs::write(path, bytes).map_err(|error| cannot("write", path, &error))
 }
 
 fn capture(command: &mut Command) -> Result<(), String> {
@@ -155,13 +122,6 @@ fn capture(command: &mut Command) -> Result<(), String> {
         place.unwrap_or_default().trim()
     ))
 }
-
-fn cannot(verb: &str, path: &Path, error: &std::io::Error) -> String {
-    format!("cannot {verb} {}: {error}", path.display())
-}
-
-/// The profile of `Cargo.toml` mutants are built with: quick to build, quick enough to run.
-const PROFILE: &str = "zoo";
 
 /// The first build makes everything.
 const BUILD_DEADLINE: Duration = Duration::from_secs(1_200);
