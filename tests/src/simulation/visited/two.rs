@@ -5,7 +5,7 @@
 //! in at least 25 of 3,000 seeds, a thousand of each of `dual`, `dual-faults` and `migration`.
 
 use super::events::{LATE, OLDER};
-use super::verdict::{GREETED, NOT_LATE, Verdict};
+use super::verdict::{GREETED, NOT_LATE, Verdict, of_write_from_target};
 use super::{Between, Disk, Situation};
 
 use Verdict::{Impossible, Possible, Rare};
@@ -116,7 +116,7 @@ fn of_data(situation: Situation, packet: &str) -> Verdict {
 
 fn of_data_from_target(between: Between, packet: &str) -> Verdict {
     match packet {
-        "Write" | "Zero" => Impossible("a Primary that is filled has its writes done here"),
+        "Write" | "Zero" => of_write_from_target(between),
         "Settled" => Impossible("nothing of the other node's is unsettled here"),
         "ResyncData" | "ResyncNegativeAck" => Impossible("only a source sends it"),
         "Bitmap" | "BitmapEnd" if between == Between::Source => {

@@ -380,7 +380,7 @@ fn of_straggler(situation: Situation, packet: &str) -> Verdict {
 
 fn of_packet_from_target(between: Between, packet: &str) -> Verdict {
     match packet {
-        "Write" | "Zero" => Impossible("a Primary that is filled has its writes done here"),
+        "Write" | "Zero" => of_write_from_target(between),
         "ResyncData" | "ResyncNegativeAck" => Impossible("only a source sends it"),
         "Bitmap" | "BitmapEnd" if between == Between::Source => {
             Impossible("the bitmaps have been exchanged")
@@ -389,6 +389,15 @@ fn of_packet_from_target(between: Between, packet: &str) -> Verdict {
             Impossible("the target's bitmap comes first")
         }
         _ => Possible,
+    }
+}
+
+/// A node being filled has its clients' writes done by the source. When it is whole it mirrors
+/// them, and its word of that goes over the control connection.
+pub(super) fn of_write_from_target(between: Between) -> Verdict {
+    match between {
+        Between::Source => Rare("the peer is whole, and its first write overtakes word of that"),
+        _ => Impossible("a Primary that is filled has its writes done here"),
     }
 }
 
