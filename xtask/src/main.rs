@@ -86,7 +86,7 @@ usage: cargo xtask COMMAND
                    who notices, the unit tests or the simulation; goes on where it stopped
       --part P     only those in protocol, or in engine
       --file PART  only those in files with PART in their path
-      --seeds N    how many seeds of each profile of the simulation (40)
+      --seeds N    how many seeds of each profile of the simulation (40); 0: unit tests only
       --minutes N  begin no other after so long
       --list       name the mutants instead
       --json FILE  write down what came of it

@@ -75,12 +75,17 @@ impl<'a> Loom<'a> {
     }
 
     /// Weaves and builds until the compiler is content; `broken` says then which are not there.
-    pub(super) fn build(&mut self, workspace: &Workspace) -> Result<Programs, String> {
+    /// The simulation is built if it is to be run.
+    pub(super) fn build(
+        &mut self,
+        workspace: &Workspace,
+        simulation: bool,
+    ) -> Result<Programs, String> {
         let mut cloth = self.weave()?;
         self.copy.fill(workspace, &cloth.texts)?;
         for round in 1..=ROUNDS {
             let refused = match self.compile(&["check"], &["--package", "rbd-engine"])? {
-                Ok(_) => match self.compile_all()? {
+                Ok(_) => match self.compile_all(simulation)? {
                     Ok(programs) => {
                         return Ok(Programs {
                             functions: cloth.functions,
@@ -137,7 +142,7 @@ impl<'a> Loom<'a> {
         Ok(cloth)
     }
 
-    fn compile_all(&self) -> Result<Result<Programs, String>, String> {
+    fn compile_all(&self, simulation: bool) -> Result<Result<Programs, String>, String> {
         let packages = [
             "--package",
             "rbd-protocol",
@@ -151,14 +156,14 @@ impl<'a> Loom<'a> {
             Ok(built) => built,
             Err(refused) => return Ok(Err(refused)),
         };
-        let simulation = [
+        let program = [
             "--package",
             "rbd-tests",
             "--bin",
             "rbd-simulate",
             "--no-default-features",
         ];
-        if let Err(refused) = self.compile(&["build"], &simulation)? {
+        if simulation && let Err(refused) = self.compile(&["build"], &program)? {
             return Ok(Err(refused));
         }
         Ok(Ok(Programs {

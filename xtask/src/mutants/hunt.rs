@@ -24,17 +24,24 @@ pub(super) enum Asked<'a> {
     Notes(&'a Path),
 }
 
-/// Runs against a mutant what comes to its function, until something is wrong.
+/// Runs against a mutant what comes to its function, until something is wrong; with
+/// `skip_tests` the simulation only, with no seeds the tests only.
 pub(super) fn hunt(
     programs: &Programs,
     reach: &Reach,
     id: u32,
     seeds: u64,
+    skip_tests: bool,
 ) -> Result<Outcome, String> {
     let function = programs.functions.get(&id);
     let function = *function.ok_or_else(|| format!("mutant {id} has not been built"))?;
     let asked = Asked::Mutant(id);
-    for batch in reach.batches(function) {
+    let batches = if skip_tests {
+        Vec::new()
+    } else {
+        reach.batches(function)
+    };
+    for batch in batches {
         let limit = TEST_TIME + TIMES * batch.time;
         let mut command = tests(programs, &batch.program, &batch.names, &asked, limit)?;
         if let Some(outcome) = run_tests(&mut command)?.outcome(&batch.program) {

@@ -3,7 +3,7 @@
 //!
 //! Thousands of builds would take days, so there is one, of all mutants: in a copy of the sources
 //! every function's body stands once per mutant, and `RBD_MUTANT` says which of them runs. What
-//! has been found out is kept in `target/mutants` for as long as the sources are the same.
+//! has been found out is kept in `target/mutants` for as long as the code is the same.
 //!
 //! The zoo asks whether the simulation finds mistakes a person has thought of; this asks which
 //! lines nobody would miss. It is no part of the tests, and changes no source.
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     });
     if !to_run.is_empty() {
         println!("building {} mutants", mutants.len());
-        let programs = loom.build(&workspace)?;
+        let programs = loom.build(&workspace, options.seeds > 0)?;
         for mutant in &to_run {
             if loom.broken.contains(&mutant.id) {
                 results.add(&mutant.name, Outcome::Broken)?;
@@ -112,6 +112,9 @@ fn hunt_all(
     let mut mutants = mutants.to_vec();
     // Scattered, so that a run cut short has seen some of every file.
     mutants.sort_by_key(|mutant| mutant.id.wrapping_mul(SCATTER));
+    // What all tests have missed, and only fewer seeds: it needs the tests no more.
+    let is_tested = |mutant: &&&Mutant| results.of(&mutant.name, 0).is_some();
+    let tested: HashSet<u32> = mutants.iter().filter(is_tested).map(|one| one.id).collect();
     let start = Instant::now();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Ok(results));
@@ -125,7 +128,8 @@ fn hunt_all(
             if index > 0 && index.is_multiple_of(PROGRESS) {
                 println!("{index} of {}", mutants.len());
             }
-            let outcome = hunt::hunt(programs, reach, mutant.id, options.seeds);
+            let skip_tests = tested.contains(&mutant.id);
+            let outcome = hunt::hunt(programs, reach, mutant.id, options.seeds, skip_tests);
             if let Ok(Outcome::Missed { .. }) = &outcome {
                 println!("found by neither: {}", mutant.name);
             }
@@ -156,6 +160,7 @@ struct Options {
     part: Option<String>,
     /// Only files with this in their path.
     file: Option<String>,
+    /// Of each profile of the simulation; with none, unit tests only.
     seeds: u64,
     /// After which no other mutant is begun.
     time: Option<Duration>,
@@ -194,7 +199,7 @@ impl Options {
                 }
                 "--part" => options.part = Some(value.clone()),
                 "--file" => options.file = Some(value.clone()),
-                "--seeds" => options.seeds = number()?.max(1),
+                "--seeds" => options.seeds = number()?,
                 "--minutes" => options.time = Some(Duration::from_secs(60 * number()?)),
                 _ => options.json = Some(value.into()),
             }

@@ -1,4 +1,4 @@
-//! What came of each mutant, kept in a file from run to run while the sources are the same.
+//! What came of each mutant, kept in a file from run to run while the code is the same.
 
 use std::collections::{BTreeMap, hash_map::DefaultHasher};
 use std::fs::{self, File, OpenOptions};
@@ -62,6 +62,15 @@ impl Outcome {
     }
 }
 
+/// Numbers for what results depend on: others when any of it has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint {
+    /// Of the code, which holds the mutants: with another one nothing is known.
+    pub(super) code: String,
+    /// Of its unit tests: others may find what these have missed.
+    pub(super) tests: String,
+}
+
 /// All that is known, and the file it is added to.
 #[derive(Debug)]
 pub(super) struct Results {
@@ -70,40 +79,40 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Reads what an earlier run has found of the same sources; anything else is thrown away.
-    pub(super) fn open(path: &Path, sources: &str) -> Result<Self, String> {
+    /// Reads what an earlier run has found of the same code, and what it has missed with the same
+    /// tests; anything else is thrown away.
+    pub(super) fn open(path: &Path, sources: &Fingerprint) -> Result<Self, String> {
         let text = fs::read_to_string(path).unwrap_or_default();
         let mut lines = text.lines().map(serde_json::from_str::<Value>);
-        let header = json!({ "sources": sources });
-        let is_known = lines
-            .next()
-            .is_some_and(|line| line.is_ok_and(|line| line == header));
+        let header = json!({ "code": sources.code, "tests": sources.tests });
+        let former = lines.next().and_then(Result::ok).unwrap_or_default();
         let mut by_name = BTreeMap::new();
-        if is_known {
+        if former["code"] == header["code"] {
+            let is_lasting = |outcome: &Outcome| {
+                former["tests"] == header["tests"] || !matches!(outcome, Outcome::Missed { .. })
+            };
             // A line cut short by the end of a run is no result.
             for line in lines.filter_map(Result::ok) {
                 if let Some((name, outcome)) = line["name"].as_str().zip(Outcome::of_json(&line)) {
                     by_name.insert(name.to_owned(), outcome);
                 }
             }
+            by_name.retain(|_, outcome| is_lasting(outcome));
         }
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(|error| cannot("make", directory, &error))?;
         }
-        let mut options = OpenOptions::new();
-        options.create(true).append(is_known).write(true);
-        let file = options
-            .truncate(!is_known)
-            .open(path)
-            .map_err(|error| cannot("open", path, &error))?;
-        let mut results = Self { by_name, file };
-        // Behind a line cut short, a new one begins.
-        results.line(&if is_known {
-            String::new()
-        } else {
-            header.to_string()
-        })?;
-        Ok(results)
+        // Written whole beside it first: hours of work are not lost to the end of a run.
+        let mut text = format!("{header}\n");
+        for (name, outcome) in &by_name {
+            text.push_str(&format!("{}\n", outcome.to_json(name)));
+        }
+        let whole = path.with_extension("new");
+        fs::write(&whole, text).map_err(|error| cannot("write", &whole, &error))?;
+        fs::rename(&whole, path).map_err(|error| cannot("replace", path, &error))?;
+        let file = OpenOptions::new().append(true).open(path);
+        let file = file.map_err(|error| cannot("open", path, &error))?;
+        Ok(Self { by_name, file })
     }
 
     /// What came of a mutant; what has been missed in fewer seeds than these says nothing.
@@ -127,15 +136,24 @@ impl Results {
     }
 }
 
-/// A number for the sources of both crates: another one when any of them has changed.
-pub(super) fn fingerprint(root: &Path) -> Result<String, String> {
-    let mut hasher = DefaultHasher::new();
+/// What the sources of both crates are now.
+pub(super) fn fingerprint(root: &Path) -> Result<Fingerprint, String> {
+    let mut code = DefaultHasher::new();
+    let mut tests = DefaultHasher::new();
     for directory in ["protocol", "engine"] {
         for path in source_files(&root.join(directory), &[]) {
             let bytes = fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
-            path.strip_prefix(root).unwrap_or(&path).hash(&mut hasher);
-            bytes.hash(&mut hasher);
+            let path = path.strip_prefix(root).unwrap_or(&path);
+            let is_test = path
+                .components()
+                .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+            let hasher = if is_test { &mut tests } else { &mut code };
+            path.hash(hasher);
+            bytes.hash(hasher);
         }
     }
-    Ok(format!("{:016x}", hasher.finish()))
+    Ok(Fingerprint {
+        code: format!("{:016x}", code.finish()),
+        tests: format!("{:016x}", tests.finish()),
+    })
 }

@@ -65,9 +65,11 @@ fn a_mutant_is_looked_for_where_its_function_is_come_to_and_nowhere_else() {
     assert_eq!(names, ["b"]);
     let profiles: Vec<&str> = reach.profiles(3).map(|(profile, _)| profile).collect();
     assert_eq!(profiles, ["power", "calm"]);
-    let hunt = |id| hunt(&programs, &reach, id, 7);
+    let hunt_all = |id, skip_tests| hunt(&programs, &reach, id, 7, skip_tests);
+    let hunt = |id| hunt_all(id, false);
     let missed = Ok(Outcome::Missed { seeds: 7 });
     assert_eq!(hunt(4), Ok(Outcome::Tested { test: "b".into() }));
+    assert_eq!(hunt_all(4, true), missed);
     assert_eq!(hunt(5), missed);
     let simulated = Outcome::Simulated {
         profile: "calm".into(),
@@ -85,6 +87,16 @@ fn a_mutant_is_looked_for_where_its_function_is_come_to_and_nowhere_else() {
     };
     assert!(test.starts_with("program ends with signal: 11"), "{test}");
     assert!(hunt(11).is_err());
+}
+
+#[test]
+fn without_seeds_the_simulation_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let programs = programs(directory.path(), TESTS);
+    let reach = Reach::measure(&programs, directory.path(), 0).expect("nothing is wrong");
+    assert_eq!(reach.profiles(3).count(), 0);
+    let outcome = hunt(&programs, &reach, 6, 0, false);
+    assert_eq!(outcome, Ok(Outcome::Missed { seeds: 0 }));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::build::{Blame, mutants_of};
 use super::hunt::{PROFILES, failed_test};
 use super::list::{self, Mutant, Place};
 use super::reach::{Reach, Test};
-use super::results::{Outcome, Results, fingerprint};
+use super::results::{Fingerprint, Outcome, Results, fingerprint};
 use super::table::{Table, json};
 use super::weave::Arm;
 
@@ -110,28 +110,35 @@ fn outcomes() -> [Outcome; 5] {
     ]
 }
 
+fn sources(code: &str, tests: &str) -> Fingerprint {
+    Fingerprint {
+        code: code.into(),
+        tests: tests.into(),
+    }
+}
+
 #[test]
-fn results_are_kept_for_as_long_as_the_sources_are_the_same() {
+fn results_are_kept_for_as_long_as_the_code_is_the_same() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("deeper/results.jsonl");
-    let mut results = Results::open(&path, "one").expect("a new file");
+    let mut results = Results::open(&path, &sources("one", "")).expect("a new file");
     for (outcome, name) in outcomes().into_iter().zip(0..) {
         results.add(&name.to_string(), outcome).expect("it is kept");
     }
     let mut text = fs::read_to_string(&path).expect("it is there");
     text.push_str("{\"name\": \"5\", \"is\": \"bro");
     fs::write(&path, text).expect("a line cut short");
-    let mut again = Results::open(&path, "one").expect("the same file");
+    let mut again = Results::open(&path, &sources("one", "")).expect("the same file");
     again.add("6", Outcome::Broken).expect("it is kept");
-    let again = Results::open(&path, "one").expect("the same file");
+    let again = Results::open(&path, &sources("one", "")).expect("the same file");
     for (outcome, name) in outcomes().iter().zip(0..) {
         assert_eq!(again.of(&name.to_string(), 40), Some(outcome));
     }
     assert_eq!(again.of("5", 1), None);
     assert_eq!(again.of("6", 1), Some(&Outcome::Broken));
-    let other = Results::open(&path, "other").expect("other sources");
+    let other = Results::open(&path, &sources("other", "")).expect("other sources");
     assert_eq!(other.of("1", 1), None);
-    let other = Results::open(&path, "one").expect("the first sources again");
+    let other = Results::open(&path, &sources("one", "")).expect("the first sources again");
     assert_eq!(other.of("1", 1), None);
 }
 
@@ -139,11 +146,26 @@ fn results_are_kept_for_as_long_as_the_sources_are_the_same() {
 fn what_was_missed_in_fewer_seeds_is_run_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("results.jsonl");
-    let mut results = Results::open(&path, "one").expect("a new file");
+    let mut results = Results::open(&path, &sources("one", "")).expect("a new file");
     let missed = Outcome::Missed { seeds: 40 };
     results.add("a", missed.clone()).expect("it is kept");
     assert_eq!(results.of("a", 40), Some(&missed));
     assert_eq!(results.of("a", 41), None);
+}
+
+#[test]
+fn other_tests_may_find_what_was_missed_and_nothing_else_is_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("results.jsonl");
+    let mut results = Results::open(&path, &sources("one", "a")).expect("a new file");
+    for (outcome, name) in outcomes().into_iter().zip(0..) {
+        results.add(&name.to_string(), outcome).expect("it is kept");
+    }
+    let other = Results::open(&path, &sources("one", "b")).expect("the same file");
+    for (outcome, name) in outcomes().iter().zip(0..) {
+        let kept = Some(outcome).filter(|outcome| !matches!(outcome, Outcome::Missed { .. }));
+        assert_eq!(other.of(&name.to_string(), 40), kept);
+    }
 }
 
 #[test]
@@ -162,6 +184,15 @@ fn any_change_of_a_source_changes_the_fingerprint() {
         fs::write(&path, text).expect("a file");
         assert!(seen.insert(fingerprint(root).expect("it can be read")));
     }
+    let before = fingerprint(root).expect("it can be read");
+    for file in ["engine/src/a/tests.rs", "protocol/tests/b.rs"] {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
+        fs::write(&path, "").expect("a file");
+        let now = fingerprint(root).expect("it can be read");
+        assert_eq!(now.code, before.code);
+        assert!(seen.insert(now));
+    }
     fs::create_dir_all(root.join("tests")).expect("a directory");
     fs::write(root.join("tests/c.rs"), "3").expect("a file");
     assert!(!seen.insert(fingerprint(root).expect("it can be read")));
@@ -170,7 +201,8 @@ fn any_change_of_a_source_changes_the_fingerprint() {
 #[test]
 fn the_table_counts_everything_once_and_lists_what_nothing_finds() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut results = Results::open(&directory.path().join("r"), "one").expect("a new file");
+    let mut results =
+        Results::open(&directory.path().join("r"), &sources("one", "")).expect("a new file");
     let list: Vec<String> = (1..=9).rev().map(|line| listed("b", line)).collect();
     let mutants = list::read(&format!("[{}]", list.join(","))).expect("a good list");
     let mutants: Vec<&Mutant> = mutants.iter().collect();
