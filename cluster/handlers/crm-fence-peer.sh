@@ -85,17 +85,25 @@ for _word in "$resource" "$peer" "$prefix" "$attribute" "$clone.0" "$role"; do
     esac
 done
 
-start=$(date +%s)
-end=$((start + timeout))
-dc_end=$((start + dc_timeout))
+# Seconds since the machine started, in `now`: they do not jump, and no program is run to know them.
+look_at_clock() {
+    read -r now _ </proc/uptime
+    now=${now%%.*}
+}
+
+look_at_clock
+end=$((now + timeout))
+dc_end=$((now + dc_timeout))
 
 is_past() {
-    [ "$(date +%s)" -ge "$1" ]
+    look_at_clock
+    [ "$now" -ge "$1" ]
 }
 
 # A tool of the cluster, as long as there is time.
 tool() {
-    _left=$((end - $(date +%s)))
+    look_at_clock
+    _left=$((end - now))
     [ "$_left" -ge 1 ] || return 1
     timeout "$_left" "$@"
 }
@@ -280,7 +288,8 @@ while ! is_past "$end"; do
                 trouble="$peer is said to be a member of the cluster, and does not answer"
             else
                 place || fail "the constraint $id could not be set"
-                : "${member_since:=$(date +%s)}"
+                look_at_clock
+                : "${member_since:=$now}"
                 if ! ask_peer || [ "$its_owner" != "$self" ]; then
                     trouble="$peer does not confirm the constraint $id"
                 elif look && [ "$dc$quorum$peer_state" = truetrueonline ] &&
@@ -308,7 +317,8 @@ done
 [ "${peer_state-}" = unclean ] || fail "$trouble"
 if [ "$own_data" = uptodate ]; then
     # There is always time for this last question.
-    end=$(($(date +%s) + 5))
+    look_at_clock
+    end=$((now + 5))
     done_with 5 "$trouble"
 fi
 say "$trouble"

@@ -66,10 +66,18 @@ for _word in "$resource" "$prefix" "$clone.0"; do
     '' | *[!A-Za-z0-9_.:%@+-]*) fail "'$_word' cannot be used: is this called by rbdd as unfence-peer?" ;;
     esac
 done
-end=$(($(date +%s) + timeout))
+# Seconds since the machine started, in `now`: they do not jump, and no program is run to know them.
+look_at_clock() {
+    read -r now _ </proc/uptime
+    now=${now%%.*}
+}
+
+look_at_clock
+end=$((now + timeout))
 
 tool() {
-    _left=$((end - $(date +%s)))
+    look_at_clock
+    _left=$((end - now))
     [ "$_left" -ge 1 ] || return 1
     timeout "$_left" "$@"
 }

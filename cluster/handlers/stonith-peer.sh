@@ -5,7 +5,9 @@
 #
 # A power switch does not remember whom it has cut off. So only a Primary whose data is UpToDate may
 # use it: a node that has been off itself must not cut the power of the one that went on without it.
-# Where a Secondary has to be promoted without its peer, crm-fence-peer.sh is the handler.
+# Where a Secondary has to be promoted without its peer, crm-fence-peer.sh is the handler. Nor may a side
+# of the cluster without quorum, unless its no-quorum-policy is `ignore`: the other side goes on. A cluster
+# that has not noticed yet that it is cut off has quorum; crm-fence-peer.sh waits until it has noticed.
 #
 # Exit codes: 7, the cluster confirms that the peer has been fenced; 1, anything else.
 #
@@ -56,6 +58,29 @@ _blocks=$(rbdadm --timeout 5 sh-status "$resource") || fail "rbdd does not tell 
 eval "$_blocks"
 [ "$blocks" -gt 0 ] || is_good=no
 [ "$is_good" = yes ] || fail "only a Primary with UpToDate data may have its peer fenced"
+
+# Seconds since the machine started, in `now`: they do not jump, and no program is run to know them.
+look_at_clock() {
+    read -r now _ </proc/uptime
+    now=${now%%.*}
+}
+
+look_at_clock
+end=$((now + timeout))
+# While a coordinator is being elected, the cluster tells nothing.
+mute_until=$((now + timeout / 3))
+until _xml=$(timeout 5 crm_mon --one-shot --output-as=xml); do
+    look_at_clock
+    [ "$now" -lt "$mute_until" ] || fail "the cluster does not tell whether this side has quorum"
+    sleep 1
+done
+case $_xml in
+*' with_quorum="true"'* | *' no-quorum-policy="ignore"'*) ;;
+*) fail "this side of the cluster has no quorum, so it must not have $peer fenced" ;;
+esac
+look_at_clock
+timeout=$((end - now))
+[ "$timeout" -ge 1 ] || fail "the cluster has taken too long to tell whether this side has quorum"
 
 # It waits until the cluster has the confirmation of the device. The limit of its own is the shorter one.
 timeout "$((timeout + 1))" stonith_admin --fence "$peer" --timeout "$timeout" ||

@@ -54,7 +54,9 @@ const STAND_INS: [(&str, &str); 6] = [
            echo "<pacemaker-result><summary>"
            dc=$(known dc) quorum=$(known quorum) stonith=$(known stonith)
            echo "  <current_dc present=\"$dc\" name=\"alpha\" with_quorum=\"$quorum\"/>"
-           echo "  <cluster_options stonith-enabled=\"$stonith\" symmetric-cluster=\"true\"/>"
+           policy=stop
+           [ ! -e "$HOME/policy" ] || policy=$(cat "$HOME/policy")
+           echo "  <cluster_options stonith-enabled=\"$stonith\" no-quorum-policy=\"$policy\"/>"
            echo "</summary><nodes>"
            echo "  <node name=\"alpha\" online=\"true\" pending=\"false\" unclean=\"false\"/>"
            echo "  <node name=\"beta\" id=\"2\" $(cat "$HOME/state")/>"
@@ -413,7 +415,12 @@ fn only_a_primary_with_good_data_has_its_peer_fenced() {
     };
     let stage = Stage::new(ONLINE);
     fence(&stage, &["--timeout", "30"], 7);
-    assert_eq!(stage.calls(), "stonith_admin --fence beta --timeout 30\n");
+    let calls = stage.calls();
+    let limit = calls
+        .strip_prefix("look\nstonith_admin --fence beta --timeout ")
+        .unwrap_or_else(|| panic!("{calls}"));
+    let limit: u32 = limit.trim().parse().expect("seconds");
+    assert!(limit <= 30, "{calls}");
     for (role, disk) in [("Secondary", "UpToDate"), ("Primary", "Inconsistent")] {
         let stage = Stage::new(ONLINE);
         stage.is(role, disk, "DUnknown");
@@ -426,4 +433,23 @@ fn only_a_primary_with_good_data_has_its_peer_fenced() {
         fence(&stage, &["--timeout=1"], 1);
     }
     fence(&Stage::new(ONLINE), &["--timeout", "soon"], 1);
+}
+
+#[test]
+fn a_side_without_quorum_has_nobody_fenced() {
+    let run = |stage: &Stage| {
+        let output = stage.run("stonith-peer.sh", &["--timeout", "6"]);
+        (
+            output.status.code(),
+            stage.calls().contains("stonith_admin"),
+        )
+    };
+    let stage = Stage::new(OFFLINE);
+    stage.set("quorum", "false");
+    assert_eq!(run(&stage), (Some(1), false));
+    stage.set("policy", "ignore");
+    assert_eq!(run(&stage), (Some(7), true));
+    let stage = Stage::new(OFFLINE);
+    stage.set("mute", "");
+    assert_eq!(run(&stage), (Some(1), false));
 }
