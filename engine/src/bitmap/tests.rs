@@ -76,3 +76,51 @@ fn a_page_read_from_disk_needs_no_saving_and_a_changed_one_does() {
     let unsaved: Vec<_> = bitmap.next_unsaved(0).into_iter().collect();
     assert_eq!(unsaved, [0]);
 }
+
+#[test]
+fn what_joins_a_page_that_is_on_disk_has_to_be_saved() {
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    bitmap.merge_page(1, &[1; WORDS], true);
+    bitmap.merge_page(1, &[2; WORDS], false);
+    assert_eq!(bitmap.next_unsaved(0), Some(1));
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    bitmap.merge_page(1, &[1; WORDS], false);
+    assert_eq!(bitmap.next_unsaved(0), Some(1), "a page that was empty");
+    bitmap.merge_page(1, &[2; WORDS], true);
+    assert_eq!(
+        bitmap.next_unsaved(0),
+        Some(1),
+        "the first half is not there"
+    );
+}
+
+#[test]
+fn the_pages_of_what_a_volume_grows_by_are_saved_whether_dirty_or_not() {
+    for dirty in [true, false] {
+        let mut bitmap = Bitmap::new(4096 * (BITS_PER_PAGE + 1));
+        bitmap.resize(4096 * (3 * BITS_PER_PAGE + 1), dirty);
+        let grown = if dirty { 2 * BITS_PER_PAGE } else { 0 };
+        assert_eq!(bitmap.count(), grown);
+        for page in 1..=3 {
+            assert_eq!(bitmap.next_unsaved(page), Some(page), "dirty: {dirty}");
+        }
+        assert_eq!(bitmap.next_unsaved(4), None);
+        assert_eq!(bitmap.next_unsaved(0), Some(1), "the first is as it was");
+    }
+}
+
+#[test]
+fn what_a_volume_shrinks_by_is_forgotten() {
+    let mut bitmap = Bitmap::new(4096 * 2 * BITS_PER_PAGE);
+    bitmap.set_touched(ByteRange::new(0, 8192));
+    bitmap.set_touched(ByteRange::new(4096 * BITS_PER_PAGE, 8192));
+    bitmap.resize(4096, true);
+    assert_eq!(bitmap.count(), 1);
+    assert_eq!(bitmap.next_unsaved(1), None);
+    bitmap.resize(8192, false);
+    assert_eq!(
+        bitmap.count(),
+        1,
+        "and it is clean when the volume grows again"
+    );
+}

@@ -396,3 +396,17 @@ fn a_peer_that_is_new_in_the_configuration_is_not_taken_up_while_running() {
     assert_eq!(bench.engine.status(bench.now).connections.len(), 1);
     assert_eq!(bench.close_dropped(), None);
 }
+
+#[test]
+fn a_stop_waits_for_no_promotion_and_no_detach_but_is_refused() {
+    let mut bench = Bench::in_sync();
+    bench.command(Command::Promote { force: false });
+    let refusal = refused(&mut bench, Command::Stop);
+    assert_eq!(refusal.code, RefusalCode::StateTransient);
+    bench.consent();
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Primary);
+    bench.command(Command::Stop);
+    let refusal = refused(&mut bench, Command::Stop);
+    assert_eq!(refusal.code, RefusalCode::StateTransient);
+}

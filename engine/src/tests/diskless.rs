@@ -116,6 +116,18 @@ fn nobody_waits_when_there_was_no_peer() {
     assert_eq!(bench.answer(write), Some(Err(RequestError::NoSpace)));
 }
 
+/// As long as no disk has told the size, it is not known what lies beyond the end.
+#[test]
+fn what_does_not_fit_is_turned_away_when_a_size_is_known() {
+    let mut bench = served();
+    let beyond = ByteRange::new(1 << 60, 4096);
+    let write = RequestKind::Write { fua: false };
+    let request = bench.request(write, beyond);
+    assert_eq!(bench.answer(request), Some(Err(RequestError::Invalid)));
+    let inside = bench.write(0);
+    assert_eq!(bench.answer(inside), None, "the peer is asked");
+}
+
 #[test]
 fn reads_and_flushes_go_to_the_peer_too() {
     let mut bench = served();

@@ -84,6 +84,21 @@ fn own_data_is_given_up_when_the_peer_has_pledged_to_keep_its_own() {
 }
 
 #[test]
+fn only_the_answer_to_this_question_counts() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(invalidate(false, false));
+    let (id, _) = asked(&mut bench).expect("the peer answers for the data first");
+    for granted in [true, false] {
+        reply(&mut bench, id + 1, granted);
+        assert_eq!(bench.reply(call), None);
+        assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    }
+    reply(&mut bench, id, false);
+    assert_eq!(bench.reply(call), Some(false));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+}
+
+#[test]
 fn the_peer_does_not_hear_of_it_before_it_is_durable() {
     let (mut bench, _) = pledged();
     bench.close_dropped();

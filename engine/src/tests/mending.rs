@@ -139,6 +139,37 @@ fn what_is_known_to_differ_is_not_asked_of_the_peer() {
 }
 
 #[test]
+fn what_differs_beside_a_place_does_not_matter() {
+    let mut config = super::config();
+    config.peers[0].net.verify = true;
+    let mut bench = Bench::primary_as(config);
+    super::verify::finds(&mut bench, 2);
+    let request = read(&mut bench);
+    bench.disk(DiskRequest::Read, Err(DiskError::Io));
+    let id = asked(&mut bench).expect("the peer has what is before the marked block");
+    found(&mut bench, id);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.answer(request), Some(Ok(())));
+}
+
+#[test]
+fn a_peer_without_all_of_the_data_is_not_asked() {
+    for disk in [DiskState::Inconsistent, DiskState::Outdated] {
+        let mut bench = Bench::primary();
+        bench.packet(Packet::State {
+            role: Role::Secondary,
+            tenure: 7,
+            disks: alloc::vec![(VOLUME, disk)],
+        });
+        bench.write_metadata();
+        let request = read(&mut bench);
+        bench.disk(DiskRequest::Read, Err(DiskError::Io));
+        assert!(asked(&mut bench).is_none(), "{disk}");
+        assert_eq!(bench.answer(request), Some(Err(RequestError::Io)), "{disk}");
+    }
+}
+
+#[test]
 fn a_node_that_serves_another_one_keeps_the_only_disk_there_is() {
     let mut bench = super::diskless::serving();
     let (id, volume, range) = (7, VOLUME, RANGE);

@@ -2,7 +2,7 @@
 use super::fencing::fenced;
 use super::resync::target;
 use super::{Bench, LINK, PEER, VOLUME, config, image};
-use crate::{Command, DiskRequest, Event, LinkLoss};
+use crate::{Action, Command, DiskRequest, Event, LinkLoss};
 use rbd_protocol::control::{Fencing, RefusalCode};
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
@@ -238,4 +238,23 @@ fn a_forced_promotion_waits_for_a_resyncs_end_that_is_being_recorded() {
         bench.connection().connection_state,
         ConnectionState::Connected
     );
+}
+
+/// A deadline that has nothing to end any more would wake the daemon again and again.
+#[test]
+fn nobody_is_woken_for_a_promotion_that_is_being_recorded() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(Command::Promote { force: false });
+    bench.consent();
+    assert!(bench.is_writing_metadata());
+    bench.wait_ms(60_000);
+    assert_eq!(bench.reply(call), None, "it is only the disk that is slow");
+    let now = bench.now;
+    let again = bench.asked.iter().rev().find_map(|action| match action {
+        Action::WakeAt(time) => Some(*time),
+        _ => None,
+    });
+    assert!(again.is_none_or(|time| time > now), "{again:?} {now:?}");
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
 }

@@ -410,6 +410,18 @@ fn a_source_marks_a_block_clean_when_the_target_has_it() {
         DiskState::UpToDate
     );
     assert_eq!(replication(&bench), ReplicationState::Established);
+    nothing_is_counted_any_more(bench, GENERATION);
+}
+
+/// What this node's disk says of a peer that has everything: no marks count, and the generation
+/// they counted from is known as an old one (D4).
+fn nothing_is_counted_any_more(mut bench: Bench, since: GenerationId) {
+    bench.command(Command::Demote { force: false });
+    bench.flush_all();
+    let greeting = bench.relink().expect("it greets again");
+    let volume = &greeting.volumes[0];
+    assert_eq!(volume.bitmap, GenerationId::NONE);
+    assert!(volume.history.contains(&since), "{:?}", volume.history);
 }
 
 #[test]
