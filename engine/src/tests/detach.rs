@@ -1,5 +1,6 @@
 //! Letting go of a disk by command.
 
+use rbd_protocol::control::RefusalCode;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
@@ -64,7 +65,9 @@ fn the_last_copy_in_use_is_let_go_only_by_force() {
         loss: LinkLoss::Closed,
     });
     let call = bench.command(DETACH);
-    assert_eq!(bench.reply(call), Some(false));
+    let refusal = bench.refusal(call);
+    assert_eq!(refusal.code, RefusalCode::StateNoUpToDateData);
+    assert!(refusal.help.contains("--force"), "{refusal:?}");
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
     let call = bench.command(Command::Detach {
         volume: VOLUME,

@@ -154,6 +154,20 @@ fn a_hanging_disk_of_a_secondary_is_let_go_too() {
 }
 
 #[test]
+fn a_peer_that_is_behind_is_no_reason_to_let_go_of_the_disk_of_a_secondary() {
+    let mut bench = Bench::in_sync_as(configured(OnIoError::Detach, 5_000));
+    bench.packet(Packet::State {
+        role: Role::Secondary,
+        tenure: 7,
+        disks: alloc::vec![(VOLUME, DiskState::Inconsistent)],
+    });
+    let (id, volume) = (7, VOLUME);
+    bench.packet(Packet::Flush { id, volume });
+    bench.wait_ms(5_000);
+    assert_ne!(bench.disk_state(), DiskState::Diskless);
+}
+
+#[test]
 fn the_only_copy_is_waited_for_and_so_is_any_without_a_limit() {
     let mut alone = Bench::primary_as(configured(OnIoError::Detach, 5_000));
     alone.link_down(LinkLoss::Closed);

@@ -46,6 +46,16 @@ fn a_peer_that_objects_ends_it() {
 }
 
 #[test]
+fn a_peer_that_is_gone_before_it_has_answered_is_asked_nothing_more() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(Command::Promote { force: false });
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true), "it is promoted alone");
+    assert_eq!(bench.engine.role(), Role::Primary);
+}
+
+#[test]
 fn a_peer_that_never_answers_ends_it() {
     let mut bench = Bench::in_sync();
     let call = bench.command(Command::Promote { force: false });

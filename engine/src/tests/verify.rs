@@ -160,6 +160,14 @@ fn a_verify_needs_an_algorithm_a_connection_and_data_on_both_sides() {
     bench.link_down(LinkLoss::Closed);
     let call = bench.command(start(0, BLOCK, false));
     assert_eq!(bench.refusal(call).code, RefusalCode::StateNeedsConnection);
+    let mut bench = primary();
+    bench.packet(Packet::State {
+        role: Role::Secondary,
+        tenure: 7,
+        disks: alloc::vec![(VOLUME, DiskState::Diskless)],
+    });
+    let call = bench.command(start(0, BLOCK, false));
+    assert_eq!(bench.refusal(call).code, RefusalCode::StateNoUpToDateData);
 }
 
 #[test]
