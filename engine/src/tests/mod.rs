@@ -25,6 +25,7 @@ mod migration;
 mod orders;
 mod parting;
 mod pausing;
+mod power;
 mod preparing;
 mod promotion;
 mod relocation;
