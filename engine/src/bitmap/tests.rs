@@ -124,3 +124,13 @@ fn what_a_volume_shrinks_by_is_forgotten() {
         "and it is clean when the volume grows again"
     );
 }
+
+#[test]
+fn a_page_that_has_become_clean_is_no_dirty_page() {
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    let across = ByteRange::new(4096 * (BITS_PER_PAGE - 1), 8192);
+    bitmap.set_touched(across);
+    assert_eq!(bitmap.dirty_pages().count(), 2);
+    bitmap.clear_covered(across);
+    assert_eq!(bitmap.dirty_pages().count(), 0);
+}

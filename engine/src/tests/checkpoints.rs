@@ -179,3 +179,16 @@ fn a_stop_clears_every_mark_and_says_so_last() {
     let released = |action: &Action<u32>| matches!(action, Action::ReleaseDisk { .. });
     assert!(bench.asked.iter().any(released));
 }
+
+/// Nothing else wakes a node without a peer: what is marked would be copied after a crash.
+#[test]
+fn marks_leave_when_nothing_else_goes_on() {
+    let mut bench = behind();
+    bench.asked.clear();
+    assert!(hot_regions(&bench) > 0);
+    for _ in 0..8 {
+        bench.wait_ms(40_000);
+        bench.flush_all();
+    }
+    assert_eq!(hot_regions(&bench), 0);
+}

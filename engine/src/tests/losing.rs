@@ -2,6 +2,7 @@
 
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::Packet;
+use rbd_protocol::state::DiskState;
 
 use super::resync::{READ, WRITE, meet_source, source, source_of};
 use super::{Bench, VOLUME, config, image};
@@ -111,6 +112,23 @@ fn a_target_no_longer_says_that_it_has_been_in_sync_with_its_source() {
     bench.link_down(LinkLoss::Closed);
     meet_source(&mut bench);
     assert_eq!(bench.relink().map(seen), Some(0), "it may lack writes (B7)");
+}
+
+#[test]
+fn only_who_is_in_sync_says_that_it_has_been() {
+    let mut bench = Bench::alone(config(), image());
+    bench.meet(|hello| {
+        let volume = &mut hello.volumes[0];
+        volume.disk = DiskState::Inconsistent;
+        volume.was_resync_target = true;
+        volume.dirty_blocks = 1;
+    });
+    let seen = |hello: rbd_protocol::peer::Hello| hello.seen_incarnation;
+    assert_eq!(
+        bench.relink().map(seen),
+        Some(0),
+        "the peer is being filled"
+    );
 }
 
 #[test]

@@ -290,6 +290,27 @@ fn for_the_peer_it_grows_as_far_as_both_have_room_and_says_so_when_that_is_durab
 }
 
 #[test]
+fn without_room_here_the_peer_is_told_how_much_there_is_and_may_ask_again() {
+    let mut bench = before_growth();
+    let reply = |id, bytes, granted| Packet::ResizeReply {
+        id,
+        volume: VOLUME,
+        bytes,
+        granted,
+    };
+    for id in [7, 8] {
+        bench.packet(Packet::ResizeRequest {
+            id,
+            volume: VOLUME,
+            capacity: LARGE,
+            assume_clean: false,
+        });
+        assert!(measure(&mut bench, Ok(external(SIZE, LARGE))));
+        assert!(bench.sent().contains(&reply(id, SIZE, false)));
+    }
+}
+
+#[test]
 fn a_volume_does_not_grow_during_a_resync_or_alone() {
     let mut bench = Bench::alone(config(), roomy());
     let call = bench.command(RESIZE);
