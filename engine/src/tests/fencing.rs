@@ -265,6 +265,19 @@ fn a_forced_demotion_fails_what_is_frozen() {
 }
 
 #[test]
+fn a_flush_that_waits_frozen_keeps_the_node_primary() {
+    let mut bench = stonith();
+    bench.link_down(LinkLoss::Timeout);
+    bench.fence_starts();
+    let flush = bench.flush();
+    assert_eq!(bench.answer(flush), None);
+    let call = bench.command(Command::Demote { force: false });
+    assert_eq!(bench.reply(call), Some(false));
+    assert_eq!(bench.engine.role(), Role::Primary);
+    assert_eq!(bench.answer(flush), None);
+}
+
+#[test]
 fn outdate_is_answered_when_it_is_durable() {
     let mut bench = Bench::in_sync();
     let call = bench.command(Command::Outdate);

@@ -221,6 +221,17 @@ fn the_peer_has_given_up_its_data_when_its_greeting_says_so() {
 }
 
 #[test]
+fn only_the_answer_to_this_question_says_that_the_peer_keeps_its_data() {
+    let mut bench = Bench::in_sync();
+    let call = bench.command(invalidate(true, false));
+    let (id, _) = asked(&mut bench).expect("asked");
+    reply(&mut bench, id + 1, false);
+    assert_eq!(bench.reply(call), None);
+    reply(&mut bench, id, false);
+    assert_eq!(bench.reply(call), Some(false));
+}
+
+#[test]
 fn a_peer_that_comes_back_with_its_data_has_not_given_it_up() {
     let mut bench = Bench::in_sync();
     let call = bench.command(invalidate(true, false));

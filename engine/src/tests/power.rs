@@ -1,8 +1,9 @@
 //! What a disk remembers of the power of its machine: what was acknowledged may be gone with it.
 
-use rbd_protocol::metadata::Image;
+use rbd_protocol::metadata::{BlockAddress, Image};
 use rbd_protocol::peer::Hello;
 
+use super::fixtures::image_of;
 use super::{Bench, config, image};
 use crate::Command;
 
@@ -55,4 +56,19 @@ fn a_machine_that_was_shut_down_in_order_has_lost_nothing() {
     let (greeting, boot) = greets_and_stops(used_in(99, true));
     assert!(!greeting.volumes[0].kept_power, "it has been booted since");
     assert_eq!(boot, 99, "and the last one is still known");
+}
+
+/// Each carries the epoch: one of an older epoch counts for nothing after the next crash (C4).
+#[test]
+fn every_block_of_the_intent_log_is_written_anew_before_a_disk_is_used() {
+    let mut image = image_of(300 << 30);
+    image.intent_sequences = alloc::vec![1; 3];
+    let layout = image.layout;
+    let mut bench = Bench::alone(config(), image);
+    let written = bench.write_metadata();
+    for block in 0..3 {
+        let slots = [0, 1].map(|slot| layout.offset(BlockAddress::Intent { block, slot }));
+        let times = written.iter().filter(|at| slots.contains(at)).count();
+        assert_eq!(times, 1, "block {block} of {written:?}");
+    }
 }
