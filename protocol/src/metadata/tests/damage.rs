@@ -3,7 +3,7 @@
 use super::superblocks::keep_sectors;
 use super::*;
 
-const INTENT: [BlockAddress; 2] = [
+pub(super) const INTENT: [BlockAddress; 2] = [
     BlockAddress::Intent { block: 0, slot: 0 },
     BlockAddress::Intent { block: 0, slot: 1 },
 ];
@@ -13,7 +13,7 @@ const BITMAP: BlockAddress = BlockAddress::Bitmap {
 };
 
 /// Marks 0, then 0 and 3: sequences 2 and 3 of the epoch in force.
-fn marked() -> Volume {
+pub(super) fn marked() -> Volume {
     let mut volume = Volume::in_sync(SMALL);
     volume.write_intent(0, &page(&[0]), 1, 2);
     volume.write_intent(0, &page(&[0, 3]), 1, 3);
@@ -116,73 +116,6 @@ fn a_rolled_back_intent_slot_makes_its_regions_hot() {
             newest: 6,
             found: 3
         }
-    );
-}
-
-#[test]
-fn intent_blocks_of_an_earlier_attach_do_not_count_as_marks_or_as_clean() {
-    let mut volume = marked();
-    volume.superblock.attach_epoch = 2;
-    volume.write_superblock();
-    let image = volume.open().unwrap();
-    assert_eq!(image.hot_regions, [0..volume.layout.regions()]);
-    assert_eq!(image.intent_sequences, [3]);
-    volume.write_intent(0, &page(&[2]), 2, 4);
-    assert_eq!(volume.open().unwrap().hot_regions, [2..3]);
-}
-
-#[test]
-fn a_crash_at_any_step_of_the_attach_keeps_every_mark() {
-    let mut volume = marked();
-    let hot = [0..1, 3..4];
-    // The rewrite under the next epoch, before the superblock names it.
-    for sequence in [4, 5] {
-        volume.write_intent(0, &page(&[0, 3]), 2, sequence);
-        assert_eq!(volume.open().unwrap().hot_regions, hot);
-    }
-    // A second attempt after a crash starts over.
-    volume.write_intent(0, &page(&[0, 3]), 2, 6);
-    assert_eq!(volume.open().unwrap().hot_regions, hot);
-    volume.superblock.attach_epoch = 2;
-    volume.write_superblock();
-    assert_eq!(volume.open().unwrap().hot_regions, hot);
-    // From here on only the new epoch's blocks and their successors count.
-    volume.write_intent(0, &page(&[0, 3, 4]), 2, 7);
-    assert_eq!(volume.open().unwrap().hot_regions, [0..1, 3..5]);
-}
-
-#[test]
-fn intent_block_from_beyond_the_next_epoch_tells_that_the_superblock_is_stale() {
-    let mut volume = marked();
-    volume.write_intent(0, &page(&[]), 3, 4);
-    let image = volume.open().unwrap();
-    assert_eq!(image.hot_regions, [0..volume.layout.regions()]);
-    let cause = BlockError::Misplaced {
-        what: "attach epoch",
-        expected: 1,
-        found: 3,
-    };
-    assert_eq!(image.damage[0].cause, cause);
-}
-
-#[test]
-fn slots_whose_epoch_and_sequence_disagree_make_the_regions_hot() {
-    let mut volume = marked();
-    volume.superblock.attach_epoch = 2;
-    volume.write_superblock();
-    volume.write_intent(0, &page(&[]), 2, 4);
-    volume.write_intent(0, &page(&[2]), 1, 5);
-    assert_eq!(
-        volume.open().unwrap().hot_regions,
-        [0..volume.layout.regions()]
-    );
-    // Torn, from a far later attach, and yet under a lower sequence.
-    let mut volume = marked();
-    volume.write_intent(0, &page(&[]), 3, 2);
-    volume.damage(INTENT[0], |block| block[4000] ^= 1);
-    assert_eq!(
-        volume.open().unwrap().hot_regions,
-        [0..volume.layout.regions()]
     );
 }
 

@@ -7,10 +7,13 @@
 
 extern crate std;
 
+mod attaching;
 mod damage;
+mod fields;
 mod golden;
 mod layout;
 mod moved;
+mod noted;
 mod opening;
 mod probing;
 mod superblocks;

@@ -3,9 +3,9 @@
 use super::*;
 use crate::metadata::open::{FormerEnd, Located, open_internal};
 
-const LARGE: u64 = 2 * SMALL;
+pub(super) const LARGE: u64 = 2 * SMALL;
 
-fn former(device_bytes: u64) -> Option<FormerEnd> {
+pub(super) fn former(device_bytes: u64) -> Option<FormerEnd> {
     Some(FormerEnd {
         device_bytes,
         device_id: Some(0xD0D0),
@@ -14,14 +14,17 @@ fn former(device_bytes: u64) -> Option<FormerEnd> {
 }
 
 /// The device has grown; its metadata lies where it was.
-fn grown() -> Volume {
+pub(super) fn grown() -> Volume {
     let mut volume = Volume::in_sync(SMALL);
     volume.write_bitmap(0, 0, &page(&[1, 2, 3]), 5);
     volume.device.bytes = LARGE;
     volume
 }
 
-fn find(device: &mut Device, remembered: Option<FormerEnd>) -> Result<Located, OpenError> {
+pub(super) fn find(
+    device: &mut Device,
+    remembered: Option<FormerEnd>,
+) -> Result<Located, OpenError> {
     let inputs = inputs(device.bytes, Placement::Internal);
     open_internal(
         &mut |offset, buffer| device.read(offset, buffer),
@@ -61,45 +64,6 @@ fn tidy(device: &mut Device, found: &Located) {
     for write in found.again.iter().chain(&found.wipe) {
         device.write(write.clone());
     }
-}
-
-#[test]
-fn what_a_device_had_at_its_former_end_is_found_only_if_that_is_remembered() {
-    let mut volume = grown();
-    for nothing in [None, former(LARGE), former(SMALL - 4096), former(4096)] {
-        assert!(find(&mut volume.device, nothing).is_err());
-    }
-    let by_hand = Some(FormerEnd {
-        device_bytes: SMALL,
-        device_id: None,
-        moves_to: None,
-    });
-    for remembered in [former(SMALL), by_hand] {
-        let found = find(&mut volume.device, remembered).unwrap();
-        assert_eq!(found.image.layout.device_bytes(), SMALL);
-        assert_eq!(dirty_bits(&found.image.peers[0]), Some(3));
-        assert_eq!((found.again.len(), found.wipe.len()), (0, 0));
-    }
-    let of_another = Some(FormerEnd {
-        device_bytes: SMALL,
-        device_id: Some(7),
-        moves_to: None,
-    });
-    assert!(matches!(
-        find(&mut volume.device, of_another),
-        Err(OpenError::NoMetadata { .. })
-    ));
-    // By less than a block: it lies where it lay.
-    volume.device.bytes = SMALL + 512;
-    let found = find(&mut volume.device, former(SMALL)).unwrap();
-    assert_eq!(found.wipe.len(), 0);
-    // By one: one of the slots is where the other was.
-    volume.device.bytes = SMALL + 4096;
-    let found = find(&mut volume.device, former(SMALL)).unwrap();
-    assert_eq!(found.wipe.len(), 0);
-    // It has not shrunk with a larger one remembered.
-    volume.device.bytes = SMALL;
-    assert!(find(&mut volume.device, former(LARGE)).is_ok());
 }
 
 /// Every crash in a move, with every choice of what of the last step has reached the medium, finds
@@ -254,27 +218,6 @@ fn what_counts_is_written_once_more_before_the_other_goes() {
     superblocks.sort_by_key(|write| core::cmp::Reverse(write.offset));
     assert_eq!(again, superblocks);
     assert_eq!(found.wipe, former_wipe());
-}
-
-#[test]
-fn two_areas_that_could_both_be_meant_are_refused() {
-    let mut volume = grown();
-    let layout = Layout::new(LARGE, Placement::Internal, 2, None).unwrap();
-    let other = Creation {
-        device_id: 0xE0E0,
-        ..creation()
-    };
-    for write in create(&Superblock::new(other, &layout), &layout) {
-        volume.device.write(write);
-    }
-    assert_eq!(
-        find(&mut volume.device, former(SMALL)).unwrap_err(),
-        OpenError::TwoAreas {
-            at_end: 0xE0E0,
-            remembered: 0xD0D0,
-            former: SMALL
-        }
-    );
 }
 
 /// The device has a third size when it is looked at, once or after an open that was cut short, too.

@@ -1,11 +1,13 @@
-//! Frames and texts of the control socket.
+//! What is said over the control socket arrives as it was meant.
 
-use alloc::collections::BTreeSet;
-use alloc::string::{String, ToString};
+mod frames;
+mod words;
+
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::frame::{BODY_LIMIT, FrameError, HEADER_BYTES, VERSION, body_length, decode, encode};
+use super::frame::{HEADER_BYTES, body_length, decode, encode};
 use super::*;
 use crate::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use crate::policy::{ResyncConflict, SplitPolicies};
@@ -231,133 +233,4 @@ fn requests_and_replies_survive_the_way() {
     for reply in replies {
         assert_eq!(sent(&reply), reply);
     }
-}
-
-#[test]
-fn a_frame_has_these_bytes() {
-    let bytes = encode(&Request::Daemon).expect("it is short");
-    let expected = [b'r', b'b', b'd', b'c', VERSION, 0, 0, 0, 1, 0, 0, 0, 0];
-    assert_eq!(bytes, expected);
-}
-
-#[test]
-fn bytes_that_are_no_frame_are_refused_before_anything_is_allocated() {
-    let good = {
-        let bytes = encode(&Request::Daemon).expect("it is short");
-        *bytes.first_chunk::<HEADER_BYTES>().expect("a header")
-    };
-    let changed = |at: usize, byte: u8| {
-        let mut header = good;
-        header[at] = byte;
-        body_length(&header)
-    };
-    assert_eq!(changed(0, b'R'), Err(FrameError::NotAFrame));
-    let found = VERSION + 1;
-    assert_eq!(changed(4, found), Err(FrameError::Version { found }));
-    let length = (0xff << 24) + 1;
-    assert_eq!(changed(11, 0xff), Err(FrameError::TooLong { length }));
-}
-
-#[test]
-fn a_body_is_one_message_and_nothing_else() {
-    let bytes = encode(&Request::Up(config())).expect("it is short");
-    let body = &bytes[HEADER_BYTES..];
-    for length in 0..body.len() {
-        let cut = decode::<Request>(&body[..length]);
-        assert_eq!(cut, Err(FrameError::Malformed), "{length} bytes");
-    }
-    let more = [body, &[0]].concat();
-    assert_eq!(decode::<Request>(&more), Err(FrameError::Malformed));
-}
-
-#[test]
-fn a_message_that_is_too_long_is_not_sent() {
-    let limit = usize::try_from(BODY_LIMIT).expect("it fits");
-    let name = |length| Request::Down {
-        resource: "x".repeat(length),
-    };
-    assert!(matches!(
-        encode(&name(limit)),
-        Err(FrameError::TooLong { .. })
-    ));
-    assert!(encode(&name(limit / 2)).is_ok());
-}
-
-#[test]
-fn every_refusal_has_a_number_of_its_own_and_an_exit_code() {
-    use RefusalCode as Code;
-    let codes = [
-        (Code::StateTwoPrimaries, -1, 11),
-        (Code::StateNoUpToDateData, -2, 17),
-        (Code::StateOutdatedWhileConnected, -6, 11),
-        (Code::StatePeerNotOutdated, -7, 11),
-        (Code::StateRefusedByPeer, -10, 11),
-        (Code::StateDiskless, -11, 16),
-        (Code::StateHeldOpen, -12, 11),
-        (Code::StateNeedsConnection, -15, 11),
-        (Code::StateLowerThanOutdated, -16, 11),
-        (Code::StateTransient, -18, 11),
-        (Code::StateConcurrent, -19, 11),
-        (Code::StateTimeout, -23, 11),
-        (Code::LocalAddressInUse, 102, 10),
-        (Code::CannotOpenDisk, 104, 10),
-        (Code::CannotOpenMetaDisk, 105, 10),
-        (Code::DiskTooSmall, 111, 10),
-        (Code::MetaDiskTooSmall, 112, 10),
-        (Code::DiskInUse, 114, 10),
-        (Code::MetaDataRead, 118, 10),
-        (Code::NoMetaData, 119, 10),
-        (Code::DiscardWhilePrimary, 123, 10),
-        (Code::AlreadyAttached, 124, 10),
-        (Code::AlreadyConnected, 125, 10),
-        (Code::ResyncAfterCycle, 133, 10),
-        (Code::UnknownResource, 158, 10),
-        (Code::InvalidRequest, 162, 10),
-        (Code::ForeignMetaData, 165, 10),
-        (Code::Environment, 20, 20),
-    ];
-    let mut texts = BTreeSet::new();
-    for (code, number, exit) in codes {
-        assert_eq!((code.number(), code.exit_code()), (number, exit));
-        assert_eq!(code.is_state_change(), number < 0);
-        assert!(texts.insert(code.text()), "{}", code.text());
-    }
-}
-
-#[test]
-fn refusals_read_as_scripts_expect_them() {
-    let text = |code| Refusal::new(code, "", "").to_string();
-    assert_eq!(
-        text(RefusalCode::StateNoUpToDateData),
-        "State change failed: (-2) Need access to UpToDate data"
-    );
-    assert_eq!(
-        text(RefusalCode::NoMetaData),
-        "Failure: (119) No valid meta-data signature found."
-    );
-}
-
-#[test]
-fn what_was_shown_names_the_state_of_both_nodes() {
-    let shown = refused_peer().shown(12);
-    assert_eq!((shown.own_tenure, shown.tenure), (12, 77));
-    assert_eq!(shown.generation_of(VolumeNumber(2)), GenerationId(0x3000));
-    assert_eq!(shown.generation_of(VolumeNumber(3)), GenerationId::NONE);
-}
-
-#[test]
-fn progress_is_a_percentage_whatever_the_counts() {
-    let percent = |total, remaining| progress(total, remaining).percent_done();
-    let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
-    assert!(close(percent(200, 50), 75.0));
-    assert!(close(percent(0, 0), 100.0), "there is nothing to do");
-    assert!(close(percent(100, 300), 0.0), "more has become dirty");
-}
-
-#[test]
-fn write_caches_have_words() {
-    let words: Vec<&str> = [WriteCache::Volatile, WriteCache::Through]
-        .map(WriteCache::word)
-        .into();
-    assert_eq!(words, ["volatile", "through"]);
 }
