@@ -108,3 +108,25 @@ fn a_bitmap_block_has_its_words_in_order() {
     assert_eq!(body[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
     assert!(body[16..].iter().all(|byte| *byte == 0));
 }
+
+#[test]
+fn whose_data_is_given_up_and_how_much_is_copied_are_two_flags() {
+    for (flags, sender_loses, marked_only) in [
+        (0, false, false),
+        (1, true, false),
+        (2, false, true),
+        (3, true, true),
+    ] {
+        let packet = Packet::InvalidateRequest {
+            id: 1,
+            volume: VolumeNumber(3),
+            sender_loses,
+            marked_only,
+        };
+        let mut bytes = Vec::new();
+        packet.encode(&[], &mut bytes);
+        assert_eq!(bytes[6..8], [0, flags]);
+        let (header, body) = split(&bytes);
+        assert_eq!(Packet::decode(&header, body), Ok(packet));
+    }
+}

@@ -47,28 +47,37 @@ fn any_flipped_header_byte_is_refused() {
 
 #[test]
 fn an_announced_length_beyond_the_limit_is_refused() {
-    let mut header = Header {
-        kind: Kind::Write,
-        flags: 0,
-        volume: 0,
-        payload_length: BULK_LIMIT + 1,
-        id: 0,
-        offset: 0,
-        range_length: BULK_LIMIT + 1,
-        payload_crc: 0,
-        seen: 0,
-        behind: 0,
-    };
-    assert!(matches!(
-        Header::decode(&header.encode()),
-        Err(WireError::TooLong { .. })
-    ));
-    header.kind = Kind::Hello;
-    header.payload_length = BODY_LIMIT + 1;
-    assert!(matches!(
-        Header::decode(&header.encode()),
-        Err(WireError::TooLong { .. })
-    ));
+    let longest = [
+        (Kind::Write, BULK_LIMIT),
+        (Kind::RemoteData, BULK_LIMIT),
+        (Kind::Hello, BODY_LIMIT),
+        (Kind::VerifyReply, BODY_LIMIT),
+    ];
+    for (kind, limit) in longest {
+        let announced = |length| {
+            let header = Header {
+                kind,
+                flags: 0,
+                volume: 0,
+                payload_length: length,
+                id: 0,
+                offset: 0,
+                range_length: length,
+                payload_crc: 0,
+                seen: 0,
+                behind: 0,
+            };
+            Header::decode(&header.encode()).map(|header| header.payload_length)
+        };
+        assert_eq!(announced(limit), Ok(limit));
+        let length = limit + 1;
+        let refused = WireError::TooLong {
+            kind,
+            length,
+            limit,
+        };
+        assert_eq!(announced(length), Err(refused));
+    }
 }
 
 #[test]
@@ -135,6 +144,29 @@ fn numbers_nobody_has_assigned_are_refused_wherever_they_stand() {
     };
     assert!(with_byte(&state, 0, 9).is_err());
     assert!(with_byte(&state, 3, 99).is_err());
+}
+
+#[test]
+fn the_longest_greeting_is_understood_and_one_with_a_volume_more_is_refused() {
+    let mut longest = hello();
+    longest.volumes[0].history = (0..32).map(GenerationId).collect();
+    let volume = longest.volumes[0].clone();
+    let numbered = |number| HelloVolume {
+        number: VolumeNumber(number),
+        ..volume.clone()
+    };
+    longest.volumes = (0..64).map(numbered).collect();
+    let sent = |hello: &Hello| {
+        let mut bytes = Vec::new();
+        Packet::Hello(Box::new(hello.clone())).encode(&[], &mut bytes);
+        let (header, body) = split(&bytes);
+        Packet::decode(&header, body)
+    };
+    let received = sent(&longest);
+    assert_eq!(received, Ok(Packet::Hello(Box::new(longest.clone()))));
+    longest.volumes.push(numbered(64));
+    let result = sent(&longest);
+    assert!(is_malformed(&result, "too many volumes"), "{result:?}");
 }
 
 #[test]

@@ -31,6 +31,29 @@ fn no_field_of_either_preamble_can_be_altered_on_the_way() {
     }
 }
 
+/// Also without a secret, where nothing proves what was altered.
+#[test]
+fn an_answer_to_another_call_is_none() {
+    let changes: [fn(&mut Preamble); 6] = [
+        |answer| answer.channel = Channel::Control,
+        |answer| answer.session ^= 1,
+        |answer| answer.resource = name("r1"),
+        |answer| answer.sender = name("gamma"),
+        |answer| answer.receiver = name("delta"),
+        |answer| answer.challenge = call().challenge,
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let tamper = |number, bytes: Vec<u8>| match number {
+            1 => rewrite(&bytes, change),
+            _ => bytes,
+        };
+        let outcome = talk(call(), None, &host(None), None, tamper);
+        let what = "it does not answer this call";
+        let refused = Err(GreetingError::Malformed { what });
+        assert_eq!(outcome.dialer, refused, "change {index}");
+    }
+}
+
 #[test]
 fn hiding_the_secret_flag_opens_nothing() {
     for altered in [0, 1] {

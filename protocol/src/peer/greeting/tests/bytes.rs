@@ -89,6 +89,42 @@ fn never_more_than_the_limit_is_asked_for() {
 }
 
 #[test]
+fn the_dialer_too_asks_for_what_is_missing_of_a_message_and_no_more() {
+    let mut out = Vec::new();
+    let mut dialer = Dialer::new(call(), Some(TestSecret("s")), &mut out);
+    for message in [&wire()[1], &wire()[3]] {
+        for (position, byte) in message.iter().enumerate() {
+            let known = if position < 8 { 8 } else { message.len() };
+            assert_eq!(dialer.needed(), known - position, "after {position} bytes");
+            let (used, _) = dialer.feed(&[*byte], &mut out).unwrap();
+            assert_eq!(used, 1);
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_message_has_a_limit_of_its_own() {
+    let fed = |kind: u16, length: u16| {
+        let mut header = b"rbdg".to_vec();
+        header.extend_from_slice(&kind.to_be_bytes());
+        header.extend_from_slice(&length.to_be_bytes());
+        let every = [
+            MessageKind::Preamble,
+            MessageKind::Proof,
+            MessageKind::Refusal,
+        ];
+        let fed = message::Inbox::default().feed(&header, &every);
+        fed.map(|(used, _)| used)
+    };
+    for (kind, limit) in [(1, 1012), (2, 32), (3, 257)] {
+        assert_eq!(fed(kind, limit), Ok(8));
+        let (length, limit) = (usize::from(limit) + 1, usize::from(limit));
+        let refused = GreetingError::TooLong { length, limit };
+        assert_eq!(fed(kind, u16::try_from(length).unwrap()), Err(refused));
+    }
+}
+
+#[test]
 fn another_protocol_is_recognised_from_its_first_bytes() {
     let host = host(None);
     for garbage in [
@@ -163,6 +199,19 @@ fn a_reason_of_a_later_version_is_shown_in_its_own_words() {
     let mut dialer = Dialer::<TestSecret>::new(call(), None, &mut Vec::new());
     let error = dialer.feed(&bytes, &mut Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "refused by the peer: the moon is wrong");
+}
+
+#[test]
+fn a_reason_of_a_later_version_without_words_has_its_number() {
+    let mut bytes = Vec::new();
+    message::encode(MessageKind::Refusal, b"\x03\xe8", &mut bytes);
+    let mut dialer = Dialer::<TestSecret>::new(call(), None, &mut Vec::new());
+    let error = dialer.feed(&bytes, &mut Vec::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "refused by the peer: reason 1000, unknown to this version"
+    );
+    assert!(!error.is_garbage(), "it is a peer's");
 }
 
 #[test]

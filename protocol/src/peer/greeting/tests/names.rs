@@ -97,6 +97,61 @@ fn a_feature_insisted_on_and_missing_is_refused() {
 }
 
 #[test]
+fn features_only_one_end_knows_are_not_agreed_on() {
+    let offers = |_, bytes: Vec<u8>| match bytes[4..6] {
+        [0, 1] => rewrite(&bytes, |preamble| preamble.features = u64::MAX),
+        _ => bytes,
+    };
+    let outcome = talk(call(), None, &host(None), None, offers);
+    assert_eq!(outcome.dialer.unwrap().features, FEATURES);
+    assert_eq!(outcome.acceptor.unwrap().features, FEATURES);
+}
+
+#[test]
+fn each_peer_has_a_secret_of_its_own() {
+    let mut host = host(Some("s"));
+    for (name, node_id, secret) in [("delta", 3, Some("t")), ("gamma", 2, None)] {
+        let node_id = NodeId(node_id);
+        let secret = secret.map(TestSecret);
+        let name = name.to_string();
+        host.peers.push(HostPeer {
+            name,
+            node_id,
+            secret,
+        });
+    }
+    for peer in &host.peers {
+        let mut call = call();
+        call.node_name.clone_from(&peer.name);
+        call.node_id = peer.node_id;
+        for secret in [Some("s"), Some("t"), None] {
+            let outcome = talk(call.clone(), secret, &host, None, untouched);
+            let is_its_own = peer.secret.as_ref().map(|secret| secret.0) == secret;
+            assert_eq!(
+                outcome.dialer.is_ok(),
+                is_its_own,
+                "{} {secret:?}",
+                peer.name
+            );
+            assert_eq!(outcome.acceptor.is_ok(), is_its_own);
+        }
+    }
+}
+
+#[test]
+fn only_a_busy_peer_and_a_link_that_is_gone_pass_by_themselves() {
+    for number in 1..=12 {
+        let mut body = vec![0, number];
+        body.extend_from_slice(b"why");
+        let GreetingError::Refused { reason, .. } = refusal::decode(&body) else {
+            panic!("{number}");
+        };
+        assert_eq!(reason.number(), u16::from(number));
+        assert_eq!(reason.is_passing(), [10, 11].contains(&number), "{reason}");
+    }
+}
+
+#[test]
 fn a_stranger_cannot_tell_which_name_was_wrong() {
     // With a secret configured and not known to the caller, every wrong name gives the same
     // messages: an echo of what the caller said, then the general refusal.
