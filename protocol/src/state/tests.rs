@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 
 use super::*;
+use crate::ids::{GenerationId, NodeId, VolumeNumber};
 
 macro_rules! all_numbers {
     ($type:ident, $count:literal) => {
@@ -60,4 +61,18 @@ fn disk_states_are_ordered_by_what_they_are_good_for() {
         UpToDate,
     ];
     assert!(order.is_sorted());
+}
+
+#[test]
+fn identifiers_read_as_numbers_and_in_logs_say_what_they_are() {
+    let node = NodeId(3);
+    let volume = VolumeNumber(65534);
+    let generation = GenerationId(0xA1_0000_0000_00BC);
+    assert_eq!(alloc::format!("{node} {volume}"), "3 65534");
+    assert_eq!(
+        alloc::format!("{node:?}, {volume:?}"),
+        "node 3, volume 65534"
+    );
+    assert_eq!(generation.to_string(), "00A10000000000BC");
+    assert_eq!(alloc::format!("{generation:?}"), "00A10000000000BC");
 }

@@ -41,14 +41,18 @@ fn a_body_is_one_message_and_nothing_else() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_not_sent() {
+fn a_message_as_long_as_the_limit_is_sent_and_one_byte_more_is_not() {
     let limit = usize::try_from(BODY_LIMIT).expect("it fits");
-    let name = |length| Request::Down {
-        resource: "x".repeat(length),
+    let sent = |length| {
+        let resource = "x".repeat(length);
+        encode(&Request::Down { resource })
     };
-    assert!(matches!(
-        encode(&name(limit)),
-        Err(FrameError::TooLong { .. })
-    ));
-    assert!(encode(&name(limit / 2)).is_ok());
+    let around = sent(limit / 2).expect("it is short").len() - HEADER_BYTES - limit / 2;
+    let longest = sent(limit - around).expect("as long as the limit");
+    let (header, body) = longest.split_first_chunk().expect("it has a header");
+    assert_eq!(body.len(), limit);
+    assert_eq!(body_length(header), Ok(limit));
+    let length = BODY_LIMIT + 1;
+    let refused = Err(FrameError::TooLong { length });
+    assert_eq!(sent(limit - around + 1), refused);
 }
