@@ -1,6 +1,7 @@
 //! The intent log between two attaches: which epoch's blocks count.
 
 use super::damage::{INTENT, marked};
+use super::superblocks::keep_sectors;
 use super::*;
 
 #[test]
@@ -33,6 +34,23 @@ fn a_crash_at_any_step_of_the_attach_keeps_every_mark() {
     // From here on only the new epoch's blocks and their successors count.
     volume.write_intent(0, &page(&[0, 3, 4]), 2, 7);
     assert_eq!(volume.open().unwrap().hot_regions, [0..1, 3..5]);
+}
+
+#[test]
+fn a_write_torn_in_a_second_attempt_at_an_attach_is_known_never_to_have_completed() {
+    let mut volume = marked();
+    for sequence in [4, 5] {
+        volume.write_intent(0, &page(&[0, 3]), 2, sequence);
+    }
+    // The next one reaches the disk without its first sector: the header is that of 4.
+    let before = volume.device.block(volume.offset(INTENT[0]));
+    volume.write_intent(0, &page(&[0, 3, 5000]), 2, 6);
+    volume.damage(INTENT[0], |block| {
+        keep_sectors(block, &before, 0b1111_1110);
+    });
+    let image = volume.open().unwrap();
+    assert_eq!(image.hot_regions, [0..1, 3..4]);
+    assert_eq!(image.damage, []);
 }
 
 #[test]

@@ -158,6 +158,51 @@ fn impossible_inputs_are_named_with_their_numbers() {
 }
 
 #[test]
+fn data_is_a_multiple_of_a_block_and_ends_with_the_last_block_number() {
+    let area = Placement::External {
+        offset: 0,
+        available: u64::MAX,
+    };
+    let with = |bytes| Layout::with_data(u64::MAX, area, 31, bytes);
+    for bytes in [0, 1, 4095, 4097] {
+        assert_eq!(with(bytes), Err(LayoutError::DataSize { bytes }));
+    }
+    assert_eq!(with(4096).unwrap().bits(), 1);
+    assert_eq!(with(MAX_DATA_BYTES).unwrap().bitmap_blocks(), u32::MAX);
+    assert_eq!(
+        Layout::most_data(u64::MAX, area, 1, None),
+        MAX_DATA_BYTES,
+        "the same of a device without end"
+    );
+    let data_bytes = MAX_DATA_BYTES + 4096;
+    assert_eq!(with(data_bytes), Err(LayoutError::TooLarge { data_bytes }));
+}
+
+#[test]
+fn a_place_for_two_superblocks_has_two_blocks() {
+    let internal =
+        |device_bytes, slot| Layout::superblock_offset(device_bytes, Placement::Internal, slot);
+    assert_eq!(internal(8192, 0), Ok(4096));
+    assert_eq!(internal(8192, 1), Ok(0));
+    let refused = LayoutError::DeviceTooSmall {
+        device_bytes: 8191,
+        required: 8192,
+    };
+    assert_eq!(internal(8191, 0), Err(refused));
+    let external = |available| {
+        let offset = 4096;
+        Layout::superblock_offset(SMALL, Placement::External { offset, available }, 1)
+    };
+    assert_eq!(external(8192), Ok(8192));
+    let refused = LayoutError::MetadataAreaTooSmall {
+        available: 8191,
+        required: 8192,
+        data_bytes: 0,
+    };
+    assert_eq!(external(8191), Err(refused));
+}
+
+#[test]
 fn indexed_windows_are_128_mib_apart_and_end_with_the_device() {
     let window = Placement::indexed(3, 4 * INDEXED_WINDOW).unwrap();
     assert_eq!(

@@ -16,6 +16,7 @@ mod moved;
 mod noted;
 mod opening;
 mod probing;
+mod scattered;
 mod superblocks;
 
 use super::*;
@@ -31,6 +32,7 @@ struct Device {
     blocks: BTreeMap<u64, Box<Block>>,
     unreadable: Vec<u64>,
     longest_read: usize,
+    reads: u64,
 }
 
 impl Device {
@@ -55,6 +57,7 @@ impl Device {
 
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         self.longest_read = self.longest_read.max(buffer.len());
+        self.reads += 1;
         let end = offset + buffer.len() as u64;
         assert!(offset.is_multiple_of(4096), "unaligned read at {offset}");
         assert!(end <= self.bytes, "read past the end at {offset}");

@@ -43,6 +43,61 @@ fn what_a_device_had_at_its_former_end_is_found_only_if_that_is_remembered() {
 }
 
 #[test]
+fn a_noted_size_without_room_for_metadata_says_nothing() {
+    let mut volume = Volume::in_sync(SMALL);
+    for noted in [0, 4096, 8191] {
+        let moves_to = Some(noted);
+        let both = FormerEnd {
+            moves_to,
+            ..former(noted).unwrap()
+        };
+        for remembered in [former(noted), Some(both)] {
+            let found = find(&mut volume.device, remembered).unwrap();
+            assert_eq!(found.image.layout.device_bytes(), SMALL);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_metadata_is_said_rather_than_that_there_is_none_elsewhere() {
+    let mut volume = grown();
+    for slot in [0, 1] {
+        volume.damage(BlockAddress::Superblock { slot }, |block| block[700] ^= 1);
+    }
+    assert!(matches!(
+        find(&mut volume.device, former(SMALL)),
+        Err(OpenError::Damaged { .. })
+    ));
+    let end = LARGE - 4096;
+    assert_eq!(
+        find(&mut volume.device, None).unwrap_err(),
+        OpenError::NoMetadata { offset: end }
+    );
+}
+
+#[test]
+fn superblocks_left_just_behind_the_end_are_wiped() {
+    const BEHIND: u64 = SMALL + 2 * 4096;
+    let mut volume = grown();
+    volume.device.bytes = BEHIND;
+    let newest = volume.superblock.sequence;
+    for sequence in [newest - 3, newest - 2] {
+        let left = Superblock {
+            sequence,
+            device_bytes: BEHIND,
+            ..volume.superblock.clone()
+        };
+        let slot = u8::from(sequence & 1 == 1);
+        let offset = Layout::superblock_offset(BEHIND, Placement::Internal, slot).unwrap();
+        let block = left.encode();
+        volume.device.write(Write { offset, block });
+    }
+    let found = find(&mut volume.device, former(SMALL)).unwrap();
+    assert_eq!(found.image.layout.device_bytes(), SMALL);
+    assert_eq!(found.wipe, wipe(BEHIND, Placement::Internal).unwrap());
+}
+
+#[test]
 fn two_areas_that_could_both_be_meant_are_refused() {
     let mut volume = grown();
     let layout = Layout::new(LARGE, Placement::Internal, 2, None).unwrap();

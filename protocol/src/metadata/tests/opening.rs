@@ -28,17 +28,26 @@ fn everything_written_is_found_again() {
     assert_eq!(image.bitmap_sequence, 9);
     assert_eq!(image.damage, []);
     assert_eq!(volume.device.longest_read, 1 << 20);
+    let area = volume.layout.block_count() - 2;
+    assert_eq!(volume.device.reads, 2 + area.div_ceil(256));
 }
 
 #[test]
 fn bits_and_marks_beyond_the_end_of_the_volume_are_ignored() {
-    let mut volume = Volume::in_sync(SMALL);
-    let (bits, regions) = (volume.layout.bits(), volume.layout.regions());
-    volume.write_bitmap(0, 0, &page(&[bits - 1, bits, 32255]), 2);
-    volume.write_intent(0, &page(&[regions - 1, regions, 32255]), 1, 2);
-    let image = volume.open().unwrap();
-    assert_eq!(dirty_bits(&image.peers[0]), Some(1));
-    assert_eq!(image.hot_regions, [regions - 1..regions]);
+    for size in [SMALL, BYTES_PER_INTENT_BLOCK + (300 << 20)] {
+        let mut volume = Volume::in_sync(size);
+        let layout = volume.layout;
+        let last = layout.bitmap_blocks() - 1;
+        let bits = layout.bits() - u64::from(last) * BITS_PER_BLOCK;
+        volume.write_bitmap(0, last, &page(&[bits - 1, bits, 32255]), 2);
+        let last = layout.intent_blocks() - 1;
+        let regions = layout.regions() - u64::from(last) * BITS_PER_BLOCK;
+        volume.write_intent(last, &page(&[regions - 1, regions, 32255]), 1, 2);
+        let image = volume.open().unwrap();
+        assert_eq!(dirty_bits(&image.peers[0]), Some(1));
+        let regions = layout.regions();
+        assert_eq!(image.hot_regions, [regions - 1..regions]);
+    }
 }
 
 #[test]

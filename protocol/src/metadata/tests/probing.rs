@@ -97,8 +97,20 @@ fn file_systems_are_told_apart_by_signature() {
     assert_eq!(found_with(3, b"NTFS    "), [file_system("ntfs")]);
     assert_eq!(found_with(82, b"FAT32   "), [file_system("vfat")]);
     assert_eq!(found_with(0x8001, b"CD001"), [file_system("iso9660")]);
-    assert_eq!(found_with(4086, b"SWAPSPACE2"), [file_system("swap")]);
-    assert_eq!(found_with(65526, b"SWAPSPACE2"), [file_system("swap")]);
+}
+
+#[test]
+fn swap_space_of_either_kind_is_found_at_the_end_of_a_page_of_any_size() {
+    for page in [4096, 8192, 16384, 32768, 65536] {
+        for magic in [b"SWAPSPACE2", b"SWAP-SPACE"] {
+            assert_eq!(
+                found_with(page - 10, magic),
+                [file_system("swap")],
+                "{page}"
+            );
+            assert_eq!(found_with(page - 9, magic), [], "{page}");
+        }
+    }
 }
 
 #[test]
@@ -121,36 +133,60 @@ fn file_systems_with_a_size_in_their_header_tell_it() {
             bytes: Some(77)
         }]
     );
-    let ext = |compatible: u32, incompatible: u32| {
-        let mut device = Device::of(SIZE);
-        put(&mut device, 0x404, &1000_u32.to_le_bytes());
-        put(&mut device, 0x418, &2_u32.to_le_bytes());
-        put(&mut device, 0x438, &[0x53, 0xEF]);
-        put(&mut device, 0x45C, &compatible.to_le_bytes());
-        put(&mut device, 0x460, &incompatible.to_le_bytes());
-        found(&mut device)
-    };
+}
+
+/// What is found of an ext with these feature words and so many blocks of 4 KiB, of which the upper
+/// half of the number stands apart.
+fn ext(compatible: u32, incompatible: u32, read_only: u32, blocks: [u32; 2]) -> Vec<Found> {
+    let mut device = Device::of(SIZE);
+    let [low, high] = blocks;
+    for (at, word) in [
+        (0x404, low),
+        (0x418, 2),
+        (0x45C, compatible),
+        (0x460, incompatible),
+        (0x464, read_only),
+        (0x550, high),
+    ] {
+        put(&mut device, at, &word.to_le_bytes());
+    }
+    put(&mut device, 0x438, &[0x53, 0xEF]);
+    found(&mut device)
+}
+
+#[test]
+fn ext_is_called_by_the_features_it_has() {
+    let cases = [
+        (0, 2, 0, "ext2"),
+        (0, 2, 0x7, "ext2"),
+        (4, 2, 0, "ext3"),
+        (4, 0x16, 0x7, "ext3"),
+        (4, 0x42, 0, "ext4"),
+        (4, 0x2, 0x8, "ext4"),
+        (0, 0x42, 0x7, "ext4"),
+    ];
+    for (compatible, incompatible, read_only, name) in cases {
+        let bytes = Some(4096 * 1000);
+        assert_eq!(
+            ext(compatible, incompatible, read_only, [1000, 0]),
+            [Found::FileSystem { name, bytes }],
+            "{compatible:#x} {incompatible:#x} {read_only:#x}"
+        );
+    }
+}
+
+#[test]
+fn the_size_of_ext_has_64_bits_only_if_it_says_so() {
+    let name = "ext4";
+    let bytes = Some(4096 * ((3 << 32) + 1000));
+    assert_eq!(
+        ext(4, 0xC2, 0, [1000, 3]),
+        [Found::FileSystem { name, bytes }]
+    );
     let bytes = Some(4096 * 1000);
     assert_eq!(
-        ext(0, 2),
-        [Found::FileSystem {
-            name: "ext2",
-            bytes
-        }]
-    );
-    assert_eq!(
-        ext(4, 2),
-        [Found::FileSystem {
-            name: "ext3",
-            bytes
-        }]
-    );
-    assert_eq!(
-        ext(4, 0x42),
-        [Found::FileSystem {
-            name: "ext4",
-            bytes
-        }]
+        ext(4, 0x42, 0, [1000, 3]),
+        [Found::FileSystem { name, bytes }]
     );
 }
 
@@ -160,6 +196,12 @@ fn members_of_volume_groups_and_raids_are_found_at_their_offsets() {
     put(&mut device, 512, b"LABELONE");
     put(&mut device, 536, b"LVM2 001");
     assert_eq!(found(&mut device), [Found::Member("LVM2")]);
+    assert_eq!(
+        found_with(512, b"LABELONE"),
+        [],
+        "a label of something else"
+    );
+    assert_eq!(found_with(536, b"LVM2 001"), [], "no label");
     let magic = 0xA92B_4EFC_u32.to_le_bytes();
     for offset in [0, 4096, SIZE - 8192, SIZE - 65536] {
         assert_eq!(
@@ -169,32 +211,38 @@ fn members_of_volume_groups_and_raids_are_found_at_their_offsets() {
         );
     }
     let zfs = 0x00BA_B10C_u64;
-    assert_eq!(
-        found_with((128 + 9) << 10, &zfs.to_le_bytes()),
-        [Found::Member("zfs")]
-    );
-    assert_eq!(
-        found_with(SIZE - (64 << 10), &zfs.to_be_bytes()),
-        [Found::Member("zfs")]
-    );
+    // The rings of the four labels, two at each end.
+    for ring in [128 << 10, 384 << 10, SIZE - (384 << 10), SIZE - (128 << 10)] {
+        for magic in [zfs.to_le_bytes(), zfs.to_be_bytes()] {
+            assert_eq!(
+                found_with(ring + (9 << 10), &magic),
+                [Found::Member("zfs")],
+                "{ring}"
+            );
+        }
+    }
 }
 
 #[test]
 fn partition_tables_are_found_and_boot_sectors_are_not_taken_for_one() {
-    assert_eq!(found_with(512, b"EFI PART"), [Found::PartitionTable("gpt")]);
-    assert_eq!(
-        found_with(SIZE - 512, b"EFI PART"),
-        [Found::PartitionTable("gpt")]
-    );
+    for offset in [512, 4096, SIZE - 512, SIZE - 4096] {
+        assert_eq!(
+            found_with(offset, b"EFI PART"),
+            [Found::PartitionTable("gpt")],
+            "{offset}"
+        );
+    }
     assert_eq!(found_with(510, &[0x55, 0xAA]), []);
-    let mut device = Device::of(SIZE);
-    put(&mut device, 510, &[0x55, 0xAA]);
-    put(
-        &mut device,
-        446,
-        &[0x80, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0],
-    );
-    assert_eq!(found(&mut device), [Found::PartitionTable("dos")]);
+    let with_entry = |kind: u8, sectors: u8| {
+        let mut device = Device::of(SIZE);
+        put(&mut device, 510, &[0x55, 0xAA]);
+        let entry = [0x80, 0, 0, 0, kind, 0, 0, 0, 0, 8, 0, 0, 0, 0, sectors, 0];
+        put(&mut device, 446, &entry);
+        found(&mut device)
+    };
+    assert_eq!(with_entry(0x83, 1), [Found::PartitionTable("dos")]);
+    assert_eq!(with_entry(0x83, 0), [], "an entry of no sectors");
+    assert_eq!(with_entry(0, 1), [], "an entry of no kind");
 }
 
 #[test]

@@ -257,6 +257,30 @@ fn swapped_or_foreign_superblocks_are_misplaced() {
     );
 }
 
+/// As the second was overwritten by it, nobody knows what that had been.
+#[test]
+fn the_newest_superblock_in_both_slots_is_refused() {
+    let mut volume = Volume::in_sync(SMALL);
+    let newest = volume.superblock.address();
+    let newest = volume.device.block(volume.offset(newest));
+    let sequence = volume.superblock.sequence;
+    let slot = u8::from(sequence & 1 == 0);
+    volume.damage(BlockAddress::Superblock { slot }, |block| *block = *newest);
+    let cause = BlockError::Misplaced {
+        what: "slot",
+        expected: slot.into(),
+        found: sequence & 1,
+    };
+    assert_eq!(
+        volume.open().unwrap_err(),
+        OpenError::NewestUncertain {
+            slot,
+            cause,
+            sequence
+        }
+    );
+}
+
 #[test]
 fn an_interrupted_create_md_over_an_older_area_is_refused_or_reads_as_the_older_area_marked() {
     let old = Volume::in_sync(SMALL);
