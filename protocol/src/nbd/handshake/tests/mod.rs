@@ -1,6 +1,7 @@
 //! Negotiation, message by message, against bytes written out by hand.
 
 mod contexts;
+mod limits;
 mod options;
 
 use alloc::string::String;

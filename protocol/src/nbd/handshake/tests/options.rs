@@ -238,6 +238,15 @@ fn block_sizes_must_be_asked_for_only_where_the_server_insists() {
     let (out, end) = negotiate(strict, OneExport::usual(), &[FLAGS, &option(1, b"r0")]);
     assert_eq!((out, end), (Vec::new(), Ok(Step::Close)));
 
+    // One size of its own is enough to insist.
+    for (minimum, maximum) in [(1, 1 << 20), (512, MAXIMUM_PAYLOAD)] {
+        let export = OneExport {
+            block_sizes: BlockSizes::new(minimum, 4096, maximum).unwrap(),
+            ..OneExport::usual()
+        };
+        let (_, end) = negotiate(strict, export, &[FLAGS, &option(1, b"r0")]);
+        assert_eq!(end, Ok(Step::Close), "{minimum} {maximum}");
+    }
     let any = OneExport {
         block_sizes: BlockSizes::UNCONSTRAINED,
         ..OneExport::usual()
