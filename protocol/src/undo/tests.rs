@@ -203,6 +203,147 @@ fn what_is_not_ours_or_newer_is_told_apart_from_damage() {
     assert_eq!(Reader::new(&bytes).unwrap_err(), UndoError::NotAnUndoFile);
 }
 
+#[test]
+fn a_fitting_checksum_does_not_excuse_an_impossible_field_of_the_header() {
+    let cases = [
+        (8, 0, "version"),
+        (10, 2, "flags"),
+        (11, 1, "reserved byte"),
+        (15, 1, "reserved byte"),
+        (32, 128, "resource"),
+        (33, 0xFF, "resource"),
+        (35, b'x', "resource"),
+        (159, b'x', "resource"),
+        (160, 64, "node"),
+        (224, 255, "kept node"),
+        (287, b'x', "kept node"),
+        (288, 1, "reserved byte"),
+        (507, 1, "reserved byte"),
+    ];
+    for (at, value, what) in cases {
+        let mut bytes = header().encode();
+        bytes[at] = value;
+        let checksum = crc32fast::hash(&bytes[..508]);
+        bytes[508..].copy_from_slice(&checksum.to_le_bytes());
+        let error = Reader::new(&bytes).unwrap_err();
+        assert!(
+            matches!(error, UndoError::Field { what: found, .. } if found == what),
+            "byte {at}: {error:?}"
+        );
+    }
+}
+
+/// The head of a record, field by field. Reserved fields and checksum are zero.
+fn head(kind: u8, volume: u16, length: u32, offset: u64) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[0] = kind;
+    head[2..4].copy_from_slice(&volume.to_le_bytes());
+    head[4..8].copy_from_slice(&length.to_le_bytes());
+    head[8..16].copy_from_slice(&offset.to_le_bytes());
+    head
+}
+
+/// Reads these records under checksums that fit.
+fn read_records(records: &[([u8; HEAD_BYTES], &[u8])]) -> Result<Vec<Record>, UndoError> {
+    let begin = header().encode();
+    let (mut reader, _) = Reader::new(&begin).unwrap();
+    let mut before = begin[508..].to_vec();
+    let mut read = Vec::new();
+    for (head, payload) in records {
+        let mut head = *head;
+        let checksum = crc32fast::hash(&[&before, &head[..20], *payload].concat());
+        head[20..].copy_from_slice(&checksum.to_le_bytes());
+        before = head[20..].to_vec();
+        read.push(reader.record(&head, payload)?);
+    }
+    Ok(read)
+}
+
+#[test]
+fn a_fitting_checksum_does_not_excuse_an_impossible_field_of_a_record() {
+    let facts = [0; 24];
+    let good = [
+        (head(1, 65534, 24, 0), &facts[..]),
+        (
+            head(4, 0, 24, 0),
+            &[&[1, 0, 0, 0, 0, 0, 0, 0], &facts[8..]].concat(),
+        ),
+    ];
+    assert_eq!(read_records(&good).map(|records| records.len()), Ok(2));
+    let [volume, end] = good;
+    let (volume_facts, end_facts) = (volume.1, end.1);
+    for wrong in [
+        [(head(1, 65535, 24, 0), volume_facts), end],
+        [(head(1, 3, 24, 1), volume_facts), end],
+        [volume, (head(4, 3, 24, 0), end_facts)],
+        [volume, (head(4, 0, 24, 1), end_facts)],
+        [volume, (head(4, 0, 24, 0), &facts)],
+    ] {
+        let result = read_records(&wrong);
+        assert_eq!(result, Err(UndoError::OutOfPlace), "{wrong:?}");
+    }
+    for at in [1, 16, 19] {
+        let mut reserved = volume.0;
+        reserved[at] = 1;
+        let result = read_records(&[(reserved, volume_facts)]);
+        assert!(
+            matches!(
+                result,
+                Err(UndoError::Field {
+                    what: "reserved byte",
+                    ..
+                })
+            ),
+            "byte {at}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn records_have_payloads_of_their_own_lengths() {
+    let what = "length of a record";
+    let payload = |kind, length| Reader::payload_bytes(&head(kind, 3, length, 0));
+    for kind in [1, 4] {
+        assert_eq!(payload(kind, 24), Ok(24));
+        for length in [0, 23, 25] {
+            let found = u64::from(length);
+            assert_eq!(payload(kind, length), Err(UndoError::Field { what, found }));
+        }
+    }
+    assert_eq!(payload(2, 1), Ok(1));
+    assert_eq!(payload(2, 1 << 20), Ok(1 << 20));
+    for length in [0, (1 << 20) + 1] {
+        let found = u64::from(length);
+        assert_eq!(payload(2, length), Err(UndoError::Field { what, found }));
+    }
+    assert_eq!(payload(3, u32::MAX), Ok(0), "zeroes are not in the file");
+    for (kind, found) in [(0, 0), (5, 5), (255, 255)] {
+        let what = "kind of record";
+        assert_eq!(payload(kind, 24), Err(UndoError::Field { what, found }));
+    }
+}
+
+#[test]
+fn volumes_follow_each_other_by_their_numbers() {
+    let file = |numbers: [u16; 2]| {
+        let (mut writer, head) = Writer::new(&header());
+        let mut file = head.to_vec();
+        for number in numbers {
+            let volume = VolumeNumber(number);
+            file.extend(writer.volume(&SavedVolume { volume, ..saved() }));
+            // Places of one volume say nothing of the next one's.
+            file.extend(writer.zero(ByteRange::new(4096, 4096)));
+        }
+        file.extend(writer.end());
+        read(&file)
+    };
+    let records = file([3, 4]).unwrap().expect("it is whole");
+    let zero = |number| Record::Zero(VolumeNumber(number), ByteRange::new(4096, 4096));
+    assert_eq!([records[1], records[3]], [zero(3), zero(4)]);
+    assert_eq!(file([4, 3]), Err(UndoError::OutOfPlace));
+    assert_eq!(file([4, 4]), Err(UndoError::OutOfPlace));
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read(
