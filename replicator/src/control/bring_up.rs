@@ -1,5 +1,8 @@
 //! Bringing a resource up and down. Either all of it comes up or nothing stays.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +12,7 @@ use rbd_protocol::control::{Refusal, RefusalCode, Reply, ResourceConfig, VolumeC
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::state::{ConnectionState, DiskState};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::daemon::Daemon;
 use super::disk::{self, FormerSizes, OpenVolume};
@@ -64,29 +68,52 @@ pub(super) async fn down(daemon: &Rc<Daemon>, name: &str) -> Result<Reply, Refus
     Ok(Reply::Done)
 }
 
-/// Brings up again what was up when the daemon ended.
+/// Brings up again what was up when the daemon ended. One does not wait for the other: a disk that
+/// does not answer costs its own resource only.
 pub(super) async fn resume(daemon: &Rc<Daemon>, remembered: Vec<Found>) {
+    resume_within(RESUME_DEADLINE, daemon, remembered).await;
+}
+
+async fn resume_within(deadline: Duration, daemon: &Rc<Daemon>, remembered: Vec<Found>) {
+    let mut resuming = JoinSet::new();
     for found in remembered {
-        let config = match found {
-            Found::Config(config) => *config,
-            Found::Other { name, config } => {
-                upgrade::bring_up(&daemon.surroundings, &name, config).await;
-                continue;
+        let daemon = Rc::clone(daemon);
+        resuming.spawn_local(async move {
+            match found {
+                Found::Config(config) => resume_one(deadline, &daemon, *config).await,
+                Found::Other { name, config } => {
+                    upgrade::bring_up(&daemon.surroundings, &name, config).await;
+                }
             }
-        };
-        let name = config.name.clone();
-        let resumed = tokio::time::timeout(RESUME_DEADLINE, up(daemon, config)).await;
-        match resumed {
-            Ok(Ok(_)) => tracing::info!(resource = name, "up again after a restart"),
-            Ok(Err(refusal)) => tracing::error!(
-                resource = name,
-                "not brought up again: {refusal}: {}",
-                refusal.reason
-            ),
-            Err(_) => tracing::error!(resource = name, "not brought up again in time"),
-        }
-        daemon.has_resumed(&name);
+        });
     }
+    while resuming.join_next().await.is_some() {}
+}
+
+/// What takes longer goes on by itself: half an `up` would have no link, and nobody to make one.
+async fn resume_one(deadline: Duration, daemon: &Rc<Daemon>, config: ResourceConfig) {
+    let name = config.name.clone();
+    let bringing = {
+        let (daemon, resource) = (Rc::clone(daemon), name.clone());
+        tokio::task::spawn_local(async move {
+            match up(&daemon, config).await {
+                Ok(_) => tracing::info!(resource, "up again after a restart"),
+                Err(refusal) => tracing::error!(
+                    resource,
+                    "not brought up again: {refusal}: {}",
+                    refusal.reason
+                ),
+            }
+        })
+    };
+    if tokio::time::timeout(deadline, bringing).await.is_err() {
+        let seconds = deadline.as_secs();
+        tracing::error!(
+            resource = name,
+            "not up again after {seconds} s; the daemon goes on with it"
+        );
+    }
+    daemon.has_resumed(&name);
 }
 
 async fn create(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
@@ -331,5 +358,6 @@ fn environment(reason: String) -> Refusal {
 /// more than its thread gives them.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long one resource may take to come up again.
+/// How long a resource may take to come up again before it is not waited for any more. All of them
+/// together take no longer: systemd waits for the daemon no more than 90 s.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);
