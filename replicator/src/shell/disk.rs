@@ -6,16 +6,16 @@
 //! here decides what is written, and nothing here waits.
 
 mod backing;
+mod holes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Instant;
 
 use rbd_engine::{CallId, DiskError, DiskRequest, Event, OperationId};
 use rbd_protocol::ids::{ByteRange, VolumeNumber};
-use rbd_protocol::nbd::Extent;
-use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use tracing::warn;
 
@@ -66,6 +66,7 @@ struct Job {
     id: OperationId,
     disk: Rc<Disk>,
     work: Work,
+    begun: Instant,
 }
 
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl Disks {
             DiskRequest::Flush => (Work::Flush, Operation::Sync { file }),
         };
         let blocks = disk.blocks;
-        let key = self.jobs.insert(Job { id, disk, work });
+        let key = self.jobs.insert(Job::new(id, disk, work));
         start(ring, key, operation, blocks);
         None
     }
@@ -212,11 +213,7 @@ impl Disks {
             durable: true,
         };
         let blocks = disk.blocks;
-        let key = self.jobs.insert(Job {
-            id,
-            disk,
-            work: Work::Meta,
-        });
+        let key = self.jobs.insert(Job::new(id, disk, Work::Meta));
         start(ring, key, operation, blocks);
         None
     }
@@ -241,15 +238,6 @@ impl Disks {
         }
     }
 
-    /// Which parts of the range are holes of a regular file. `None` where that cannot be told.
-    pub(super) fn extents(&self, volume: VolumeNumber, range: ByteRange) -> Option<Vec<Extent>> {
-        let disk = self.volumes.get(&volume)?.current.as_ref()?;
-        if disk.block_device {
-            return None;
-        }
-        disk.extents(range)
-    }
-
     pub(super) fn disk(&self, volume: VolumeNumber) -> Option<Rc<Disk>> {
         let places = self.volumes.get(&volume)?;
         let candidate = places.candidate.as_ref().map(|(_, disk)| disk);
@@ -271,6 +259,16 @@ enum Step {
 }
 
 impl Job {
+    fn new(id: OperationId, disk: Rc<Disk>, work: Work) -> Self {
+        let begun = Instant::now();
+        Self {
+            id,
+            disk,
+            work,
+            begun,
+        }
+    }
+
     fn advance(&mut self, completion: Completion<Token>, pool: &Pool) -> Step {
         let Completion {
             operation, result, ..
@@ -429,40 +427,6 @@ impl Disk {
             what, offset, "the disk is shorter than its volume"
         );
     }
-
-    fn extents(&self, range: ByteRange) -> Option<Vec<Extent>> {
-        let mut extents = Vec::new();
-        let mut at = range.offset;
-        while at < range.end() && extents.len() < EXTENT_LIMIT {
-            let data = match rustix::fs::seek(&self.data, SeekFrom::Data(at)) {
-                Ok(data) => data.min(range.end()),
-                Err(Errno::NXIO) => range.end(),
-                Err(_) => return None,
-            };
-            if data > at {
-                extents.push(Extent {
-                    length: data - at,
-                    is_hole: true,
-                    is_zero: true,
-                });
-            }
-            if data >= range.end() {
-                break;
-            }
-            let hole = rustix::fs::seek(&self.data, SeekFrom::Hole(data)).ok()?;
-            let hole = hole.min(range.end());
-            if hole <= data {
-                return None;
-            }
-            extents.push(Extent {
-                length: hole - data,
-                is_hole: false,
-                is_zero: false,
-            });
-            at = hole;
-        }
-        Some(extents)
-    }
 }
 
 /// Starts an operation of a job; where it could block this thread, in a thread of the kernel's.
@@ -491,6 +455,3 @@ fn disk_error(error: Errno) -> DiskError {
         _ => DiskError::Io,
     }
 }
-
-/// Runs of data and holes told to a client at once: each costs a system call on the data path.
-const EXTENT_LIMIT: usize = 64;

@@ -1,7 +1,7 @@
 //! Disk and metadata actions against real files.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -418,6 +418,33 @@ fn holes_of_a_file_are_found() {
         );
         at += extent.length;
     }
+}
+
+#[test]
+fn a_disk_that_is_slow_to_answer_is_not_asked_for_its_holes() {
+    let directory = tempfile::tempdir().unwrap();
+    // A pipe that is full stands for a disk that hangs.
+    let (mut outlet, mut inlet) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&inlet).unwrap();
+    rustix::fs::fcntl_setfl(&inlet, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    while inlet.write(&[0; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&inlet, flags).unwrap();
+    let mut bench = Bench::new(DiskFiles {
+        metadata: Some(inlet.into()),
+        ..files(&directory.path().join("disk"), 1 << 20)
+    });
+    let range = ByteRange::new(0, 1 << 20);
+    assert!(bench.disks.extents(VOLUME, range).is_some());
+    let id = (OperationId(1), VOLUME);
+    let done = bench.disks.start_meta(&mut bench.ring, id, 0, &[0; 4096]);
+    assert!(done.is_none());
+    assert!(turn(&mut bench.ring).is_empty());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(bench.disks.extents(VOLUME, range).is_none());
+    // It goes on, and is asked again.
+    outlet.read_exact(&mut [0; 4096]).unwrap();
+    assert!(matches!(bench.finish(), Event::MetaDone { .. }));
+    assert!(bench.disks.extents(VOLUME, range).is_some());
 }
 
 #[test]
