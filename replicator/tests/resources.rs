@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 use rbd_protocol::control::{NbdExport, Refusal, RefusalCode, Reply, Request, ResourceConfig};
 use rbd_protocol::ids::NodeId;
-use support::{Node, config, free_address};
+use support::{Node, config, free_address, until};
 
 fn alpha() -> (Node, ResourceConfig) {
     let node = Node::start("alpha");
@@ -236,6 +236,37 @@ fn adjust_changes_what_can_change_and_names_what_cannot() {
     assert!(refusal.reason.contains("/dev/other"), "{refusal:?}");
     assert_eq!(refusal.help, "rbdadm down r0 && rbdadm up r0");
     node.must(&Request::Adjust(changed));
+}
+
+#[test]
+fn an_address_clients_are_no_longer_served_on_is_let_go() {
+    let (node, good) = alpha();
+    let [kept, given_up] = [free_address(), free_address()];
+    let with = |exports: &[&String]| {
+        let mut config = good.clone();
+        let exports = exports.iter().map(|address| (*address).clone());
+        config.volumes[0].exports = exports.map(NbdExport::Tcp).collect();
+        config
+    };
+    node.must(&Request::Up(with(&[&kept, &given_up])));
+    std::net::TcpStream::connect(&given_up).unwrap();
+    node.must(&Request::Adjust(with(&[&kept])));
+    assert!(
+        until(|| TcpListener::bind(&given_up).is_ok()),
+        "still listened on"
+    );
+    std::net::TcpStream::connect(&kept).unwrap();
+
+    // One that was to come with an adjustment that is refused does not stay either.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    let refusal = refusal(&node, &Request::Adjust(with(&[&kept, &given_up, &taken])));
+    assert_eq!(refusal.code, RefusalCode::LocalAddressInUse);
+    assert!(
+        until(|| TcpListener::bind(&given_up).is_ok()),
+        "listened on"
+    );
+    drop(other);
 }
 
 #[test]

@@ -34,8 +34,10 @@ pub(super) async fn bring_to(
         if let Err(error) = daemon.claim(&running) {
             tracing::debug!(resource = service.name, %error, "claim not taken back");
         }
+        daemon.leave_unused_addresses();
         return Err(refusal);
     }
+    daemon.leave_unused_addresses();
     daemon.remembered.keep(&wanted);
     tracing::info!(resource = service.name, "configuration changed");
     bring_up::finish(service).await

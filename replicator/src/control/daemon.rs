@@ -108,10 +108,15 @@ impl Daemon {
             service.handlers.close();
             service.mark_ended();
         }
-        self.nbd.keep_only(&self.tcp_exports());
+        self.leave_unused_addresses();
         if self.services.borrow().is_empty() {
             self.emptied.notify_waiters();
         }
+    }
+
+    /// Stops listening for clients where no resource wants it any more.
+    pub(super) fn leave_unused_addresses(&self) {
+        self.nbd.keep_only(&self.tcp_exports());
     }
 
     /// Notes that a resource, or its configuration, may not be what it was.
@@ -184,7 +189,7 @@ impl Daemon {
     /// Gives up a reservation of a resource that did not come up.
     pub(super) fn release_claim(&self, name: &str) {
         self.claims.borrow_mut().remove(name);
-        self.nbd.keep_only(&self.tcp_exports());
+        self.leave_unused_addresses();
     }
 
     /// Who of us listens on this address, for messages.
