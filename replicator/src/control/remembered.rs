@@ -47,14 +47,31 @@ impl Remembered {
     }
 
     /// Remembers a resource, replacing what was remembered of it. Failing to is no reason not to
-    /// serve it.
+    /// serve it; but what is no longer in force must not come up again.
     pub(super) fn keep(&self, config: &ResourceConfig) {
         if let Err(error) = self.write(config) {
+            self.spoil(&config.name);
             tracing::warn!(
                 resource = config.name,
                 %error,
-                "not remembered: after a crash of the daemon it must be brought up by hand"
+                "not remembered: after a crash of the daemon it may have to be brought up by hand"
             );
+        }
+    }
+
+    /// Leaves of what was remembered no more than where it came from, which needs no space.
+    fn spoil(&self, name: &str) {
+        let path = self.directory.join(name);
+        let cut = || {
+            let bytes = fs::read(&path)?;
+            let head = split_head(&bytes).map_or(0, |(head, _)| head.len() + END_OF_HEAD.len());
+            let length = u64::try_from(head).map_err(io::Error::other)?;
+            OpenOptions::new().write(true).open(&path)?.set_len(length)
+        };
+        match cut() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => self.forget(name),
         }
     }
 

@@ -76,3 +76,16 @@ fn what_was_being_written_when_the_daemon_died_is_no_resource() {
     fs::write(directory.path().join("resources/.new-r0"), "half").unwrap();
     assert_eq!(remembered.all(), []);
 }
+
+#[test]
+fn a_configuration_that_is_no_longer_in_force_is_not_brought_up_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let remembered = Remembered::open(directory.path()).unwrap();
+    remembered.keep(&config("r0"));
+    // The next one cannot be written, as on a file system that is full.
+    fs::create_dir(directory.path().join("resources/.new-r0")).unwrap();
+    let mut adjusted = config("r0");
+    adjusted.listen = Some("192.0.2.1:7788".to_owned());
+    remembered.keep(&adjusted);
+    assert_eq!(remembered.all(), [other("r0", Some("/etc/other.conf"))]);
+}
