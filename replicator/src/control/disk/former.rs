@@ -5,9 +5,11 @@
 //! The file must not say what was true before once the volume has grown over it, so a size is
 //! durable before [`keep`](FormerSizes::keep) returns.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::metadata::FormerEnd;
@@ -49,15 +51,21 @@ impl FormerSizes {
         found
     }
 
-    /// Remembers it, durably.
+    /// Remembers it, durably. A directory that takes its time may have been given up by the one
+    /// who asked: what was asked later counts, and what was asked before is not written any more.
     pub(in crate::control) fn keep(
         &self,
         resource: &str,
         volume: VolumeNumber,
         end: FormerEnd,
     ) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
         let path = self.path(resource, volume);
+        let turn = Turn::of(&path);
+        let _writing = locked(&WRITING);
+        if turn.is_overtaken(&path) {
+            return Err(io::Error::other("another size has been noted since"));
+        }
+        fs::create_dir_all(&self.directory)?;
         let unfinished = self.directory.join(format!(".new-{resource}.{volume}"));
         let mut file = OpenOptions::new()
             .write(true)
@@ -74,6 +82,35 @@ impl FormerSizes {
         }
     }
 }
+
+/// The place of a note among those of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn(u64);
+
+impl Turn {
+    /// The newest.
+    fn of(path: &Path) -> Self {
+        let mut newest = locked(&NEWEST);
+        let turn = newest.entry(path.to_owned()).or_insert(Self(0));
+        turn.0 += 1;
+        *turn
+    }
+
+    fn is_overtaken(self, path: &Path) -> bool {
+        locked(&NEWEST).get(path) != Some(&self)
+    }
+}
+
+/// Nothing is left half done by one who panics.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last turn at each file: of this process, for a resource may have been up before.
+static NEWEST: Mutex<BTreeMap<PathBuf, Turn>> = Mutex::new(BTreeMap::new());
+
+/// One file is written at a time.
+static WRITING: Mutex<()> = Mutex::new(());
 
 fn text_of(end: FormerEnd) -> String {
     let id = end
@@ -146,5 +183,63 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(sizes.recall("r0", volume), None, "{text:?}");
         }
+    }
+
+    fn end(bytes: u64) -> FormerEnd {
+        FormerEnd {
+            device_bytes: bytes,
+            device_id: Some(bytes),
+            moves_to: None,
+        }
+    }
+
+    #[test]
+    fn sizes_noted_at_the_same_time_do_not_spoil_each_other() {
+        let state = tempfile::tempdir().unwrap();
+        let sizes = FormerSizes::below(state.path());
+        let volume = VolumeNumber(0);
+        let both = [1, 1 << 50];
+        std::thread::scope(|scope| {
+            for bytes in both {
+                let sizes = sizes.clone();
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        // One that comes too late says so, and is told apart.
+                        if let Err(error) = sizes.keep("r0", volume, end(bytes)) {
+                            assert_eq!(error.kind(), io::ErrorKind::Other);
+                        }
+                        let found = sizes.recall("r0", volume);
+                        assert!(found.is_none_or(|found| both.map(end).contains(&found)));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_size_that_was_noted_before_does_not_come_after_a_later_one() {
+        let state = tempfile::tempdir().unwrap();
+        let sizes = FormerSizes::below(state.path());
+        let volume = VolumeNumber(0);
+        let path = sizes.path("r0", volume);
+        // The directory hangs.
+        let hanging = locked(&WRITING);
+        let keep = |bytes| {
+            let sizes = sizes.clone();
+            std::thread::spawn(move || sizes.keep("r0", volume, end(bytes)))
+        };
+        let await_turn = |turn| {
+            while locked(&NEWEST).get(&path) != Some(&Turn(turn)) {
+                std::thread::yield_now();
+            }
+        };
+        let early = keep(1);
+        await_turn(1);
+        let late = keep(2);
+        await_turn(2);
+        drop(hanging);
+        assert!(early.join().unwrap().is_err());
+        late.join().unwrap().unwrap();
+        assert_eq!(sizes.recall("r0", volume), Some(end(2)));
     }
 }
