@@ -34,7 +34,8 @@ pub(super) fn make(name: &Path, block: &str) -> io::Result<()> {
             let mut beside = name.as_os_str().to_owned();
             beside.push(UNFINISHED);
             let beside = PathBuf::from(beside);
-            if fs::symlink_metadata(&beside).is_ok() {
+            // One of a daemon that died just here goes; nothing else.
+            if fs::read_link(&beside).is_ok_and(|target| is_ours(&target)) {
                 fs::remove_file(&beside)?;
             }
             symlink(block, &beside)?;

@@ -48,6 +48,24 @@ fn what_somebody_else_has_put_there_stays() {
 }
 
 #[test]
+fn a_file_beside_a_stale_link_stays_whatever_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("drbd1");
+    let beside = directory.path().join("drbd1.rbdd-new");
+    symlink("/dev/ublkb7", &name).unwrap();
+    fs::write(&beside, "precious").unwrap();
+    let told = names::make(&name, "/dev/ublkb3").unwrap_err();
+    assert_eq!(told.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "precious");
+    // One of a daemon that died just then goes.
+    fs::remove_file(&beside).unwrap();
+    symlink("/dev/ublkb7", &beside).unwrap();
+    names::make(&name, "/dev/ublkb3").unwrap();
+    assert_eq!(fs::read_link(&name).unwrap(), Path::new("/dev/ublkb3"));
+    assert!(fs::symlink_metadata(&beside).is_err());
+}
+
+#[test]
 fn a_name_that_leads_elsewhere_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("drbd1");
