@@ -119,6 +119,9 @@ fn where_nobody_knows_what_the_peer_lacks_everything_is_given_up() {
         all,
         [ByteRange::new(0, u32::try_from(SIZE).expect("small"))]
     );
+    let rest = bench.engine.changes(PEER, VOLUME, SIZE - 4096);
+    let rest = rest.expect("it is told").runs;
+    assert_eq!(rest, [ByteRange::new(SIZE - 4096, 4096)], "to the end");
 }
 
 #[test]

@@ -171,12 +171,15 @@ fn a_stop_clears_every_mark_and_says_so_last() {
     let mut bench = written();
     bench.command(Command::Demote { force: false });
     bench.flush_all();
+    let released = |action: &Action<u32>| matches!(action, Action::ReleaseDisk { .. });
     let call = bench.command(Command::Stop);
     bench.close_dropped();
+    assert!(hot_regions(&bench) > 0);
+    assert_eq!(bench.reply(call), None);
+    assert!(!bench.asked.iter().any(released));
     bench.flush_all();
     assert_eq!(bench.reply(call), Some(true));
     assert!(bench.engine.is_stopped());
-    let released = |action: &Action<u32>| matches!(action, Action::ReleaseDisk { .. });
     assert!(bench.asked.iter().any(released));
 }
 
