@@ -23,14 +23,14 @@ use crate::control::unaccepted::Unaccepted;
 /// Answers calls for as long as the resource is up.
 pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
     let mut openings: JoinSet<IpAddr> = JoinSet::new();
-    let mut callers: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    let mut callers = Callers::default();
     let quiet = Rc::new(Quiet::default());
     let mut unaccepted = Unaccepted::of("peers");
     loop {
         tokio::select! {
             Some(ended) = openings.join_next() => {
                 if let Ok(address) = ended {
-                    leave(&mut callers, address);
+                    callers.leave(address);
                 }
             }
             call = listener.accept() => {
@@ -41,13 +41,11 @@ pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
                         continue;
                     }
                 };
-                let from_here = callers.entry(address.ip()).or_default();
-                if openings.len() >= OPENING_LIMIT || *from_here >= OPENING_LIMIT_PER_ADDRESS {
+                if !callers.take_in(address.ip()) {
                     let what = "turned away: too many connections being opened";
                     quiet.warn(&shared.resource, address, what);
                     continue;
                 }
-                *from_here += 1;
                 let (shared, quiet) = (Rc::clone(&shared), Rc::clone(&quiet));
                 openings.spawn_local(async move {
                     answer(&shared, stream, address, &quiet).await;
@@ -58,12 +56,40 @@ pub(super) async fn accept_calls(shared: Rc<Shared>, listener: TcpListener) {
     }
 }
 
-fn leave(callers: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
-    if let Some(count) = callers.get_mut(&address) {
-        *count -= 1;
-        if *count == 0 {
-            callers.remove(&address);
+/// Who is opening connections, and how many each.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    all: usize,
+    by_address: BTreeMap<IpAddr, usize>,
+}
+
+impl Callers {
+    /// Whether there is place for one more from this address, which then has it.
+    pub(super) fn take_in(&mut self, address: IpAddr) -> bool {
+        let from_here = self.by_address.get(&address).copied().unwrap_or(0);
+        if self.all >= OPENING_LIMIT || from_here >= OPENING_LIMIT_PER_ADDRESS {
+            return false; // and leaves no trace: there are more addresses than memory
         }
+        self.all += 1;
+        self.by_address.insert(address, from_here + 1);
+        true
+    }
+
+    /// One from this address has come to its end.
+    pub(super) fn leave(&mut self, address: IpAddr) {
+        if let Some(count) = self.by_address.get_mut(&address) {
+            self.all -= 1;
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// How many addresses are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.by_address.len()
     }
 }
 

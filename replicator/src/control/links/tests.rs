@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -241,3 +241,20 @@ fn a_proof_is_the_hmac_of_its_parts_one_after_the_other() {
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn strangers_who_are_turned_away_are_not_remembered() {
+    let mut callers = accept::Callers::default();
+    let address = |index: u32| IpAddr::from(index.to_be_bytes());
+    let taken = (0..1000).filter(|index| callers.take_in(address(*index)));
+    assert_eq!(taken.count(), 64);
+    assert_eq!(callers.remembered(), 64);
+    for index in 0..1000 {
+        callers.leave(address(index));
+    }
+    assert_eq!(callers.remembered(), 0);
+    // One address gets no more than its part of the places.
+    let taken = (0..20).filter(|_| callers.take_in(address(0)));
+    assert_eq!(taken.count(), 8);
+    assert!(callers.take_in(address(1)));
+}
