@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rbd_protocol::nbd::{Handshake, HandshakeError, Policy, Session, Step};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -79,12 +80,23 @@ pub(super) async fn serve_tcp(daemon: Rc<Daemon>, listener: TcpListener, door: D
         let daemon = Rc::clone(&daemon);
         negotiations.spawn_local(async move {
             let into_socket = |stream: TcpStream| {
-                stream.set_nodelay(true)?;
+                prepare(&stream)?;
                 stream.into_std().map(OwnedFd::from)
             };
             serve(&daemon, door, stream, &client, into_socket).await;
         });
     }
+}
+
+/// Sets what a client over TCP needs. One whose machine has vanished keeps the volume open until
+/// that is noticed, and with it this node Primary.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(())
 }
 
 fn is_full(negotiations: &mut JoinSet<()>, client: &str) -> bool {
@@ -184,3 +196,34 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const NEGOTIATION_LIMIT: usize = 64;
 
 const BUFFER_BYTES: usize = 4096;
+
+/// A machine that says nothing for so long is asked whether it is there, so often, so many times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_whose_machine_has_vanished_is_not_counted_as_an_opener_for_hours() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (stream, _) = accepted.unwrap();
+            prepare(&stream).unwrap();
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            let probes = sockopt::tcp_keepcnt(&stream).unwrap();
+            let noticed = sockopt::tcp_keepidle(&stream).unwrap()
+                + sockopt::tcp_keepintvl(&stream).unwrap() * probes;
+            assert!(noticed <= Duration::from_secs(60), "{noticed:?}");
+            drop(client);
+        });
+    }
+}
