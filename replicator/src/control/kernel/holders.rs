@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::device::BlockDevice;
@@ -69,7 +69,7 @@ pub(super) fn of(device: BlockDevice) -> Holders {
     {
         found.insert("used as swap".to_owned());
     }
-    found.extend(processes(&paths));
+    found.extend(processes(&paths, &numbers));
     if found.is_empty() && is_claimed(&device.path()) {
         found.insert("claimed, by something in the kernel or in another namespace".to_owned());
     }
@@ -99,8 +99,9 @@ pub(super) fn mounts(table: &str, numbers: &[&str]) -> Vec<String> {
     table.lines().filter_map(mount).collect()
 }
 
-/// The processes that have one of these paths open.
-fn processes(paths: &[String]) -> Vec<String> {
+/// The processes that have a device of these open, by its path or, as in a container, by a name of
+/// their own.
+pub(super) fn processes(paths: &[String], numbers: &[&str]) -> Vec<String> {
     let own = std::process::id().to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten();
     let mut found = Vec::new();
@@ -116,6 +117,7 @@ fn processes(paths: &[String]) -> Vec<String> {
         let opens = files.filter_map(Result::ok).any(|file| {
             let target = fs::read_link(file.path());
             target.is_ok_and(|target| paths.iter().any(|path| target == Path::new(path)))
+                || number_of(&file.path()).is_some_and(|number| numbers.contains(&&*number))
         });
         if opens {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
@@ -123,6 +125,15 @@ fn processes(paths: &[String]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The number of the block device an open file is. No server of a file system is asked: it may be
+/// one that never answers.
+fn number_of(open: &Path) -> Option<String> {
+    let flags = AtFlags::STATX_DONT_SYNC;
+    let facts = rustix::fs::statx(CWD, open, flags, StatxFlags::TYPE).ok()?;
+    let is_block = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::BlockDevice;
+    is_block.then(|| format!("{}:{}", facts.stx_rdev_major, facts.stx_rdev_minor))
 }
 
 /// Whether nobody else could claim it for himself.

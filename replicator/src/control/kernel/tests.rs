@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rbd_protocol::ids::VolumeNumber;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use super::{driver, holders, names};
 
@@ -107,6 +108,38 @@ fn mounts_are_found_by_the_number_of_the_device() {
     let both = holders::mounts(table, &["259:0", "259:1"]);
     assert_eq!(both, ["mounted on /", "mounted on /with space"]);
     assert_eq!(holders::mounts(table, &["259:2"]), [""; 0]);
+}
+
+#[test]
+fn whoever_has_a_device_open_is_found_by_whatever_name_he_has_opened_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let other_name = directory.path().join("disk-of-a-container");
+    // Of loop0, which can be opened whether or not there is anything behind it.
+    let made = mknodat(
+        CWD,
+        &other_name,
+        FileType::BlockDevice,
+        Mode::RUSR,
+        makedev(7, 0),
+    );
+    let opened = made.map_err(std::io::Error::from);
+    let Ok(device) = opened.and_then(|()| fs::File::open(&other_name)) else {
+        eprintln!("skipped: no device can be made here");
+        return;
+    };
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .stdin(device)
+        .spawn()
+        .unwrap();
+    let paths = ["/dev/loop0".to_owned()];
+    let found = holders::processes(&paths, &["7:0"]);
+    let none = holders::processes(&paths, &["7:1"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = format!("open in sleep (pid {})", child.id());
+    assert!(found.contains(&told), "{found:?}");
+    assert!(!none.contains(&told), "{none:?}");
 }
 
 const OWNER: u64 = 0xfd4c_40c3_95f0_ff68;
