@@ -40,6 +40,23 @@ fn a_body_is_one_message_and_nothing_else() {
     assert_eq!(decode::<Request>(&more), Err(FrameError::Malformed));
 }
 
+/// The limit of what is decoded is one of memory: it must not be met before that of the bytes.
+#[test]
+fn what_is_sent_can_be_read() {
+    let mut quiet = status();
+    quiet.devices.truncate(1);
+    quiet.connections.truncate(1);
+    let mut longest = 0;
+    for count in (1..).map(|count| count * 500) {
+        let reply = Reply::Status(vec![quiet.clone(); count]);
+        let Ok(bytes) = encode(&reply) else { break };
+        assert_eq!(decode(&bytes[HEADER_BYTES..]), Ok(reply), "{count}");
+        longest = bytes.len();
+    }
+    let limit = usize::try_from(BODY_LIMIT).expect("it fits");
+    assert!(longest > limit / 2, "{longest}");
+}
+
 #[test]
 fn a_message_as_long_as_the_limit_is_sent_and_one_byte_more_is_not() {
     let limit = usize::try_from(BODY_LIMIT).expect("it fits");
