@@ -1,6 +1,6 @@
 //! One resource that is up: its thread, its links, and how questions reach it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(super) struct Service {
     /// Its kernel block devices.
     pub(super) kernel: KernelDevices,
     handle: ResourceHandle,
+    /// The last question was not answered in time.
+    is_silent: Cell<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -57,6 +59,7 @@ impl Service {
             handlers,
             kernel,
             handle,
+            is_silent: Cell::new(false),
             ended: watch::Sender::new(false),
         }
     }
@@ -89,7 +92,7 @@ impl Service {
     pub(super) async fn status(&self) -> Result<ResourceStatus, Refusal> {
         let (reply, answer) = oneshot::channel();
         let mut status = self
-            .within(QUESTION_DEADLINE, ToResource::Status { reply }, answer)
+            .within_deadline(ToResource::Status { reply }, answer)
             .await?;
         fill_in(&mut status, &self.config.borrow());
         self.tell_failures(&mut status);
@@ -123,14 +126,14 @@ impl Service {
             from,
             reply,
         };
-        self.within(QUESTION_DEADLINE, message, answer).await?
+        self.within_deadline(message, answer).await?
     }
 
     /// Whether and how a volume can be served now.
     pub(super) async fn export(&self, volume: VolumeNumber) -> Result<ExportAnswer, Refusal> {
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Export { volume, reply };
-        self.within(QUESTION_DEADLINE, message, answer).await
+        self.within_deadline(message, answer).await
     }
 
     /// Hands a kernel device over. `None` when there is nobody to serve it.
@@ -269,13 +272,29 @@ impl Service {
         peer.map_or_else(|| format!("node {node}"), |peer| peer.name.clone())
     }
 
+    /// For those who ask many, or again and again: one who was silent is not waited for as long.
+    async fn within_deadline<T>(
+        &self,
+        message: ToResource,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, Refusal> {
+        let deadline = if self.is_silent.get() {
+            SILENT_DEADLINE
+        } else {
+            QUESTION_DEADLINE
+        };
+        self.within(deadline, message, answer).await
+    }
+
     async fn within<T>(
         &self,
         deadline: Duration,
         message: ToResource,
         answer: oneshot::Receiver<T>,
     ) -> Result<T, Refusal> {
-        match tokio::time::timeout(deadline, self.ask(message, answer)).await {
+        let answer = tokio::time::timeout(deadline, self.ask(message, answer)).await;
+        self.is_silent.set(answer.is_err());
+        match answer {
             Ok(answer) => answer,
             Err(_) => Err(Refusal::new(
                 RefusalCode::StateTimeout,
@@ -343,3 +362,7 @@ fn set_if_empty(text: &mut String, value: &str) {
 
 /// How long a question that needs no I/O may stay unanswered.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same of a resource that has not answered the last one: clients of other resources, which
+/// have ten seconds to negotiate, wait for it meanwhile.
+const SILENT_DEADLINE: Duration = Duration::from_secs(1);

@@ -149,6 +149,12 @@ pub fn spawn(
     Ok(handle.with_thread(thread))
 }
 
+/// A resource whose thread takes no message, for as long as the second value is kept.
+#[cfg(test)]
+pub(crate) fn deaf() -> (ResourceHandle, impl Sized) {
+    inbox::new().expect("a counter")
+}
+
 /// Runs until the end. A panic, a broken invariant that is, ends this resource and no other.
 fn live(mut interpreter: Interpreter) {
     let why = match catch_unwind(AssertUnwindSafe(|| interpreter.run())) {

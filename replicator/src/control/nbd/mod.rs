@@ -6,6 +6,8 @@
 
 mod exports;
 mod negotiate;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
