@@ -1,10 +1,11 @@
 //! Disks that are taken away from running daemons and given back, while clients work.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rbd_tests::faultfs::{Effect, Fault, On, Opening};
 use rbd_tests::nbd_client::{EIO, Error};
-use rbd_tests::process::{LoadOptions, Pair, Setup, wait_until};
+use rbd_tests::process::{LoadOptions, Pair, Setup, lacks, unless, wait_until};
 use rustix::io::Errno;
 
 #[test]
@@ -30,6 +31,46 @@ fn clients_do_not_notice_that_the_secondarys_disk_is_taken_away_and_given_back()
     load.stop(&mut pair.ledger).assert_undisturbed();
     pair.verify("alpha");
     pair.finish();
+}
+
+#[test]
+fn a_disk_that_hangs_is_let_go_although_a_client_asks_for_its_holes() {
+    let name = "a_disk_that_hangs_is_let_go_although_a_client_asks_for_its_holes";
+    if lacks(name, &["qemu-img"]) {
+        return;
+    }
+    let setup = Setup::default().faulty(name, Opening::Direct);
+    let Some(mut pair) = setup.map(Pair::primary) else {
+        return;
+    };
+    pair.alpha
+        .reconfigure("resource r0 {", "resource r0 { disk { disk-timeout 50; }");
+    pair.alpha.ok("adjust");
+    let load = pair.load("alpha", LoadOptions::default());
+    load.let_work(100);
+    let disks = pair.alpha.disks().clone();
+    let fault = disks.set(Fault::new(On::Any, Effect::Hang));
+    wait_until("something hangs", || {
+        unless(disks.hits(fault) > 0, || pair.alpha.log_end())
+    });
+    let mut map = Command::new("qemu-img");
+    map.args(["map", "-f", "raw", &pair.alpha.uri(0)])
+        .stdout(Stdio::null());
+    let mut asking = map.spawn().expect("qemu-img starts");
+    pair.alpha
+        .wait_for("diskless", |status| status.disk() == "Diskless");
+    load.let_work(100);
+    assert!(asking.wait().expect("it ends").success());
+    disks.clear();
+    disks.release();
+    wait_until("the disk is taken again", || {
+        let up = pair.alpha.verb("up");
+        unless(up.code == Some(0), || up.text())
+    });
+    pair.wait_in_sync();
+    load.stop(&mut pair.ledger).assert_undisturbed();
+    pair.verify("alpha");
+    pair.finish_without_power();
 }
 
 #[test]
@@ -129,7 +170,7 @@ fn a_disk_that_hangs_is_let_go_by_force_and_clients_go_on() {
     let disks = pair.alpha.disks().clone();
     disks.set(Fault::new(On::Any, Effect::Hang));
     wait_until("something hangs", || {
-        rbd_tests::process::unless(disks.under_way() > 0, || "nothing".to_owned())
+        unless(disks.under_way() > 0, || "nothing".to_owned())
     });
     pair.alpha.ok("detach --force");
     load.let_work(200);
@@ -141,7 +182,7 @@ fn a_disk_that_hangs_is_let_go_by_force_and_clients_go_on() {
     disks.clear();
     disks.release();
     wait_until("the old operations have ended", || {
-        rbd_tests::process::unless(pair.alpha.verb("attach").code == Some(0), || {
+        unless(pair.alpha.verb("attach").code == Some(0), || {
             "still in use".to_owned()
         })
     });
@@ -181,7 +222,7 @@ fn a_disk_that_could_not_be_told_that_clients_went_on_is_behind_all_the_same() {
     assert_eq!(status.disk(), "Outdated", "{}", status.text());
     pair.alpha.refused("primary", 17);
     wait_until("the disk says so itself", || {
-        rbd_tests::process::unless(!note.exists(), || note.display().to_string())
+        unless(!note.exists(), || note.display().to_string())
     });
     pair.beta.start();
     pair.beta.ok("up");
