@@ -130,6 +130,7 @@ async fn create(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Re
 async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
     let sizes = FormerSizes::below(&daemon.surroundings.state_dir);
     let disks = open_disks(&config, config.volumes.clone(), &sizes).await?;
+    daemon.refuse_when_stopping()?;
     let listener = listen(daemon, &config)?;
     listen_for_clients(daemon, &config)?;
     let handle = shell::spawn(

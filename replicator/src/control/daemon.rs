@@ -2,7 +2,7 @@
 //!
 //! Everything here lives on one thread; no borrow is held across an `await`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -46,6 +46,7 @@ pub(super) struct Daemon {
     /// Resources that were up when the daemon ended, and are on their way up again.
     resuming: RefCell<BTreeSet<String>>,
     resumed: Notify,
+    is_stopping: Cell<bool>,
 }
 
 impl Daemon {
@@ -68,6 +69,7 @@ impl Daemon {
             changed: Notify::new(),
             resuming: RefCell::default(),
             resumed: Notify::new(),
+            is_stopping: Cell::new(false),
         }
     }
 
@@ -117,6 +119,20 @@ impl Daemon {
     /// Stops listening for clients where no resource wants it any more.
     pub(super) fn leave_unused_addresses(&self) {
         self.nbd.keep_only(&self.tcp_exports());
+    }
+
+    /// Notes that no resource is to come up any more.
+    pub(super) fn will_stop(&self) {
+        self.is_stopping.set(true);
+    }
+
+    /// Refuses to bring anything up while the daemon stops: nobody would take it down in order.
+    pub(super) fn refuse_when_stopping(&self) -> Result<(), Refusal> {
+        if self.is_stopping.get() {
+            let reason = "the daemon is being stopped";
+            return Err(Refusal::new(RefusalCode::Environment, reason, ""));
+        }
+        Ok(())
     }
 
     /// Notes that a resource, or its configuration, may not be what it was.

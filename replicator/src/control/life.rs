@@ -122,6 +122,7 @@ async fn serve(
 /// Stops every resource: no new clients and links, in-flight I/O finished or failed, metadata
 /// written. What was up stays remembered, so that a restart resumes it.
 async fn stop(daemon: &Rc<Daemon>) {
+    daemon.will_stop();
     daemon.nbd.close();
     for service in daemon.all() {
         kernel::leave(&service).await;

@@ -188,6 +188,22 @@ fn a_resource_whose_disk_answers_late_comes_up_with_its_link_all_the_same() {
     });
 }
 
+#[test]
+fn nothing_comes_up_any_more_when_the_daemon_stops() {
+    run(async {
+        let bench = Bench::new();
+        let found = vec![bench.remembered(3)];
+        let hang = bench.hang("r3");
+        resume_within(Duration::from_millis(100), &bench.daemon, found).await;
+        bench.daemon.will_stop();
+        drop(hang);
+        // Whoever changes the resource has its lock until he is done.
+        let gate = bench.daemon.gate("r3");
+        let _done = tokio::time::timeout(PATIENCE, gate.lock()).await.unwrap();
+        assert!(bench.daemon.all().is_empty());
+    });
+}
+
 const DISK_BYTES: u64 = 16 << 20;
 
 const PATIENCE: Duration = Duration::from_secs(20);
