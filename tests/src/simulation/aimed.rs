@@ -95,47 +95,51 @@ impl World {
 
     /// The node is about to come up: now and then somebody makes a copy of its disk before.
     pub(super) fn back_up(&mut self, node: usize) {
-        // A copy that has been made is mostly left to grow old.
-        let percent = if self.backups[node].is_none() { 30 } else { 3 };
-        if !self.is_aiming() || !self.random.percent(percent) {
-            return;
-        }
-        let machine = &self.nodes[node];
-        let Ok(image) = machine.open() else { return };
-        let is_whole = image.superblock.flags.consistent && machine.disk.is_idle();
-        if is_whole && image.superblock.generation.names_data() {
-            self.backups[node] = Some(Backup {
-                generation: image.superblock.generation.0,
-                copy: machine.disk.copy(),
-            });
+        for volume in self.volumes() {
+            // A copy that has been made is mostly left to grow old.
+            let is_first = self.nodes[node][volume].backup.is_none();
+            let percent = if is_first { 30 } else { 3 };
+            if !self.is_aiming() || !self.random.percent(percent) {
+                continue;
+            }
+            let copy = &mut self.nodes[node][volume];
+            let Ok(image) = copy.open() else { continue };
+            let is_whole = image.superblock.flags.consistent && copy.disk.is_idle();
+            if is_whole && image.superblock.generation.names_data() {
+                copy.backup = Some(Backup {
+                    generation: image.superblock.generation.0,
+                    copy: copy.disk.copy(),
+                });
+            }
         }
     }
 
     /// The node's machine loses its power and comes up with the disk it had when the copy was made,
     /// if that is safe now; else the copy is kept.
-    pub(super) fn set_back(&mut self, node: usize) {
+    pub(super) fn set_back(&mut self, node: usize, volume: usize) {
         let other = 1 - node;
         // Whether the other one has lost its power since is no matter: its disk, not its cache, has
         // everything, and newer data is known by its generation.
-        let has_everything = self.nodes[other].is_a_copy(self.time(other))
-            && !self.is_newer(node, other)
-            && self.holds_everything(other);
+        let has_everything = self.nodes[other].is_a_copy(volume, self.time(other))
+            && !self.is_newer(node, other, volume)
+            && self.holds_everything(other, volume);
         let is_safe = !self.nodes[node].is_primary() && has_everything;
-        let generation = self.backups[node].as_ref().map(|backup| backup.generation);
-        let may_be_used = |generation| is_safe && self.is_told_apart(generation, other);
+        let backup = &self.nodes[node][volume].backup;
+        let generation = backup.as_ref().map(|backup| backup.generation);
+        let may_be_used = |generation| is_safe && self.is_told_apart(generation, other, volume);
         if !generation.is_some_and(may_be_used) {
             return;
         }
-        let Some(backup) = self.backups[node].take() else {
+        let Some(backup) = self.nodes[node][volume].backup.take() else {
             return;
         };
         self.note(|| format!("node {node}: its disk is set back"));
         if self.nodes[node].engine.is_some() {
             self.lose_power(node);
         }
-        let machine = &mut self.nodes[node];
+        self.nodes[node].boot += 1;
+        let machine = &mut self.nodes[node][volume];
         machine.disk.restore(backup.copy);
-        machine.boot += 1;
         machine.suspect = true;
         machine.wrote_alone = false;
         machine.consistent = true;
@@ -145,8 +149,8 @@ impl World {
 
     /// Whether the node knows this generation for one from before it began to count what its peer
     /// lacks. Only then can it tell: within one generation nothing on a disk says how late it is.
-    fn is_told_apart(&self, generation: u64, node: usize) -> bool {
-        let Ok(image) = self.nodes[node].open() else {
+    fn is_told_apart(&self, generation: u64, node: usize, volume: usize) -> bool {
+        let Ok(image) = self.nodes[node][volume].open() else {
             return false;
         };
         let block = &image.superblock;

@@ -9,60 +9,78 @@
 use rbd_protocol::metadata::DiskFlags;
 
 use super::operator::Wish;
+use super::volume::Volume;
 use super::world::World;
 use crate::check::Possible;
 
 impl World {
     /// The node says that it has done this.
     pub(super) fn look_at_answer(&mut self, node: usize, wish: Wish) {
-        let machine = &self.nodes[node];
-        if !self.set_up || !machine.held_disk || machine.disk_failed {
+        let is_spared = |volume| {
+            let copy: &Volume = &self.nodes[node][volume];
+            !self.set_up || !copy.held_disk || copy.disk_failed || copy.open().is_err()
+        };
+        let known: Vec<usize> = self.volumes().filter(|one| !is_spared(*one)).collect();
+        if known.is_empty() {
             return;
         }
-        let Ok(image) = machine.open() else { return };
         let demoted = std::mem::take(&mut self.nodes[node].being_demoted);
+        for volume in known {
+            self.look_at_answer_on(node, volume, wish, demoted);
+        }
+    }
+
+    fn look_at_answer_on(&mut self, node: usize, volume: usize, wish: Wish, demoted: bool) {
+        let Ok(image) = self.nodes[node][volume].open() else {
+            return;
+        };
         // A Primary's disk that is still to be filled says so when it is whole.
-        let is_filled = self.nodes[node].is_primary() && !self.nodes[node].is_whole;
+        let is_filled = self.nodes[node].is_primary() && !self.nodes[node][volume].is_whole;
         if let Err(text) = recorded(wish, demoted, image.superblock.flags)
             && !is_filled
         {
             self.violation(format!("node {node} {text}"));
         }
         // A disk that has failed may keep what a flush could not reach, but has it marked (B4).
-        let is_a_copy = image.superblock.flags.consistent && !self.nodes[node].suspect;
+        let is_a_copy = image.superblock.flags.consistent && !self.nodes[node][volume].suspect;
         // What another Primary has written meanwhile is for that one to flush.
-        let machine = &self.nodes[node];
-        let beside = machine.was_beside || self.nodes[1 - node].is_primary();
+        let beside = self.nodes[node].was_beside || self.nodes[1 - node].is_primary();
         let is_only_one = !(self.options.dual && beside);
         let ends = matches!(wish, Wish::Demote | Wish::EndMigration | Wish::Stop);
         if ends && is_a_copy && !self.is_forked {
             let result = if is_only_one {
-                self.is_at_rest(node)
+                self.is_at_rest(node, volume)
             } else {
-                self.is_told_stable(node)
+                self.is_told_stable(node, volume)
             };
             if let Err(text) = result {
                 self.violation(format!("G8: node {node} has ended {wish:?}: {text}"));
             }
         }
         if ends {
-            self.nodes[node].told.clear();
+            self.nodes[node][volume].told.clear();
         }
     }
 
     /// Whether no loss of power takes from the node's disk, or from the one that serves it, what
     /// its own clients have been told is written.
-    fn is_told_stable(&self, node: usize) -> Result<(), String> {
-        let disk = &self.nodes[node].disk;
-        for (sector, index) in &self.nodes[node].told {
+    fn is_told_stable(&self, node: usize, volume: usize) -> Result<(), String> {
+        let disk = &self.nodes[node][volume].disk;
+        for (sector, index) in &self.nodes[node][volume].told {
             let content = disk.content(*sector);
-            if self.registers.reaches(*sector, content, *index).is_err() {
+            if self.records[volume]
+                .registers
+                .reaches(*sector, content, *index)
+                .is_err()
+            {
                 continue; // it was not there before either
             }
             let mut result = Ok(());
             disk.possible(*sector, &mut |value| {
                 if result.is_ok() {
-                    result = self.registers.reaches(*sector, value, *index);
+                    result = self.records[volume]
+                        .registers
+                        .reaches(*sector, value, *index);
                 }
             });
             result.map_err(|text| format!("a loss of power would leave {text}"))?;
@@ -71,17 +89,21 @@ impl World {
     }
 
     /// Whether no loss of power takes anything from the node's disk that it has now.
-    fn is_at_rest(&self, node: usize) -> Result<(), String> {
-        let disk = &self.nodes[node].disk;
-        for (sector, _) in self.registers.flush_invoked() {
+    fn is_at_rest(&self, node: usize, volume: usize) -> Result<(), String> {
+        let disk = &self.nodes[node][volume].disk;
+        for (sector, _) in self.records[volume].registers.flush_invoked() {
             let content = disk.content(sector);
-            if self.registers.holds(sector, content).is_err() {
+            if self.records[volume]
+                .registers
+                .holds(sector, content)
+                .is_err()
+            {
                 continue; // it was not there before either
             }
             let mut result = Ok(());
             disk.possible(sector, &mut |value| {
                 if result.is_ok() {
-                    result = self.registers.holds(sector, value);
+                    result = self.records[volume].registers.holds(sector, value);
                 }
             });
             result.map_err(|text| format!("a loss of power would leave {text}"))?;

@@ -8,8 +8,9 @@ use rbd_protocol::metadata::BITS_PER_BLOCK;
 use rbd_protocol::state::DiskState;
 
 use super::disk::{Payload, SECTOR};
-use super::node::VOLUME;
+use super::node::{number, peer_device_of};
 use super::random::Random;
+use super::volume::Volume;
 use super::world::{Happening, World};
 use crate::check::stamp;
 
@@ -17,6 +18,7 @@ use crate::check::stamp;
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     pub(super) node: usize,
+    pub(super) volume: usize,
     /// When it was asked for.
     pub(super) since: u64,
     client: u64,
@@ -70,9 +72,10 @@ impl World {
         if !self.clients_allowed || self.without.client(client) {
             return;
         }
+        let volume = self.volume_of_client(client);
         let ready = |node: &super::node::Node| {
             node.is_primary()
-                && node.openers > 0
+                && node[volume].openers > 0
                 && node
                     .engine
                     .as_ref()
@@ -99,8 +102,15 @@ impl World {
         }
         let random = Random::of(self.report.seed, CLIENTS + client, *steps);
         let before = std::mem::replace(&mut self.random, random);
-        self.ask(node, client);
+        self.ask(node, volume, client);
         self.random = before;
+    }
+
+    /// Whoever uses several volumes uses one after the other.
+    fn volume_of_client(&self, client: u64) -> usize {
+        let steps = self.steps.get(&client).copied().unwrap_or(0);
+        let volumes = self.options.volumes as u64;
+        usize::try_from((client + steps) % volumes).unwrap_or(0)
     }
 
     /// A client that has not heard who is Primary, or that nobody is, asks any node. How often
@@ -114,7 +124,7 @@ impl World {
         (asks && machine.engine.is_some() && !machine.is_primary()).then_some(node)
     }
 
-    fn ask(&mut self, node: usize, client: u64) {
+    fn ask(&mut self, node: usize, volume: usize, client: u64) {
         let options = &self.options;
         let (reads, flushes) = (options.reads_percent, options.flush_percent);
         let (zeroes, fua) = (options.zero_percent, options.fua_percent);
@@ -123,21 +133,22 @@ impl World {
             self.after_us(delay, Happening::GiveUp { client });
         }
         if self.random.percent(flushes) {
-            self.flush(node, client);
+            self.flush(node, volume, client);
         } else if self.random.percent(reads) {
-            let (first, count) = self.pick_range(node);
-            self.read(node, client, first, count);
+            let (first, count) = self.pick_range(node, volume);
+            self.read(node, volume, client, first, count);
         } else {
             let zero = self.random.percent(zeroes);
             let fua = self.random.percent(fua);
-            let (first, count) = self.pick_range(node);
-            let busy = (first..first + count).any(|at| self.registers.is_being_written(at));
+            let (first, count) = self.pick_range(node, volume);
+            let busy = (first..first + count)
+                .any(|at| self.records[volume].registers.is_being_written(at));
             if busy && !self.random.percent(self.options.overlap_percent) {
-                self.watch_client(node, false, busy);
-                self.read(node, client, first, count);
+                self.watch_client(node, volume, false, busy);
+                self.read(node, volume, client, first, count);
             } else {
-                self.watch_client(node, true, busy);
-                self.write(node, client, (first, count), zero, fua);
+                self.watch_client(node, volume, true, busy);
+                self.write(node, volume, client, (first, count), zero, fua);
             }
         }
     }
@@ -156,8 +167,8 @@ impl World {
         self.revive_clients(vec![client]);
     }
 
-    fn pick_range(&mut self, node: usize) -> (u64, u64) {
-        let sectors = self.shown_sectors(node);
+    fn pick_range(&mut self, node: usize, volume: usize) -> (u64, u64) {
+        let sectors = self.shown_sectors(node, volume);
         let blocks = sectors / 8;
         if self.options.edge_percent > 0 && self.random.percent(self.options.edge_percent) {
             return self.pick_edge(sectors);
@@ -200,12 +211,13 @@ impl World {
         (first, count.min(sectors - first))
     }
 
-    pub(super) fn read(&mut self, node: usize, client: u64, first: u64, count: u64) {
+    pub(super) fn read(&mut self, node: usize, volume: usize, client: u64, first: u64, count: u64) {
         let oldest = (first..first + count)
-            .map(|sector| self.registers.read_invoked(sector))
+            .map(|sector| self.records[volume].registers.read_invoked(sector))
             .collect();
         let operation = Operation {
             node,
+            volume,
             since: self.now,
             client,
             first,
@@ -216,10 +228,11 @@ impl World {
         self.request(operation, RequestKind::Read, (first, count), None);
     }
 
-    fn flush(&mut self, node: usize, client: u64) {
-        let covered = self.registers.flush_invoked();
+    fn flush(&mut self, node: usize, volume: usize, client: u64) {
+        let covered = self.records[volume].registers.flush_invoked();
         let operation = Operation {
             node,
+            volume,
             since: self.now,
             client,
             first: 0,
@@ -230,10 +243,18 @@ impl World {
         self.request(operation, RequestKind::Flush, (0, 0), None);
     }
 
-    fn write(&mut self, node: usize, client: u64, range: (u64, u64), zero: bool, fua: bool) {
+    fn write(
+        &mut self,
+        node: usize,
+        volume: usize,
+        client: u64,
+        range: (u64, u64),
+        zero: bool,
+        fua: bool,
+    ) {
         let (first, count) = range;
         let indices: Vec<u32> = (first..first + count)
-            .map(|sector| self.registers.write_invoked(sector, zero))
+            .map(|sector| self.records[volume].registers.write_invoked(sector, zero))
             .collect();
         let data: Option<Payload> = (!zero).then(|| {
             (first..)
@@ -250,6 +271,7 @@ impl World {
         let what = What::Write { indices, fua };
         let operation = Operation {
             node,
+            volume,
             since: self.now,
             client,
             first,
@@ -267,7 +289,7 @@ impl World {
         (first, count): (u64, u64),
         data: Option<Payload>,
     ) {
-        let (id, node) = (self.name(), operation.node);
+        let (id, node, volume) = (self.name(), operation.node, operation.volume);
         let astray = !self.nodes[node].is_primary();
         self.operations.insert(
             id,
@@ -281,7 +303,7 @@ impl World {
             node,
             Event::Request {
                 id: RequestId(id),
-                volume: VOLUME,
+                volume: number(volume),
                 kind,
                 range: ByteRange::new(first * SECTOR, length),
                 data,
@@ -307,7 +329,7 @@ impl World {
             0
         };
         let delay = self.random.below(self.options.think_us * 2 + 1).max(pause);
-        let client = operation.client;
+        let (client, volume) = (operation.client, operation.volume);
         self.after_us(delay, Happening::Client { client });
         self.report.operations += 1;
         let first = operation.first;
@@ -332,19 +354,26 @@ impl World {
                 let end = first + u64::try_from(indices.len()).unwrap_or(0);
                 let told = indices.clone();
                 for (sector, index) in (first..).zip(indices) {
-                    self.registers.write_acknowledged(sector, index, fua);
+                    self.records[volume]
+                        .registers
+                        .write_acknowledged(sector, index, fua);
                 }
-                if !fua && self.was_lost_on_the_way(node, first..end) {
-                    self.registers.caches_lost();
+                if !fua && self.was_lost_on_the_way(node, volume, first..end) {
+                    self.records[volume].registers.caches_lost();
                 } else {
-                    self.note_told(node, first, &told);
+                    self.note_told(node, volume, first, &told);
                 }
-                self.note_if_written_alone(node, first..end);
-                self.check_promise(node, first..end, fua);
+                self.note_if_written_alone(node, volume, first..end);
+                self.check_promise(node, volume, first..end, fua);
             }
             What::Flush(covered) => {
-                self.registers.flush_acknowledged(&covered);
-                self.check_promise(node, covered.into_iter().map(|(sector, _)| sector), true);
+                self.records[volume].registers.flush_acknowledged(&covered);
+                self.check_promise(
+                    node,
+                    volume,
+                    covered.into_iter().map(|(sector, _)| sector),
+                    true,
+                );
             }
             What::Read(oldest) => {
                 let data = data.unwrap_or_default();
@@ -355,42 +384,49 @@ impl World {
                     return; // which of the two histories it is from, nobody keeps track of
                 }
                 for ((sector, oldest), value) in (first..).zip(oldest).zip(data.iter()) {
-                    if let Err(text) = self.registers.read_returned(sector, oldest, *value) {
+                    if let Err(text) = self.records[volume]
+                        .registers
+                        .read_returned(sector, oldest, *value)
+                    {
                         self.violation(format!("node {node}: read returned {text}"));
                     }
                 }
                 let end = first + u64::try_from(data.len()).unwrap_or(0);
-                self.check_shown(node, first..end);
+                self.check_shown(node, volume, first..end);
             }
         }
     }
 
     /// Whether the node that serves this one has done the write, lost it with its power, and only
     /// then its answer has come: it went into a cache, and nobody has flushed it.
-    fn was_lost_on_the_way(&self, node: usize, mut sectors: Range<u64>) -> bool {
-        let [own, server] = [&self.nodes[node], &self.nodes[1 - node]];
+    fn was_lost_on_the_way(&self, node: usize, volume: usize, mut sectors: Range<u64>) -> bool {
+        let [own, server] = [&self.nodes[node][volume], &self.nodes[1 - node][volume]];
         let lacks = |sector| {
             let content = server.disk.content(sector);
-            self.registers.holds(sector, content).is_err()
+            self.records[volume]
+                .registers
+                .holds(sector, content)
+                .is_err()
         };
         !own.serves_itself() && server.suspect && sectors.any(lacks)
     }
 
     /// Clients of one of two Primaries have been told that this is written.
-    fn note_told(&mut self, node: usize, first: u64, indices: &[u32]) {
+    fn note_told(&mut self, node: usize, volume: usize, first: u64, indices: &[u32]) {
         if !self.options.dual {
             return;
         }
         for (sector, index) in (first..).zip(indices) {
-            let certain = self.registers.certain(sector, *index);
-            let told = self.nodes[node].told.entry(sector).or_default();
+            let certain = self.records[volume].registers.certain(sector, *index);
+            let told = self.nodes[node][volume].told.entry(sector).or_default();
             *told = certain.max(*told);
         }
     }
 
     /// Whether there is a reason for a client of the node to be told of an error (H1, H2).
     fn is_explained(&self, node: usize, operation: &Operation, error: RequestError) -> bool {
-        let [own, server] = [&self.nodes[node], &self.nodes[1 - node]];
+        let volume = operation.volume;
+        let [own, server] = [&self.nodes[node][volume], &self.nodes[1 - node][volume]];
         if error == RequestError::NotPrimary {
             return true;
         }
@@ -399,51 +435,67 @@ impl World {
         }
         // A peer that can serve, does; once it has said so, if it did not greet so.
         let are_connected = [0, 1].iter().all(|node| self.is_connected(*node));
-        let is_known = !self.is_peer_partial(node);
+        let is_known = !self.is_peer_partial(node, volume);
         let may_serve = are_connected && is_known && !own.is_unserved && server.serves_itself();
         let fails = [own, server].iter().any(|node| fails_on(node, operation));
         !may_serve || server.disk_failed || fails
     }
 
     /// Whether the peer's disk has not all of the data, as far as the node knows.
-    fn is_peer_partial(&self, node: usize) -> bool {
+    fn is_peer_partial(&self, node: usize, volume: usize) -> bool {
         let status = self.nodes[node].status(self.time(node));
-        let peers = status.into_iter().flat_map(|status| status.connections);
-        let mut devices = peers.flat_map(|peer| peer.peer_devices);
         let partial = DiskState::Inconsistent..DiskState::UpToDate;
-        devices.any(|device| partial.contains(&device.peer_disk_state))
+        status.is_some_and(|status| {
+            let device = peer_device_of(&status, volume);
+            device.is_some_and(|device| partial.contains(&device.peer_disk_state))
+        })
     }
 
     /// Whether no disk that has everything could do what this operation asks for (H4).
     fn is_impossible(&self, node: usize, operation: &Operation) -> bool {
-        let [own, peer] = [&self.nodes[node], &self.nodes[1 - node]];
-        fails_on(own, operation) && (fails_on(peer, operation) || !self.is_in_sync())
+        let volume = operation.volume;
+        let [own, peer] = [&self.nodes[node][volume], &self.nodes[1 - node][volume]];
+        fails_on(own, operation) && (fails_on(peer, operation) || !self.is_in_sync_of(volume))
     }
-    fn note_if_written_alone(&mut self, node: usize, mut sectors: Range<u64>) {
-        if !self.nodes[node].serves_itself() {
+
+    fn note_if_written_alone(&mut self, node: usize, volume: usize, mut sectors: Range<u64>) {
+        if !self.nodes[node][volume].serves_itself() {
             // The peer has it, and it alone unless this node's disk got it before it was let go.
-            let own = &self.nodes[node].disk;
-            let has = |sector| self.registers.holds(sector, own.content(sector)).is_ok();
+            let own = &self.nodes[node][volume].disk;
+            let has = |sector| {
+                self.records[volume]
+                    .registers
+                    .holds(sector, own.content(sector))
+                    .is_ok()
+            };
             let wrote_alone = !sectors.all(has);
-            self.nodes[1 - node].wrote_alone |= wrote_alone;
+            self.nodes[1 - node][volume].wrote_alone |= wrote_alone;
             return;
         }
-        let is_alone = !self.nodes[node].is_replicating();
+        let is_alone = !self.nodes[node].is_replicating(volume);
         // The peer may have had it before the link was lost.
-        let peer = &self.nodes[1 - node].disk;
-        let peer_has = |sector| self.registers.holds(sector, peer.content(sector)).is_ok();
+        let peer = &self.nodes[1 - node][volume].disk;
+        let peer_has = |sector| {
+            self.records[volume]
+                .registers
+                .holds(sector, peer.content(sector))
+                .is_ok()
+        };
         let wrote_alone = is_alone && !sectors.all(peer_has);
-        self.nodes[node].wrote_alone |= wrote_alone;
+        self.nodes[node][volume].wrote_alone |= wrote_alone;
     }
 
     /// Whoever asked will never hear of it.
     pub(super) fn operation_abandoned(&mut self, operation: &Operation) {
+        let volume = operation.volume;
         if let What::Write { indices, .. } = &operation.what {
             for (sector, index) in (operation.first..).zip(indices) {
                 if self.options.dual {
-                    self.registers.write_lingers(sector, *index);
+                    self.records[volume].registers.write_lingers(sector, *index);
                 } else {
-                    self.registers.write_abandoned(sector, *index);
+                    self.records[volume]
+                        .registers
+                        .write_abandoned(sector, *index);
                 }
             }
         }
@@ -454,7 +506,9 @@ impl World {
     /// each other anew.
     pub(super) fn linger_no_more(&mut self) {
         if self.options.dual && self.are_connected() {
-            self.registers.forget_lingering();
+            for record in &mut self.records {
+                record.registers.forget_lingering();
+            }
             let given_up = self.operations.values().filter(|known| known.given_up);
             for operation in given_up.cloned().collect::<Vec<_>>() {
                 self.operation_abandoned(&operation);
@@ -481,7 +535,7 @@ impl World {
 }
 
 /// Whether the node's disk could not do what this operation asks for.
-fn fails_on(node: &super::node::Node, operation: &Operation) -> bool {
+fn fails_on(node: &Volume, operation: &Operation) -> bool {
     let length = match &operation.what {
         What::Read(oldest) => oldest.len(),
         What::Write { indices, .. } => indices.len(),

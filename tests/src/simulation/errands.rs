@@ -6,7 +6,7 @@ use rbd_engine::Command;
 use rbd_protocol::control::{ResourceConfig, Shown};
 use rbd_protocol::state::{ConnectionState, DiskState};
 
-use super::node::{VOLUME, node_id};
+use super::node::{node_id, number};
 use super::operator::Wish;
 use super::world::{Happening, World};
 
@@ -74,6 +74,7 @@ impl World {
 
     /// The command for an errand; none if it had better not be given now.
     pub(super) fn errand_command(&mut self, node: usize, errand: Errand) -> Option<Command> {
+        let volume = self.any_volume();
         match errand {
             Errand::Suspend => {
                 let delay = self.random.magnitude(1_000, 5_000_000);
@@ -88,21 +89,25 @@ impl World {
             Errand::Outdate => self.may_outdate(node).then(|| {
                 // Its copy counts for nothing from here on, whatever becomes of the other.
                 if !self.refuses_to_be_outdated(node) {
-                    self.note_suspect(node);
+                    for volume in self.volumes() {
+                        self.note_suspect(node, volume);
+                    }
                 }
                 Command::Outdate
             }),
-            Errand::Invalidate | Errand::InvalidateRemote => Some(self.invalidate(node, errand)),
+            Errand::Invalidate | Errand::InvalidateRemote => {
+                Some(self.invalidate(node, volume, errand))
+            }
             Errand::Configure => {
                 let config = self.other_options(node);
                 self.nodes[node].config = config.clone();
                 Some(Command::Configure(Box::new(config)))
             }
             Errand::Resolve => Some(self.resolve(node)),
-            Errand::AttachAgain if self.disk_state(node) > DiskState::Failed => {
-                let disk = self.nodes[node].attachable().ok()?;
+            Errand::AttachAgain if self.disk_state(node, volume) > DiskState::Failed => {
+                let disk = self.nodes[node][volume].attachable().ok()?;
                 Some(Command::Attach {
-                    volume: VOLUME,
+                    volume: number(volume),
                     disk,
                 })
             }
@@ -120,10 +125,11 @@ impl World {
                 })
             }
             Errand::NewGeneration
-                if self.is_connected(node) || self.disk_state(node) < DiskState::UpToDate =>
+                if self.is_connected(node)
+                    || self.disk_state(node, volume) < DiskState::UpToDate =>
             {
                 Some(Command::NewGeneration {
-                    volume: VOLUME,
+                    volume: number(volume),
                     clear_bitmap: false,
                 })
             }
@@ -136,7 +142,7 @@ impl World {
     }
 
     /// Now and then somebody else does the same on the other node.
-    fn invalidate(&mut self, node: usize, errand: Errand) -> Command {
+    fn invalidate(&mut self, node: usize, volume: usize, errand: Errand) -> Command {
         if self.random.percent(40) {
             let delay = self.random.magnitude(1, 20_000);
             let (node, wish) = (1 - node, Wish::Errand(errand));
@@ -144,7 +150,7 @@ impl World {
             self.after_us(delay, Happening::Order { node, life, wish });
         }
         Command::Invalidate {
-            volume: VOLUME,
+            volume: number(volume),
             peer: None,
             remote: errand == Errand::InvalidateRemote,
             marked_only: self.random.percent(20),
@@ -152,9 +158,8 @@ impl World {
         }
     }
 
-    fn disk_state(&self, node: usize) -> DiskState {
-        let status = self.nodes[node].status(self.time(node));
-        let device = status.and_then(|status| status.devices.into_iter().next());
+    fn disk_state(&self, node: usize, volume: usize) -> DiskState {
+        let device = self.nodes[node].device(volume, self.time(node));
         device.map_or(DiskState::Diskless, |device| device.disk_state)
     }
 
@@ -176,9 +181,13 @@ impl World {
     /// The command would be refused, or the other node has everything and is not outdated itself.
     fn may_outdate(&self, node: usize) -> bool {
         let other = 1 - node;
-        let is_behind = self.disk_state(other) == DiskState::Outdated;
-        self.refuses_to_be_outdated(node)
-            || (self.survives_with_everything(other) && !is_behind && !self.is_outdated(other))
+        let is_better = |volume: usize| {
+            let is_behind = self.disk_state(other, volume) == DiskState::Outdated;
+            self.survives_with_everything(other, volume)
+                && !is_behind
+                && !self.is_outdated(other, volume)
+        };
+        self.refuses_to_be_outdated(node) || self.volumes().all(is_better)
     }
 
     fn refuses_to_be_outdated(&self, node: usize) -> bool {
@@ -218,7 +227,9 @@ impl World {
         let keep_own = self.random.percent(50);
         let gives_up = if keep_own { 1 - node } else { node };
         if refused.is_some() && !self.nodes[gives_up].is_primary() {
-            self.nodes[gives_up].gives_up = true;
+            for volume in &mut self.nodes[gives_up].volumes {
+                volume.gives_up = true;
+            }
             self.is_forked = true;
         }
         Command::Resolve {

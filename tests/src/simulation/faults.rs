@@ -179,6 +179,7 @@ impl World {
     }
 
     fn happens(&mut self, fault: Fault, node: usize) {
+        let volume = self.any_volume();
         match fault {
             Fault::Cut => {
                 let silently = self.random.percent(20);
@@ -222,23 +223,14 @@ impl World {
                 let power = self.random.percent(50);
                 self.crash(node, power);
             }
-            Fault::SetBack => self.set_back(node),
-            Fault::DiskReplaced => {
-                // Nobody throws away the last copy there is, nor the last that is as large as the
-                // volume.
-                let other = 1 - node;
-                let is_large = self.nodes[other].volume_bytes >= self.shown_bytes;
-                let is_whole = is_large && self.survives_with_everything(other);
-                if !self.nodes[node].is_primary() && is_whole {
-                    self.replace_disk(node);
-                }
-            }
+            Fault::SetBack => self.set_back(node, volume),
+            Fault::DiskReplaced => self.replace_spare_disk(node, volume),
             Fault::DiskError
             | Fault::BadSectors
             | Fault::DiskFull
             | Fault::DiskSlow
             | Fault::DiskStuck
-            | Fault::DiskGone => self.disk_trouble(fault, node),
+            | Fault::DiskGone => self.disk_trouble(fault, node, volume),
             Fault::ClockJump => {
                 let ahead = self.random.magnitude(1_000, 3_600_000_000) * 1_000;
                 self.clock_jumps(node, ahead);
@@ -249,7 +241,7 @@ impl World {
                 self.nodes[node].clock.stop(self.now, until);
             }
             Fault::Rot => self.rot(),
-            Fault::Verify => self.order_verify(node),
+            Fault::Verify => self.order_verify(node, volume),
             Fault::Enlarge => self.enlarge(),
             Fault::Disconnect
             | Fault::Detach
@@ -259,12 +251,12 @@ impl World {
             | Fault::PromoteByForce
             | Fault::NewGeneration
             | Fault::DiscardData
-            | Fault::SwitchOver => self.somebody_commands(fault, node),
+            | Fault::SwitchOver => self.somebody_commands(fault, node, volume),
         }
     }
 
     /// Someone commands something at a bad moment.
-    fn somebody_commands(&mut self, fault: Fault, node: usize) {
+    fn somebody_commands(&mut self, fault: Fault, node: usize, volume: usize) {
         let life = self.nodes[node].life;
         let soon = |wish| Happening::Order { node, life, wish };
         match fault {
@@ -274,14 +266,14 @@ impl World {
                 self.after_us(delay, soon(Wish::Connect));
             }
             Fault::Detach if self.random.percent(30) => {
-                self.order_if_up(node, Wish::ForceDetach);
+                self.order_if_up(node, Wish::ForceDetach(volume));
             }
-            Fault::Detach => self.order_if_up(node, Wish::Detach),
+            Fault::Detach => self.order_if_up(node, Wish::Detach(volume)),
             Fault::Stop => self.order_if_up(node, Wish::Stop),
             Fault::Errand if self.nodes[node].engine.is_some() => self.run_errand(node),
             Fault::PromoteBlindly => self.order_if_up(node, Wish::Promote),
             Fault::PromoteByForce => self.order_if_up(node, Wish::ForcePromote),
-            Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration),
+            Fault::NewGeneration => self.order_if_up(node, Wish::NewGeneration(volume)),
             Fault::DiscardData => {
                 self.order_if_up(node, Wish::Disconnect);
                 self.after_us(100_000, soon(Wish::ConnectDiscarding));
@@ -301,15 +293,15 @@ impl World {
         }
     }
 
-    fn disk_trouble(&mut self, fault: Fault, node: usize) {
+    fn disk_trouble(&mut self, fault: Fault, node: usize, volume: usize) {
         let until = self.now + self.random.magnitude(1_000, 120_000_000) * 1_000;
         if matches!(fault, Fault::DiskSlow | Fault::DiskStuck) {
             let over = until + SLOWEST_US * 1_000;
-            self.excuse(node, over);
-            let hindered = &mut self.nodes[node].hindered_until;
+            self.excuse(node, volume, over);
+            let hindered = &mut self.nodes[node][volume].hindered_until;
             *hindered = (*hindered).max(over);
         }
-        let disk = &mut self.nodes[node].disk;
+        let disk = &mut self.nodes[node][volume].disk;
         match fault {
             Fault::DiskError => {
                 // Flushes are rare, most of all on a Secondary.
@@ -339,30 +331,41 @@ impl World {
         }
     }
 
+    /// Nobody throws away the last copy there is, nor the last that is as large as the volume.
+    fn replace_spare_disk(&mut self, node: usize, volume: usize) {
+        let other = 1 - node;
+        let shown_bytes = self.records[volume].shown_bytes;
+        let is_large = self.nodes[other][volume].volume_bytes >= shown_bytes;
+        let is_whole = is_large && self.survives_with_everything(other, volume);
+        if !self.nodes[node].is_primary() && is_whole {
+            self.replace_disk(node, volume);
+        }
+    }
+
     /// The node goes down and comes up with another disk.
-    pub(super) fn replace_disk(&mut self, node: usize) {
+    pub(super) fn replace_disk(&mut self, node: usize, volume: usize) {
         self.note(|| format!("node {node}: the disk is replaced"));
         let ran = self.nodes[node].engine.is_some();
         if ran {
             self.abandon_links(node, false);
             self.end_process(node);
-            self.nodes[node].disk.process_crash(&mut self.random);
+            self.leave_disks(node);
         }
-        self.nodes[node].replace_disk(&self.options);
+        self.nodes[node][volume].replace_disk();
         self.take_back_fence_of(node);
-        self.nodes[node].suspect = true;
-        self.nodes[node].wrote_alone = false;
+        self.nodes[node][volume].suspect = true;
+        self.nodes[node][volume].wrote_alone = false;
         if ran {
             self.come_back(node, 1_000_000);
         }
     }
 
     /// An operation has failed: whatever the disk holds from here on, it holds by luck.
-    pub(super) fn disk_failed(&mut self, node: usize, error: DiskError) {
+    pub(super) fn disk_failed(&mut self, node: usize, volume: usize, error: DiskError) {
         self.report.disk_errors += 1;
         self.note(|| format!("node {node}: the disk fails: {error:?}"));
-        self.nodes[node].disk_failed = true;
-        self.note_suspect(node);
+        self.nodes[node][volume].disk_failed = true;
+        self.note_suspect(node, volume);
         // Word of it, and what was sent before it, may take different times on their ways.
         if self.faults_allowed && self.has(Fault::Stall) && self.random.percent(30) {
             self.stall_links(300_000);
@@ -377,23 +380,23 @@ impl World {
 
     /// The node's disk is no longer known to hold everything. If no other copy is, what was not
     /// flushed may be gone.
-    pub(super) fn note_suspect(&mut self, node: usize) {
-        let held = self.holds_everything(node);
+    pub(super) fn note_suspect(&mut self, node: usize, volume: usize) {
+        let held = self.holds_everything(node, volume);
         let other = 1 - node;
-        self.nodes[node].suspect = true;
-        let survivor = self.survives_with_everything(other);
+        self.nodes[node][volume].suspect = true;
+        let survivor = self.survives_with_everything(other, volume);
         if held && !survivor {
             self.note(|| "nobody is known to hold everything any more".into());
-            self.registers.caches_lost();
+            self.records[volume].registers.caches_lost();
         }
     }
 
     /// Whether the node's disk is known to hold everything, whatever becomes of the other one's.
-    pub(super) fn survives_with_everything(&self, node: usize) -> bool {
-        !self.nodes[node].suspect
-            && self.nodes[node].is_a_copy(self.time(node))
-            && !self.is_newer(1 - node, node)
-            && self.holds_everything(node)
+    pub(super) fn survives_with_everything(&self, node: usize, volume: usize) -> bool {
+        !self.nodes[node][volume].suspect
+            && self.nodes[node].is_a_copy(volume, self.time(node))
+            && !self.is_newer(1 - node, node, volume)
+            && self.holds_everything(node, volume)
     }
 
     /// The process dies; the machine goes on.
@@ -406,7 +409,7 @@ impl World {
         self.report.kills += 1;
         self.abandon_links(node, false);
         self.end_process(node);
-        self.nodes[node].disk.process_crash(&mut self.random);
+        self.leave_disks(node);
         self.come_back(node, 1_000_000);
     }
 
@@ -424,20 +427,34 @@ impl World {
         self.watch_death(node, true);
         self.report.power_losses += 1;
         let ran = self.nodes[node].engine.is_some();
-        let held = self.holds_everything(node);
+        let volumes = self.volumes();
+        let held: Vec<bool> = volumes
+            .clone()
+            .map(|volume| self.holds_everything(node, volume))
+            .collect();
         if ran {
             self.abandon_links(node, true);
             self.end_process(node);
         }
-        self.nodes[node].disk.power_loss(&mut self.random);
-        self.forget_what_was_lost(node);
         self.nodes[node].boot += 1;
-        self.nodes[node].lost_cache = false;
+        for (volume, held) in volumes.zip(held) {
+            self.lose_cache(node, volume, held);
+        }
+        if ran {
+            self.come_back(node, 3_000_000);
+        }
+    }
+
+    /// What one of its disks has not made durable is gone.
+    fn lose_cache(&mut self, node: usize, volume: usize, held: bool) {
+        self.nodes[node][volume].disk.power_loss(&mut self.random);
+        self.forget_what_was_lost(node, volume);
+        self.nodes[node][volume].lost_cache = false;
         let other = 1 - node;
-        self.nodes[node].suspect = true;
-        let survivor = self.survives_with_everything(other);
+        self.nodes[node][volume].suspect = true;
+        let survivor = self.survives_with_everything(other, volume);
         if self.is_traced() {
-            let lost = self.missing(node);
+            let lost = self.missing(node, volume);
             self.note(|| {
                 format!(
                     "held everything: {held}, afterwards: {lost:?}, \
@@ -447,10 +464,14 @@ impl World {
         }
         if held && !survivor {
             self.note(|| "nobody holds everything any more".into());
-            self.registers.caches_lost();
+            self.records[volume].registers.caches_lost();
         }
-        if ran {
-            self.come_back(node, 3_000_000);
+    }
+
+    /// The process is gone, its machine and its disks are not.
+    fn leave_disks(&mut self, node: usize) {
+        for volume in &mut self.nodes[node].volumes {
+            volume.disk.process_crash(&mut self.random);
         }
     }
 
@@ -458,7 +479,9 @@ impl World {
         let clients = self.clients_at(node);
         self.forget_work_of(node);
         self.nodes[node].forget_process();
-        self.scrub.forget(node);
+        for record in &mut self.records {
+            record.scrub.forget(node);
+        }
         self.revive_clients(clients);
     }
 
@@ -478,12 +501,15 @@ impl World {
     pub(super) fn repair_everything(&mut self) {
         self.network_works = true;
         for node in 0..2 {
-            self.nodes[node].disk.repair();
+            let now = self.now;
+            for volume in &mut self.nodes[node].volumes {
+                volume.disk.repair();
+                volume.excused_until = now;
+                volume.hindered_until = now;
+            }
             self.nodes[node].clock.go_on(self.now);
             self.nodes[node].crashes_left = 0;
             self.nodes[node].away_us = 0; // it was to stay away, but was down already
-            self.nodes[node].excused_until = self.now;
-            self.nodes[node].hindered_until = self.now;
             self.wake_again(node);
         }
         self.cut_stalled_links();

@@ -46,6 +46,8 @@ pub(super) struct Cluster {
 pub(super) struct HandlerEnd {
     node: usize,
     life: u64,
+    /// The volume it is run for, if it is for one.
+    volume: Option<usize>,
     id: OperationId,
     handler: Handler,
     /// What it will answer, once it has done its work.
@@ -54,11 +56,18 @@ pub(super) struct HandlerEnd {
 
 impl World {
     /// A handler is to be run: it takes its time before its work is done, and after.
-    pub(super) fn run_handler(&mut self, node: usize, id: OperationId, handler: Handler) {
+    pub(super) fn run_handler(
+        &mut self,
+        node: usize,
+        volume: Option<usize>,
+        id: OperationId,
+        handler: Handler,
+    ) {
         self.note(|| format!("node {node}: handler {} starts", handler.name()));
         let end = HandlerEnd {
             node,
             life: self.nodes[node].life,
+            volume,
             id,
             handler,
             result: None,
@@ -83,6 +92,7 @@ impl World {
         let HandlerEnd {
             node,
             life,
+            volume,
             id,
             handler,
             ..
@@ -93,7 +103,7 @@ impl World {
         let name = handler.name();
         if let Some(result) = end.result {
             self.note(|| format!("node {node}: handler {name} ends: {result:?}"));
-            self.guard_told(node, handler, result);
+            self.guard_told(node, volume, handler, result);
             self.tell(node, Event::HandlerDone { id, result });
             return;
         }
@@ -191,14 +201,17 @@ impl World {
     /// which each gets what the other writes, or if one has no data of its own and all is done by
     /// the other, as long as that hears of it.
     pub(super) fn may_both_answer(&self, node: usize) -> bool {
-        let have_own = self.nodes.iter().all(Node::serves_itself);
-        let is_replicating = self.nodes[node].replication != ReplicationState::Off;
-        self.options.dual && (!have_own || self.is_connected(node) && is_replicating)
+        let may = |volume: usize| {
+            let have_own = self.nodes.iter().all(|node| node[volume].serves_itself());
+            let is_replicating = self.nodes[node][volume].replication != ReplicationState::Off;
+            !have_own || self.is_connected(node) && is_replicating
+        };
+        self.options.dual && self.volumes().all(may)
     }
 
     /// A client's request has been answered with success: nobody else may be doing that (G1), and
     /// if the peer is not there it must be out of use (A2, iii).
-    pub(super) fn check_alone(&mut self, node: usize) {
+    pub(super) fn check_alone(&mut self, node: usize, volume: usize) {
         let Some(model) = self.options.fencing else {
             return;
         };
@@ -218,8 +231,11 @@ impl World {
                 .iter()
                 .all(|link| link.connection_state == ConnectionState::Connected)
         });
-        let is_out_of_use =
-            || self.is_barred(peer) || !self.nodes[peer].consistent || self.is_outdated(peer);
+        let is_out_of_use = || {
+            self.is_barred(peer)
+                || !self.nodes[peer][volume].consistent
+                || self.is_outdated(peer, volume)
+        };
         if !connected && !is_out_of_use() {
             self.violation(format!(
                 "A2 (iii): node {node} answers a client without its peer, which nothing keeps from \
@@ -237,17 +253,17 @@ impl World {
     }
 
     /// Whether something keeps the node from using what it has, if the policy asks for that.
-    pub(super) fn is_kept_from_its_data(&self, node: usize) -> bool {
+    pub(super) fn is_kept_from_its_data(&self, node: usize, volume: usize) -> bool {
         let policy = self.options.fencing.map(|model| model.policy);
         policy != Some(Fencing::ResourceAndStonith)
             || !self.set_up
             || self.is_barred(node)
-            || !self.nodes[node].consistent
-            || self.is_outdated(node)
+            || !self.nodes[node][volume].consistent
+            || self.is_outdated(node, volume)
     }
 
-    pub(super) fn is_outdated(&self, node: usize) -> bool {
-        let durable = self.nodes[node].open();
+    pub(super) fn is_outdated(&self, node: usize, volume: usize) -> bool {
+        let durable = self.nodes[node][volume].open();
         durable.is_ok_and(|image| image.superblock.flags.outdated)
     }
 

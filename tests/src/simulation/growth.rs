@@ -7,7 +7,7 @@
 use rbd_engine::{DiskMeasure, Event, OperationId};
 
 use super::disk::SECTOR;
-use super::node::VOLUME;
+use super::node::device_of;
 use super::operator::Wish;
 use super::world::{Happening, World};
 
@@ -17,7 +17,8 @@ impl World {
         let most = self.options.most_bytes;
         for node in 0..2 {
             if self.random.percent(70) {
-                let size = self.nodes[node].disk.size_bytes;
+                let volume = self.any_volume();
+                let size = self.nodes[node][volume].disk.size_bytes;
                 let larger = if self.random.percent(10) {
                     most
                 } else if self.options.inside.moves {
@@ -26,19 +27,20 @@ impl World {
                     size + self.random.below((most - size) / BLOCK / 8 + 1) * BLOCK
                 };
                 self.note(|| format!("disk of {node} is enlarged from {size} to {larger}"));
-                self.nodes[node].disk.size_bytes = larger;
+                self.nodes[node][volume].disk.size_bytes = larger;
             }
         }
         for _ in 0..self.random.between(1, 2) {
             let node = usize::from(self.random.percent(50));
-            self.order_soon(node, Wish::Resize, 100_000);
+            let volume = self.any_volume();
+            self.order_soon(node, Wish::Resize(volume), 100_000);
         }
     }
 
     /// Whether what is new of both disks holds the same. Who has seen a node die in the middle of a
     /// move does not say so any more: what it had written of that is nobody's.
-    pub(super) fn is_clean(&self) -> bool {
-        let mut disks = self.nodes.iter().map(|node| &node.disk);
+    pub(super) fn is_clean(&self, volume: usize) -> bool {
+        let mut disks = self.nodes.iter().map(|node| &node[volume].disk);
         self.options.inside.clean && disks.all(|disk| !disk.has_remains())
     }
 
@@ -52,32 +54,37 @@ impl World {
     }
 
     /// Somebody looks how large the node's disk is.
-    pub(super) fn measure(&mut self, node: usize, id: OperationId) {
+    pub(super) fn measure(&mut self, node: usize, volume: usize, id: OperationId) {
         let life = self.nodes[node].life;
         let delay = self.random.magnitude(10, 100_000);
-        self.after_us(delay, Happening::Measured { node, life, id });
+        let what = Happening::Measured {
+            node,
+            volume,
+            life,
+            id,
+        };
+        self.after_us(delay, what);
     }
 
     /// He has looked.
-    pub(super) fn measured(&mut self, node: usize, life: u64, id: OperationId) {
+    pub(super) fn measured(&mut self, (node, volume): (usize, usize), life: u64, id: OperationId) {
         if self.lives(node, life) {
             let result = Ok(DiskMeasure {
-                device_bytes: self.nodes[node].disk.size_bytes,
-                placement: self.nodes[node].placement(),
+                device_bytes: self.nodes[node][volume].disk.size_bytes,
+                placement: self.nodes[node][volume].placement(),
             });
             self.tell(node, Event::Measured { id, result });
         }
     }
 
     /// How many sectors a client of the node is shown.
-    pub(super) fn shown_sectors(&mut self, node: usize) -> u64 {
+    pub(super) fn shown_sectors(&mut self, node: usize, volume: usize) -> u64 {
         let size = self.options.size_bytes;
         if self.options.most_bytes == size {
             return size / SECTOR;
         }
         let status = self.nodes[node].status(self.time(node));
-        let device =
-            status.and_then(|status| status.devices.into_iter().find(|one| one.volume == VOLUME));
+        let device = status.as_ref().and_then(|status| device_of(status, volume));
         let shown = device.map_or(0, |device| device.size_bytes);
         if shown == 0 {
             return size / SECTOR; // by no disk and no peer
@@ -88,26 +95,28 @@ impl World {
             let is_beside = self.nodes[1 - node].is_primary() || !self.is_answering(node);
             let is_shared = self.options.dual && is_beside;
             let before = if is_shared {
-                self.nodes[node].has_shown
+                self.nodes[node][volume].has_shown
             } else {
-                self.shown_bytes
+                self.records[volume].shown_bytes
             };
-            self.nodes[node].has_shown = shown;
+            self.nodes[node][volume].has_shown = shown;
             if shown < before && !self.is_forked {
                 self.violation(format!(
                     "node {node} shows its clients {shown} bytes; they have seen {before}"
                 ));
             }
-            self.report.growths += u64::from(self.shown_bytes > 0 && shown > self.shown_bytes);
-            self.shown_bytes = self.shown_bytes.max(shown);
+            self.report.growths += u64::from(
+                self.records[volume].shown_bytes > 0 && shown > self.records[volume].shown_bytes,
+            );
+            self.records[volume].shown_bytes = self.records[volume].shown_bytes.max(shown);
         }
         shown / SECTOR
     }
 
     /// How many sectors both nodes count as the volume's.
-    pub(super) fn common_sectors(&self) -> u64 {
+    pub(super) fn common_sectors(&self, volume: usize) -> u64 {
         let [one, other] = &self.nodes;
-        one.volume_bytes.min(other.volume_bytes) / SECTOR
+        one[volume].volume_bytes.min(other[volume].volume_bytes) / SECTOR
     }
 }
 

@@ -41,8 +41,15 @@ impl World {
     }
 
     /// The process that called the handler is told how it ended.
-    pub(super) fn guard_told(&mut self, node: usize, handler: Handler, result: HandlerResult) {
-        self.nodes[node].prepared |=
+    pub(super) fn guard_told(
+        &mut self,
+        node: usize,
+        volume: Option<usize>,
+        handler: Handler,
+        result: HandlerResult,
+    ) {
+        let Some(volume) = volume else { return };
+        self.nodes[node][volume].prepared |=
             handler == Handler::BeforeResyncTarget && result == HandlerResult::Exited(0);
     }
 
@@ -51,19 +58,20 @@ impl World {
     pub(super) fn check_prepared(
         &mut self,
         node: usize,
+        volume: usize,
         before: ReplicationState,
         state: ReplicationState,
     ) {
         if self.options.guard.is_none() {
             return;
         }
-        if is_target(state) && !self.nodes[node].prepared {
+        if is_target(state) && !self.nodes[node][volume].prepared {
             self.violation(format!(
                 "node {node} becomes a target without its handler's permission"
             ));
         }
         if is_target(before) && state == ReplicationState::Established {
-            self.nodes[node].prepared = false;
+            self.nodes[node][volume].prepared = false;
         }
     }
 }

@@ -7,6 +7,7 @@ use rbd_engine::{
     OperationId, RequestError, RequestId, Seek,
 };
 use rbd_protocol::control::Refusal;
+use rbd_protocol::ids::ByteRange;
 use rbd_protocol::metadata::Block;
 
 use rbd_protocol::peer::Packet;
@@ -16,7 +17,7 @@ use super::client::Operation;
 use super::disk::Payload;
 use super::marks::Mark;
 use super::network::Link;
-use super::node::{VOLUME, node_id};
+use super::node::{node_id, number, place};
 use super::operator::Wish;
 use super::scrub::digests;
 use super::visited::situation;
@@ -27,7 +28,8 @@ impl World {
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
         let now = self.time(node);
         if self.is_traced() {
-            let situation = self.nodes[node].status(now).as_ref().map(situation);
+            let status = self.nodes[node].status(now);
+            let situation = status.as_ref().map(|status| situation(status, 0));
             let text = situation.map_or_else(String::new, |situation| format!(" {situation}"));
             self.note(|| format!("  {node}{text} <- {}", shorten(&event)));
         }
@@ -40,7 +42,7 @@ impl World {
         let is_astray = matches!(event, Event::Request { .. }) && engine.role() != Role::Primary;
         let mut is_one_too_many = false;
         if let Some(visited) = self.report.visited.as_mut().filter(|_| !is_astray) {
-            let situation = situation(&engine.status(now));
+            let situation = situation(&engine.status(now), 0);
             visited.note(node, situation, &event);
             is_one_too_many = situation.beside && !self.options.dual;
         }
@@ -107,36 +109,17 @@ impl World {
         match action {
             Action::Disk {
                 id,
+                volume,
                 request,
                 range,
                 data,
-                ..
-            } => {
-                self.look_at_submission(node, id, request, data.as_ref());
-                if !self.nodes[node].attached {
-                    self.violation(format!(
-                        "B4: node {node} asks something of a disk that it has let go of"
-                    ));
-                }
-                let result = self.nodes[node].disk.submit(
-                    id,
-                    request,
-                    range,
-                    data.as_ref(),
-                    &mut self.random,
-                );
-                if let Err(text) = result {
-                    self.violation(format!("node {node}: {text}"));
-                }
-                let (low, high) = self.options.disk_us;
-                let slow = if request == DiskRequest::Flush { 4 } else { 1 };
-                let delay = self.random.magnitude(low, high) * slow;
-                let delay = self.slowed_down(node, delay);
-                self.after_us(delay, Happening::DiskDone { node, life, id });
-            }
+            } => self.submit((node, place(volume)), id, (request, range), data.as_ref()),
             Action::Meta {
-                id, offset, block, ..
-            } => self.write_metadata(node, id, (offset, block)),
+                id,
+                volume,
+                offset,
+                block,
+            } => self.write_metadata(node, place(volume), id, (offset, block)),
             Action::Send {
                 link,
                 channel,
@@ -155,46 +138,106 @@ impl World {
                 let at = self.nodes[node].clock.when(time.0, self.now);
                 self.at(at, Happening::Timer { node, life, wake });
             }
-            Action::ReleaseDisk { .. } => {
-                self.nodes[node].attached = false;
-                self.nodes[node].disk_failed = true;
+            Action::ReleaseDisk { volume } => {
+                let volume = place(volume);
+                self.nodes[node][volume].attached = false;
+                self.nodes[node][volume].disk_failed = true;
             }
-            Action::CloseClients { .. } => {
-                self.nodes[node].openers = 0;
-                let wish = Wish::Openers(0);
+            Action::CloseClients { volume } => {
+                let volume = place(volume);
+                self.nodes[node][volume].openers = 0;
+                let wish = Wish::Openers(volume, 0);
                 self.after_us(1, Happening::Order { node, life, wish });
             }
-            Action::RunHandler { id, handler, .. } => self.run_handler(node, id, handler),
-            Action::Measure { id, .. } => self.measure(node, id),
-            Action::NoteOfDisk { note, holds, .. } => self.nodes[node].keep_note(note, holds),
-            Action::NoteSize { id, end, .. } => self.note_end(node, id, end),
+            Action::RunHandler {
+                id,
+                handler,
+                volume,
+                ..
+            } => self.run_handler(node, volume.map(place), id, handler),
+            Action::Measure { id, volume } => self.measure(node, place(volume), id),
+            Action::NoteOfDisk {
+                volume,
+                note,
+                holds,
+            } => self.nodes[node][place(volume)].keep_note(note, holds),
+            Action::NoteSize { id, volume, end } => self.note_end(node, place(volume), id, end),
             Action::Migration(MigrationNews::Expired) => {
                 let wish = Wish::EndMigration;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
             Action::Migration(_) => {}
-            Action::Report(change) => self.look_at_report(node, &change.text),
+            Action::Report(change) => {
+                self.look_at_report(node, change.volume.map_or(0, place), &change.text);
+            }
         }
     }
 
-    fn write_metadata(&mut self, node: usize, id: OperationId, at: (u64, Box<Block>)) {
+    fn submit(
+        &mut self,
+        (node, volume): (usize, usize),
+        id: OperationId,
+        (request, range): (DiskRequest, ByteRange),
+        data: Option<&Payload>,
+    ) {
+        self.look_at_submission(node, volume, id, request, data);
+        let copy = &mut self.nodes[node][volume];
+        let is_there = copy.attached;
+        let result = copy.disk.submit(id, request, range, data, &mut self.random);
+        if !is_there {
+            self.violation(format!(
+                "B4: node {node} asks something of a disk that it has let go of"
+            ));
+        }
+        if let Err(text) = result {
+            self.violation(format!("node {node}: {text}"));
+        }
+        let (low, high) = self.options.disk_us;
+        let slow = if request == DiskRequest::Flush { 4 } else { 1 };
+        let delay = self.random.magnitude(low, high) * slow;
+        let delay = self.slowed_down(node, volume, delay);
+        let what = Happening::DiskDone {
+            node,
+            volume,
+            life: self.nodes[node].life,
+            id,
+        };
+        self.after_us(delay, what);
+    }
+
+    fn write_metadata(
+        &mut self,
+        node: usize,
+        volume: usize,
+        id: OperationId,
+        at: (u64, Box<Block>),
+    ) {
         let (offset, block) = at;
-        self.aim_at_commit(node, offset, &block);
-        if let Err(text) = self.nodes[node].disk.submit_metadata(id, offset, block) {
+        self.aim_at_commit(node, volume, offset, &block);
+        if let Err(text) = self.nodes[node][volume]
+            .disk
+            .submit_metadata(id, offset, block)
+        {
             self.violation(format!("node {node}: {text}"));
         }
         let (low, high) = self.options.disk_us;
         let delay = self.random.magnitude(low, high) * 4;
-        let delay = self.slowed_down(node, delay);
+        let delay = self.slowed_down(node, volume, delay);
         let life = self.nodes[node].life;
-        self.after_us(delay, Happening::MetaDone { node, life, id });
+        let what = Happening::MetaDone {
+            node,
+            volume,
+            life,
+            id,
+        };
+        self.after_us(delay, what);
     }
 
-    fn look_at_report(&mut self, node: usize, text: &str) {
+    fn look_at_report(&mut self, node: usize, volume: usize, text: &str) {
         let is_unserved = text.starts_with("the peer's data is not what clients");
-        self.nodes[node].is_unserved |= is_unserved;
-        self.look_at_verify(node, text);
-        self.look_at_move(node, text);
+        self.nodes[node][volume].is_unserved |= is_unserved;
+        self.look_at_verify(node, volume, text);
+        self.look_at_move(node, volume, text);
     }
 
     fn seek(&mut self, node: usize, seek: Seek) {
@@ -207,8 +250,8 @@ impl World {
         });
     }
 
-    fn slowed_down(&self, node: usize, delay_us: u64) -> u64 {
-        let disk = &self.nodes[node].disk;
+    fn slowed_down(&self, node: usize, volume: usize, delay_us: u64) -> u64 {
+        let disk = &self.nodes[node][volume].disk;
         if self.now < disk.slow_until {
             (delay_us * disk.slow_factor).min(SLOWEST_US)
         } else {
@@ -216,18 +259,34 @@ impl World {
         }
     }
 
-    pub(super) fn disk_done(&mut self, node: usize, life: u64, id: OperationId, meta: bool) {
+    pub(super) fn disk_done(
+        &mut self,
+        (node, volume): (usize, usize),
+        life: u64,
+        id: OperationId,
+        meta: bool,
+    ) {
         if !self.lives(node, life) {
             return;
         }
-        let disk = &mut self.nodes[node].disk;
+        let disk = &mut self.nodes[node][volume].disk;
         if self.now < disk.stuck_until {
             // In steps, since it may be repaired in the meantime.
             let at = disk.stuck_until.min(self.now + 1_000_000_000);
             let what = if meta {
-                Happening::MetaDone { node, life, id }
+                Happening::MetaDone {
+                    node,
+                    volume,
+                    life,
+                    id,
+                }
             } else {
-                Happening::DiskDone { node, life, id }
+                Happening::DiskDone {
+                    node,
+                    volume,
+                    life,
+                    id,
+                }
             };
             self.at(at, what);
             return;
@@ -238,7 +297,7 @@ impl World {
         if std::mem::take(&mut disk.forged) > 0 {
             self.report.marks.hit(Mark::SuperblockForged);
         }
-        self.nodes[node].from_peer.ended(id);
+        self.nodes[node][volume].from_peer.ended(id);
         let error = result.as_ref().err().copied();
         // The disk goes on if the peer has what could not be read.
         let unread = read.filter(|_| error == Some(DiskError::Io));
@@ -249,9 +308,9 @@ impl World {
             Some(DiskError::Gone) | None => false,
         });
         match (error, unread, untaken) {
-            (Some(_), Some(range), _) => self.nodes[node].unread.push(range),
-            (Some(_), None, Some(range)) => self.nodes[node].untaken.push(range),
-            (Some(error), None, None) => self.disk_failed(node, error),
+            (Some(_), Some(range), _) => self.nodes[node][volume].unread.push(range),
+            (Some(_), None, Some(range)) => self.nodes[node][volume].untaken.push(range),
+            (Some(error), None, None) => self.disk_failed(node, volume, error),
             (None, ..) => {}
         }
         let event = if meta {
@@ -266,9 +325,9 @@ impl World {
         self.tell(node, event);
         if let Some(error) = error
             && (unread.is_some() || untaken.is_some())
-            && !self.nodes[node].attached
+            && !self.nodes[node][volume].attached
         {
-            self.disk_failed(node, error);
+            self.disk_failed(node, volume, error);
         }
     }
 
@@ -291,10 +350,11 @@ impl World {
         id: RequestId,
         result: Result<Option<Payload>, RequestError>,
     ) {
-        if result.is_ok() {
-            self.check_alone(node);
+        let operation = self.operations.remove(&id.0);
+        if let Some(operation) = operation.as_ref().filter(|_| result.is_ok()) {
+            self.check_alone(node, operation.volume);
         }
-        match self.operations.remove(&id.0) {
+        match operation {
             Some(operation) => self.operation_ended(node, operation, result),
             None => self.violation(format!("node {node}: {id:?} is completed twice")),
         }
@@ -338,12 +398,19 @@ impl World {
         self.links.get(&id.0).filter(|link| link.ends[node].open)
     }
 
-    pub(super) fn openers(&mut self, node: usize, count: u32) {
-        self.nodes[node].openers = count;
+    /// Nobody uses any of the node's volumes any more.
+    pub(super) fn close_all(&mut self, node: usize) {
+        for volume in self.volumes() {
+            self.openers(node, volume, 0);
+        }
+    }
+
+    pub(super) fn openers(&mut self, node: usize, volume: usize, count: u32) {
+        self.nodes[node][volume].openers = count;
         self.tell(
             node,
             Event::Openers {
-                volume: VOLUME,
+                volume: number(volume),
                 count,
             },
         );

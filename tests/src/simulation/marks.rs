@@ -270,7 +270,7 @@ impl World {
                 {
                     self.hit(Mark::LinkLostWithRequests);
                 }
-                match self.between(node) {
+                match self.between(node, 0) {
                     Between::Source | Between::Target => self.hit(Mark::LinkLostInResync),
                     Between::BitmapSource | Between::BitmapTarget => {
                         self.hit(Mark::LinkLostInBitmapExchange);
@@ -322,7 +322,7 @@ impl World {
             return; // it had come to rest
         }
         self.watch_death_in_move(node);
-        let here = situation(&status);
+        let here = situation(&status, 0);
         let watch = std::mem::take(&mut self.watches[node]);
         let writes = |kind| watch.metadata.iter().any(|(_, other)| *other == kind);
         let down = self.nodes[1 - node].engine.is_none();
@@ -401,7 +401,7 @@ impl World {
             .operations
             .values()
             .any(|operation| operation.node == node);
-        let between = self.between(node);
+        let between = self.between(node, 0);
         match role {
             Some(Role::Primary) => {
                 if !self.watches[node].metadata.is_empty() {
@@ -418,7 +418,7 @@ impl World {
 
     /// A node has become Primary.
     pub(super) fn watch_promoted(&mut self, node: usize) {
-        let mark = match self.between(node) {
+        let mark = match self.between(node, 0) {
             Between::Alone | Between::Connecting => Mark::PromotedAlone,
             _ => Mark::PromotedConnected,
         };
@@ -427,7 +427,7 @@ impl World {
 
     /// A client is about to read or to write where something is being written already, or not.
     /// Only some are looked at closely, for what that costs.
-    pub(super) fn watch_client(&mut self, node: usize, writes: bool, busy: bool) {
+    pub(super) fn watch_client(&mut self, node: usize, volume: usize, writes: bool, busy: bool) {
         if busy {
             self.hit(if writes {
                 Mark::OverlappingWrite
@@ -438,7 +438,7 @@ impl World {
         if !writes || !self.next_name.is_multiple_of(8) {
             return;
         }
-        match self.between(node) {
+        match self.between(node, volume) {
             Between::Source => self.hit(Mark::WriteToSource),
             Between::BitmapSource => self.hit(Mark::WriteInBitmapExchange),
             Between::Alone | Between::Connecting => self.hit(Mark::WriteAlone),
@@ -450,9 +450,9 @@ impl World {
         self.report.marks.hit(mark);
     }
 
-    fn between(&self, node: usize) -> Between {
+    fn between(&self, node: usize, volume: usize) -> Between {
         let status = self.nodes[node].status(self.time(node));
-        status.map_or(Between::Alone, |status| situation(&status).between)
+        status.map_or(Between::Alone, |status| situation(&status, volume).between)
     }
 }
 

@@ -33,6 +33,7 @@ mod shrink;
 mod submission;
 mod verdict;
 mod visited;
+mod volume;
 mod wire;
 #[cfg(test)]
 mod wire_tests;

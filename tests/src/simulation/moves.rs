@@ -14,6 +14,7 @@ use super::world::{Happening, World};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndNote {
     node: usize,
+    volume: usize,
     life: u64,
     id: OperationId,
     end: FormerEnd,
@@ -27,16 +28,16 @@ pub(super) struct EndNote {
 
 impl World {
     /// The node's disk is about to be attached. False if the node died of it.
-    pub(super) fn take_end(&mut self, node: usize) -> bool {
+    pub(super) fn take_end(&mut self, node: usize, volume: usize) -> bool {
         if !self.options.inside.moves {
             return true;
         }
-        let Ok(Located { image, again, wipe }) = self.nodes[node].locate() else {
+        let Ok(Located { image, again, wipe }) = self.nodes[node][volume].locate() else {
             return true; // whoever attaches it says so
         };
         let device_bytes = image.layout.device_bytes();
-        let goes_to = self.nodes[node].noted.and_then(|end| end.moves_to);
-        let is_enlarged = device_bytes / BLOCK < self.nodes[node].disk.size_bytes / BLOCK;
+        let goes_to = self.nodes[node][volume].noted.and_then(|end| end.moves_to);
+        let is_enlarged = device_bytes / BLOCK < self.nodes[node][volume].disk.size_bytes / BLOCK;
         for (is_so, mark) in [
             (is_enlarged, Mark::AttachedEnlarged),
             (!wipe.is_empty(), Mark::AttachedInTwoPlaces),
@@ -50,12 +51,14 @@ impl World {
             }
         }
         for writes in [again, wipe] {
-            if !self.write_at_once(node, &writes) {
+            if !self.write_at_once(node, volume, &writes) {
                 return false;
             }
         }
-        self.nodes[node].disk.metadata_counts(&image.superblock);
-        self.nodes[node].noted = Some(FormerEnd {
+        self.nodes[node][volume]
+            .disk
+            .metadata_counts(&image.superblock);
+        self.nodes[node][volume].noted = Some(FormerEnd {
             device_bytes,
             device_id: Some(image.superblock.device_id),
             moves_to: None,
@@ -65,10 +68,10 @@ impl World {
 
     /// These become durable one after the other, or the node dies in the middle: of what had been
     /// begun, nobody knows what has happened.
-    fn write_at_once(&mut self, node: usize, writes: &[Write]) -> bool {
+    fn write_at_once(&mut self, node: usize, volume: usize, writes: &[Write]) -> bool {
         let dies = self.faults_allowed && !writes.is_empty() && self.random.percent(20);
         for write in writes {
-            let disk = &mut self.nodes[node].disk;
+            let disk = &mut self.nodes[node][volume].disk;
             if dies {
                 disk.begin_metadata(write.offset, &write.block, &mut self.random);
             } else {
@@ -76,7 +79,7 @@ impl World {
             }
         }
         if !dies && !writes.is_empty() {
-            self.nodes[node].disk.settle_metadata();
+            self.nodes[node][volume].disk.settle_metadata();
         }
         if dies {
             self.hit(Mark::DiedInWipe);
@@ -87,7 +90,7 @@ impl World {
     }
 
     /// The engine wants to have it noted where its metadata is.
-    pub(super) fn note_end(&mut self, node: usize, id: OperationId, end: FormerEnd) {
+    pub(super) fn note_end(&mut self, node: usize, volume: usize, id: OperationId, end: FormerEnd) {
         if !self.options.inside.moves {
             self.violation("no metadata is inside of a volume here");
         }
@@ -95,6 +98,7 @@ impl World {
         let kept = !fails || self.random.percent(30);
         let note = EndNote {
             node,
+            volume,
             life: self.nodes[node].life,
             id,
             end,
@@ -106,15 +110,15 @@ impl World {
         self.after_us(delay, Happening::EndNoted(note));
         let dies = self.crash_in_move(node, 30, delay);
         if dies && self.random.percent(40) {
-            let size = self.nodes[node].disk.size_bytes;
-            self.nodes[node].disk.size_bytes = self.enlarged_by_far(size);
+            let size = self.nodes[node][volume].disk.size_bytes;
+            self.nodes[node][volume].disk.size_bytes = self.enlarged_by_far(size);
         }
     }
 
     /// A block of metadata is about to be written, perhaps one of those that decide which place
     /// counts.
-    pub(super) fn aim_at_commit(&mut self, node: usize, offset: u64, block: &Block) {
-        if self.options.inside.moves && self.nodes[node].disk.decides_place(offset, block) {
+    pub(super) fn aim_at_commit(&mut self, node: usize, volume: usize, offset: u64, block: &Block) {
+        if self.options.inside.moves && self.nodes[node][volume].disk.decides_place(offset, block) {
             let most = self.options.disk_us.1 * 6;
             self.crash_in_move(node, 10, most);
         }
@@ -133,14 +137,16 @@ impl World {
 
     /// It is noted, or whoever waits for it is told.
     pub(super) fn end_noted(&mut self, note: EndNote) {
-        let EndNote { node, id, .. } = note;
+        let EndNote {
+            node, volume, id, ..
+        } = note;
         if !self.lives(node, note.life) {
             return;
         }
         if !note.told {
             if note.kept {
-                self.nodes[node].noted = Some(note.end);
-                self.nodes[node].disk.marks_changed = true;
+                self.nodes[node][volume].noted = Some(note.end);
+                self.nodes[node][volume].disk.marks_changed = true;
             }
             let delay = self.random.magnitude(10, 20_000);
             let told = EndNote { told: true, ..note };
@@ -159,35 +165,36 @@ impl World {
     }
 
     /// The node has said something, perhaps of its metadata: a good time for something to go wrong.
-    pub(super) fn look_at_move(&mut self, node: usize, text: &str) {
+    pub(super) fn look_at_move(&mut self, node: usize, volume: usize, text: &str) {
         if text.starts_with("metadata moves to the end") {
-            self.nodes[node].moving = true;
+            self.nodes[node][volume].moving = true;
             let most = self.options.disk_us.1 * 40;
             self.crash_in_move(node, 25, most);
         } else if text.starts_with("metadata stays where it is") {
-            self.nodes[node].moving = false;
+            self.nodes[node][volume].moving = false;
             self.hit(Mark::MoveGivenUp);
         } else if text.starts_with("metadata has moved to the end") {
-            self.nodes[node].moving = false;
+            self.nodes[node][volume].moving = false;
             self.hit(Mark::MetadataMoved);
         }
     }
 
     /// A node is about to die.
     pub(super) fn watch_death_in_move(&mut self, node: usize) {
-        let machine = &self.nodes[node];
-        if !machine.moving {
-            return;
+        for volume in self.volumes() {
+            let machine = &self.nodes[node][volume];
+            let Some(image) = machine.open().ok().filter(|_| machine.moving) else {
+                continue;
+            };
+            let is_left = machine
+                .noted
+                .is_some_and(|noted| noted.device_bytes < image.layout.device_bytes());
+            self.hit(if is_left {
+                Mark::DiedBeforeMoveNoted
+            } else {
+                Mark::DiedInMove
+            });
         }
-        let Ok(image) = machine.open() else { return };
-        let is_left = machine
-            .noted
-            .is_some_and(|noted| noted.device_bytes < image.layout.device_bytes());
-        self.hit(if is_left {
-            Mark::DiedBeforeMoveNoted
-        } else {
-            Mark::DiedInMove
-        });
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) struct Link {
     pub(super) ends: [End; 2],
     /// Nothing sent from now on arrives.
     pub(super) cut: bool,
-    pub(super) handshake: Handshake,
+    /// What is known of it, by volume.
+    pub(super) handshakes: Vec<Handshake>,
 }
 
 impl Link {
@@ -135,7 +136,7 @@ impl World {
         let link_made = Link {
             ends,
             cut: false,
-            handshake: Handshake::default(),
+            handshakes: vec![Handshake::default(); self.options.volumes],
         };
         self.links.insert(link, link_made);
     }

@@ -8,16 +8,16 @@ use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
 use super::errands::Errand;
 use super::fencing::has_data;
-use super::node::VOLUME;
+use super::node::{Node, device_of, number, peer_device_of};
 use super::scrub::{Part, end_command, verify_command};
 use super::world::{Happening, World};
 
 /// What a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    Attach,
-    Detach,
-    ForceDetach,
+    Attach(usize),
+    Detach(usize),
+    ForceDetach(usize),
     Connect,
     Disconnect,
     Promote,
@@ -32,20 +32,21 @@ pub(super) enum Wish {
     Stop,
     /// The process ends as soon as nothing is in flight.
     Exit,
-    SkipSync,
-    NewGeneration,
+    SkipSync(usize),
+    NewGeneration(usize),
     ConnectDiscarding,
-    Openers(u32),
+    Openers(usize, u32),
     Errand(Errand),
     /// Both copies are compared, and made equal or not.
     Verify {
+        volume: usize,
         part: Part,
         repair: bool,
     },
     /// The comparison that is running is ended.
-    EndVerify,
+    EndVerify(usize),
     /// The volume is to grow as far as there is room.
-    Resize,
+    Resize(usize),
 }
 
 impl World {
@@ -58,11 +59,13 @@ impl World {
         let seed = self.random.next();
         self.nodes[node].start(seed);
         let life = self.nodes[node].life;
-        let wishes = if self.random.percent(80) {
-            [Wish::Attach, Wish::Connect]
+        let mut wishes: Vec<Wish> = self.volumes().map(Wish::Attach).collect();
+        let at = if self.random.percent(80) {
+            wishes.len()
         } else {
-            [Wish::Connect, Wish::Attach]
+            0
         };
+        wishes.insert(at, Wish::Connect);
         let mut delay = self.random.magnitude(10, 20_000);
         for wish in wishes {
             self.after_us(delay, Happening::Order { node, life, wish });
@@ -76,13 +79,13 @@ impl World {
         }
         self.note(|| format!("order to {node}: {wish:?}"));
         let command = match wish {
-            Wish::Attach => match self.attach(node) {
+            Wish::Attach(volume) => match self.attach(node, volume) {
                 Some(command) => command,
                 None => return,
             },
-            Wish::Detach | Wish::ForceDetach => Command::Detach {
-                volume: VOLUME,
-                force: wish == Wish::ForceDetach,
+            Wish::Detach(volume) | Wish::ForceDetach(volume) => Command::Detach {
+                volume: number(volume),
+                force: matches!(wish, Wish::ForceDetach(_)),
             },
             Wish::Connect => Command::Connect {
                 peer: None,
@@ -91,7 +94,9 @@ impl World {
             },
             Wish::ConnectDiscarding => {
                 if !self.nodes[node].is_primary() {
-                    self.nodes[node].gives_up = true;
+                    for volume in &mut self.nodes[node].volumes {
+                        volume.gives_up = true;
+                    }
                 }
                 Command::Connect {
                     peer: None,
@@ -99,9 +104,9 @@ impl World {
                     tentative: false,
                 }
             }
-            Wish::NewGeneration | Wish::SkipSync => Command::NewGeneration {
-                volume: VOLUME,
-                clear_bitmap: wish == Wish::SkipSync,
+            Wish::NewGeneration(volume) | Wish::SkipSync(volume) => Command::NewGeneration {
+                volume: number(volume),
+                clear_bitmap: matches!(wish, Wish::SkipSync(_)),
             },
             // By force it is a loss; else the two part in order, if not both are Primary.
             Wish::Disconnect => Command::Disconnect {
@@ -114,14 +119,18 @@ impl World {
             Wish::Stop => {
                 self.watch_order(node, None);
                 self.begin_demotion(node);
-                self.openers(node, 0);
+                self.close_all(node);
                 Command::Stop
             }
-            Wish::Verify { part, repair } => verify_command(part, repair),
-            Wish::EndVerify => end_command(),
-            Wish::Resize => Command::Resize {
-                volume: VOLUME,
-                assume_clean: self.is_clean(),
+            Wish::Verify {
+                volume,
+                part,
+                repair,
+            } => verify_command(volume, part, repair),
+            Wish::EndVerify(volume) => end_command(volume),
+            Wish::Resize(volume) => Command::Resize {
+                volume: number(volume),
+                assume_clean: self.is_clean(volume),
             },
             Wish::Errand(errand) => match self.errand_command(node, errand) {
                 Some(command) => command,
@@ -137,8 +146,8 @@ impl World {
                 self.exit(node);
                 return;
             }
-            Wish::Openers(count) => {
-                self.openers(node, count);
+            Wish::Openers(volume, count) => {
+                self.openers(node, volume, count);
                 return;
             }
         };
@@ -160,7 +169,7 @@ impl World {
         self.watch_order(node, Some(Role::Secondary));
         self.begin_demotion(node);
         if wish == Wish::Demote {
-            self.openers(node, 0);
+            self.close_all(node);
         }
         Command::Demote { force: false }
     }
@@ -171,28 +180,29 @@ impl World {
     }
 
     /// The command to take the disk, if it can be taken now.
-    fn attach(&mut self, node: usize) -> Option<Command> {
-        if self.nodes[node].attached || self.now < self.nodes[node].disk.gone_until {
+    fn attach(&mut self, node: usize, volume: usize) -> Option<Command> {
+        if self.nodes[node][volume].attached || self.now < self.nodes[node][volume].disk.gone_until
+        {
             return None;
         }
         // A disk is let go of when its last operation has finished.
-        if !self.nodes[node].disk.is_idle() {
+        if !self.nodes[node][volume].disk.is_idle() {
             return None;
         }
-        if !self.take_end(node) {
+        if !self.take_end(node, volume) {
             return None;
         }
-        match self.nodes[node].attachable() {
+        match self.nodes[node][volume].attachable() {
             Ok(disk) => {
                 self.watch_attach(node, &disk.image);
                 // The last copy there is has to be taken as it is: whoever attaches it again has
                 // seen to it that it works.
-                if !self.survives_with_everything(1 - node) {
-                    self.nodes[node].disk.forgive();
+                if !self.survives_with_everything(1 - node, volume) {
+                    self.nodes[node][volume].disk.forgive();
                 }
-                self.nodes[node].attached = true;
+                self.nodes[node][volume].attached = true;
                 Some(Command::Attach {
-                    volume: VOLUME,
+                    volume: number(volume),
                     disk,
                 })
             }
@@ -209,7 +219,7 @@ impl World {
             .as_ref()
             .is_some_and(rbd_engine::Resource::is_stopped);
         if stopped {
-            if !self.nodes[node].disk.is_idle() {
+            if !self.is_disk_idle(node) {
                 self.violation(format!("node {node}: stopped with work in flight"));
             }
             self.kill(node);
@@ -239,35 +249,39 @@ impl World {
                 self.aim_at_promoted(node);
                 let last = self.last_primary.replace(node);
                 self.report.failovers += u64::from(last.is_some_and(|last| last != node));
-                let wish = Wish::Openers(1);
-                self.after_us(1, Happening::Order { node, life, wish });
+                for volume in self.volumes() {
+                    let wish = Wish::Openers(volume, 1);
+                    self.after_us(1, Happening::Order { node, life, wish });
+                }
             }
-            (Wish::NewGeneration, Ok(_)) => self.is_forked = true,
-            (Wish::Verify { .. }, Ok(_)) => self.verify_began(node),
-            (Wish::EndVerify, Ok(_)) => self.scrub.forget(node),
+            (Wish::NewGeneration(_), Ok(_)) => self.is_forked = true,
+            (Wish::Verify { volume, .. }, Ok(_)) => self.verify_began(node, volume),
+            (Wish::EndVerify(volume), Ok(_)) => self.records[volume].scrub.forget(node),
             (Wish::Stop, Ok(_)) => {
                 self.watch_stopped(node);
                 let wish = Wish::Exit;
                 self.after_us(1, Happening::Order { node, life, wish });
             }
-            (Wish::Detach | Wish::ForceDetach, Ok(_)) => self.nodes[node].disk_failed = true,
-            // The disk of a Primary that has failed must not be taken again.
-            (Wish::Attach, Err(_))
-                if self.nodes[node].disk_failed || self.nodes[node].is_primary() =>
-            {
-                self.nodes[node].attached = false;
+            (Wish::Detach(volume) | Wish::ForceDetach(volume), Ok(_)) => {
+                self.nodes[node][volume].disk_failed = true;
             }
-            (Wish::Attach, Err(refusal))
+            // The disk of a Primary that has failed must not be taken again.
+            (Wish::Attach(volume), Err(_))
+                if self.nodes[node][volume].disk_failed || self.nodes[node].is_primary() =>
+            {
+                self.nodes[node][volume].attached = false;
+            }
+            (Wish::Attach(_), Err(refusal))
                 if refusal.code != rbd_protocol::control::RefusalCode::StateTransient =>
             {
                 self.violation(format!("node {node}: attach refused: {refusal:?}"));
             }
-            (Wish::Attach, Err(_)) => self.nodes[node].attached = false,
-            (Wish::Attach, Ok(_)) => {
-                self.nodes[node].disk_failed = false;
-                self.nodes[node].held_disk = true;
-                self.nodes[node].spoken.takes_disk();
-                self.nodes[node].was_target = false;
+            (Wish::Attach(volume), Err(_)) => self.nodes[node][volume].attached = false,
+            (Wish::Attach(volume), Ok(_)) => {
+                self.nodes[node][volume].disk_failed = false;
+                self.nodes[node][volume].held_disk = true;
+                self.nodes[node].spoken.takes_disk(volume);
+                self.nodes[node][volume].was_target = false;
             }
             _ => {}
         }
@@ -289,8 +303,12 @@ impl World {
         for node in 0..2 {
             if !self.faults_allowed {
                 self.reconnect(node);
-            } else if self.nodes[node].disk_failed && self.random.percent(10) {
-                self.order(node, Wish::Attach);
+                continue;
+            }
+            for volume in self.volumes() {
+                if self.nodes[node][volume].disk_failed && self.random.percent(10) {
+                    self.order(node, Wish::Attach(volume));
+                }
             }
         }
         if !self.faults_allowed && self.options.careless {
@@ -311,10 +329,12 @@ impl World {
             return;
         }
         let rivals = self.rivals();
-        if let Some(primary) = self.nodes.iter().position(super::node::Node::is_primary)
+        if let Some(primary) = self.nodes.iter().position(Node::is_primary)
             && !rivals
         {
-            let serves = self.nodes[primary].is_up_to_date(self.time(primary));
+            let now = self.time(primary);
+            let mut volumes = self.volumes();
+            let serves = volumes.all(|volume| self.nodes[primary].is_up_to_date(volume, now));
             // Mostly its peer goes on serving its clients.
             if !serves && (!self.faults_allowed || self.random.percent(5)) {
                 self.order(primary, Wish::Demote);
@@ -362,14 +382,14 @@ impl World {
         let percent = if self.faults_allowed { 30 } else { 100 };
         if self.options.migration_ms > 0 && self.random.percent(percent) {
             let from = usize::from(self.random.percent(50));
-            self.openers(from, 0);
+            self.close_all(from);
         }
     }
 
     /// One of two Primaries has no data to give its clients, and mostly soon will have: when no
     /// more goes wrong, or somebody tires, it is to begin anew.
     fn demote_without_data(&mut self) -> bool {
-        if !self.nodes.iter().all(super::node::Node::is_primary) {
+        if !self.nodes.iter().all(Node::is_primary) {
             return false;
         }
         let lacks = |node: &usize| {
@@ -409,10 +429,10 @@ impl World {
             return;
         }
         let other = 1 - node;
-        let harmless = wish == Wish::Promote
-            && self.holds_everything(node)
-            && !self.is_newer(other, node)
-            && !self.nodes[other].is_primary();
+        let is_best =
+            |volume| self.holds_everything(node, volume) && !self.is_newer(other, node, volume);
+        let harmless =
+            wish == Wish::Promote && self.volumes().all(is_best) && !self.nodes[other].is_primary();
         self.is_forked |= !harmless;
     }
 
@@ -423,8 +443,10 @@ impl World {
         }
         self.note(|| "one history again".into());
         self.is_forked = false;
-        let disk = &self.nodes[0].disk;
-        self.registers.begin_anew(|sector| disk.content(sector));
+        for (volume, record) in self.records.iter_mut().enumerate() {
+            let disk = &self.nodes[0][volume].disk;
+            record.registers.begin_anew(|sector| disk.content(sector));
+        }
     }
 
     /// Ends a split brain, and whatever else careless commands have led to: the first node's data
@@ -439,7 +461,9 @@ impl World {
         } else if !self.is_in_sync() && !self.is_being_copied() && self.random.percent(3) {
             self.is_forked = true;
             if self.are_unrelated() {
-                self.replace_disk(1);
+                for volume in self.volumes() {
+                    self.replace_disk(1, volume);
+                }
                 return;
             }
             self.order(1, Wish::Disconnect);
@@ -459,18 +483,22 @@ impl World {
     /// Whether the second node is being given the data of the first.
     fn is_being_copied(&self) -> bool {
         let [one, other] = &self.nodes;
-        one.replication == ReplicationState::SyncSource
-            && other.replication == ReplicationState::SyncTarget
+        self.volumes().any(|volume| {
+            one[volume].replication == ReplicationState::SyncSource
+                && other[volume].replication == ReplicationState::SyncTarget
+        })
     }
 
     /// Whether the nodes have no generation in common: more have begun on both since they had one
     /// than a disk remembers (D8). Their data is not joined then, whatever is ordered (D3).
     fn are_unrelated(&self) -> bool {
-        let [one, other] = &self.nodes;
-        let known = |generation: &u64| other.generations.contains(generation);
         let fresh = GenerationId::JUST_CREATED.0;
-        let is_fresh = [one, other].map(|node| node.generations.first() == Some(&fresh));
-        !one.generations.iter().any(known) && !is_fresh.contains(&true)
+        self.volumes().any(|volume| {
+            let [one, other] = [0, 1].map(|node: usize| &self.nodes[node][volume]);
+            let known = |generation: &u64| other.generations.contains(generation);
+            let is_fresh = [one, other].map(|node| node.generations.first() == Some(&fresh));
+            !one.generations.iter().any(known) && !is_fresh.contains(&true)
+        })
     }
 
     fn reconnect(&mut self, node: usize) {
@@ -481,7 +509,6 @@ impl World {
             .connections
             .iter()
             .any(|peer| peer.connection_state == ConnectionState::StandAlone);
-        let diskless = !self.nodes[node].attached;
         let busy = self.calls.values().any(|(of, _)| *of == node);
         if alone && !busy {
             // A node that was fenced while it had begun to be the source of a resync has a
@@ -494,8 +521,10 @@ impl World {
             };
             self.order(node, wish);
         }
-        if diskless && !busy {
-            self.order(node, Wish::Attach);
+        for volume in self.volumes() {
+            if !self.nodes[node][volume].attached && !busy {
+                self.order(node, Wish::Attach(volume));
+            }
         }
     }
 
@@ -510,37 +539,38 @@ impl World {
         if self.options.fencing.is_some() {
             return !self.is_barred(node);
         }
-        let up_to_date = status
-            .devices
-            .iter()
-            .all(|device| device.disk_state == DiskState::UpToDate);
-        // Without a disk it is the peer's data that clients would see.
-        let attached = self.nodes[node].attached;
-        let (node, other) = if attached {
-            (node, 1 - node)
-        } else {
-            (1 - node, node)
+        // The engine refuses where it sees that anything is missing on one of its disks.
+        let is_refused = |volume: usize| {
+            let device = device_of(&status, volume);
+            let is_whole = device.is_none_or(|one| one.disk_state == DiskState::UpToDate);
+            self.nodes[node][volume].attached && !is_whole
         };
-        (attached && !up_to_date)
-            || (self.holds_everything(node)
-                && !self.is_newer(other, node)
-                && !self.has_begun_another(other, node))
+        let is_safe = |volume: usize| {
+            // Without a disk it is the peer's data that clients would see.
+            let (node, other) = if self.nodes[node][volume].attached {
+                (node, 1 - node)
+            } else {
+                (1 - node, node)
+            };
+            self.holds_everything(node, volume)
+                && !self.is_newer(other, node, volume)
+                && !self.has_begun_another(other, node, volume)
+        };
+        self.volumes().any(is_refused) || self.volumes().all(is_safe)
     }
 
     /// Whether `one` goes on with a generation that `other` has never heard of. Its disk may not
     /// have it yet, and never get it; nobody could tell who has not seen that disk.
-    fn has_begun_another(&self, one: usize, other: usize) -> bool {
+    fn has_begun_another(&self, one: usize, other: usize, volume: usize) -> bool {
         let Some(status) = self.nodes[one].status(self.time(one)) else {
             return false;
         };
-        let known = &self.nodes[other].generations;
+        let known = &self.nodes[other][volume].generations;
         // A disk that has been let go of may still be taking what was last on its way to it.
-        let last = GenerationId(self.nodes[one].last_generation);
-        let shown = status
-            .devices
-            .iter()
-            .map(|device| device.current_generation);
+        let last = GenerationId(self.nodes[one][volume].last_generation);
+        let shown = device_of(&status, volume).map(|device| device.current_generation);
         shown
+            .into_iter()
             .chain([last])
             .any(|current| current.names_data() && !known.contains(&current.0))
     }
@@ -576,39 +606,43 @@ impl World {
     }
 
     /// Whether the generation durable on `one` is one that `other` has never heard of.
-    pub(super) fn is_newer(&self, one: usize, other: usize) -> bool {
-        let current = self.nodes[one].generations.first();
-        current.is_some_and(|current| !self.nodes[other].generations.contains(current))
+    pub(super) fn is_newer(&self, one: usize, other: usize, volume: usize) -> bool {
+        let current = self.nodes[one][volume].generations.first();
+        current.is_some_and(|current| !self.nodes[other][volume].generations.contains(current))
     }
 
-    pub(super) fn holds_everything(&self, node: usize) -> bool {
-        self.missing(node).is_ok()
+    pub(super) fn holds_everything(&self, node: usize, volume: usize) -> bool {
+        self.missing(node, volume).is_ok()
     }
 
     /// Something acknowledged that the node's disk does not hold.
-    pub(super) fn missing(&self, node: usize) -> Result<(), String> {
+    pub(super) fn missing(&self, node: usize, volume: usize) -> Result<(), String> {
         if self.is_forked {
             return Ok(()); // there is no one course of events that everything could be held against
         }
-        let disk = &self.nodes[node].disk;
-        self.registers.is_current(|sector| disk.content(sector))
+        let disk = &self.nodes[node][volume].disk;
+        self.records[volume]
+            .registers
+            .is_current(|sector| disk.content(sector))
     }
 
-    /// Whether both nodes say that both replicas are identical.
+    /// Whether both nodes say that both replicas of each volume are identical.
     pub(super) fn is_in_sync(&self) -> bool {
+        self.volumes().all(|volume| self.is_in_sync_of(volume))
+    }
+
+    /// The same of one volume.
+    pub(super) fn is_in_sync_of(&self, volume: usize) -> bool {
         self.nodes.iter().all(|node| {
             node.status(self.time(node.index)).is_some_and(|status| {
-                status
-                    .devices
-                    .iter()
-                    .all(|device| device.disk_state == DiskState::UpToDate)
-                    && status.connections.iter().all(|peer| {
-                        peer.connection_state == ConnectionState::Connected
-                            && peer.peer_devices.iter().all(|device| {
-                                device.replication_state == ReplicationState::Established
-                                    && device.peer_disk_state == DiskState::UpToDate
-                                    && device.out_of_sync_bytes == 0
-                            })
+                let own = device_of(&status, volume);
+                let mut peers = status.connections.iter();
+                own.is_some_and(|device| device.disk_state == DiskState::UpToDate)
+                    && peers.all(|peer| peer.connection_state == ConnectionState::Connected)
+                    && peer_device_of(&status, volume).is_some_and(|device| {
+                        device.replication_state == ReplicationState::Established
+                            && device.peer_disk_state == DiskState::UpToDate
+                            && device.out_of_sync_bytes == 0
                     })
             })
         })

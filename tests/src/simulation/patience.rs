@@ -13,41 +13,34 @@ use super::world::World;
 
 impl World {
     /// Something keeps this node's clients waiting, until then at least.
-    pub(super) fn excuse(&mut self, node: usize, until: u64) {
-        let excused = &mut self.nodes[node].excused_until;
+    pub(super) fn excuse(&mut self, node: usize, volume: usize, until: u64) {
+        let excused = &mut self.nodes[node][volume].excused_until;
         *excused = (*excused).max(until);
     }
 
     /// Both nodes' clients are kept waiting.
     pub(super) fn excuse_both(&mut self, until: u64) {
-        self.excuse(0, until);
-        self.excuse(1, until);
+        for volume in self.volumes() {
+            self.excuse(0, volume, until);
+            self.excuse(1, volume, until);
+        }
     }
 
     /// Now and then: whether a request is open for too long.
     pub(super) fn check_patience(&mut self) {
         let now = self.now;
-        let hindered = [0, 1].map(|node: usize| self.nodes[node].hindered_until);
         for node in 0..2 {
-            let is_frozen = self.is_frozen(node);
-            // One without a disk is served by its peer, once that has had it fenced.
-            let serves_itself = self.nodes[node].serves_itself();
-            let is_served = serves_itself || !self.is_frozen(1 - node);
-            let machine = &mut self.nodes[node];
-            machine.was_frozen = is_frozen;
-            let serves = machine.is_primary() && !is_frozen && is_served;
-            // The peer's disk holds up what goes to it, and nothing else.
-            let needs_peer = !machine.serves_itself() || machine.is_replicating();
-            if !serves || (needs_peer && now < hindered[1 - node]) {
-                self.excuse(node, now);
-            }
+            self.nodes[node].was_frozen = self.is_frozen(node);
         }
-        let excused = [0, 1].map(|node: usize| self.nodes[node].excused_until);
+        for volume in self.volumes() {
+            self.look_for_excuses(volume);
+        }
         let limit = self.patience_ns();
         let mut longest = 0;
         let mut late = None;
         for (id, operation) in &self.operations {
-            let since = operation.since.max(excused[operation.node]);
+            let place = &self.nodes[operation.node][operation.volume];
+            let since = operation.since.max(place.excused_until);
             let open = now.saturating_sub(since);
             longest = longest.max(open);
             if open > limit {
@@ -63,6 +56,24 @@ impl World {
         }
     }
 
+    /// What keeps the clients of a volume waiting now, and is no defect.
+    fn look_for_excuses(&mut self, volume: usize) {
+        let now = self.now;
+        for node in 0..2 {
+            let machine = &self.nodes[node];
+            // One without a disk is served by its peer, once that has had it fenced.
+            let serves_itself = machine[volume].serves_itself();
+            let is_served = serves_itself || !self.nodes[1 - node].was_frozen;
+            let serves = machine.is_primary() && !machine.was_frozen && is_served;
+            // The peer's disk holds up what goes to it, and nothing else.
+            let needs_peer = !serves_itself || machine.is_replicating(volume);
+            let hindered_until = self.nodes[1 - node][volume].hindered_until;
+            if !serves || (needs_peer && now < hindered_until) {
+                self.excuse(node, volume, now);
+            }
+        }
+    }
+
     pub(super) fn is_frozen(&self, node: usize) -> bool {
         let status = self.nodes[node].status(self.time(node));
         status.is_some_and(|status| is_frozen(&status))
@@ -75,7 +86,7 @@ impl World {
         let nothing_fails = self.options.rivals;
         let is_busy = !self.calls.is_empty()
             || self.links.values().any(|link| !link.is_quiet())
-            || self.nodes.iter().any(|node| !node.disk.is_idle());
+            || (0..2).any(|node| !self.is_disk_idle(node));
         if !nothing_fails || self.operations.is_empty() || is_busy || !self.are_connected() {
             return;
         }

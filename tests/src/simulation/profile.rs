@@ -160,6 +160,8 @@ pub(super) struct Inside {
 /// How often what happens, and how large everything is. Weights count against each other.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
+    /// How many volumes the resource has.
+    pub(super) volumes: usize,
     pub(super) size_bytes: u64,
     /// How large volume and disks may become.
     pub(super) most_bytes: u64,
@@ -233,10 +235,10 @@ impl Options {
         // Either bits flip and links are cut, or anything else goes wrong.
         let mixed = profile == Profile::Scrub && random.percent(40);
         let classes = draw_classes(profile, mixed, random);
-        let faults = draw_faults(&classes, random);
         let has = |class| classes.contains(&class);
         let mut options = Self {
-            faults,
+            faults: draw_faults(&classes, random),
+            volumes: 1,
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
             most_bytes: 0,
             inside: Inside::default(),

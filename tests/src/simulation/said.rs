@@ -25,33 +25,43 @@ use rbd_protocol::metadata::Superblock;
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
+use super::node::{device_of, number, peer_device_of, place};
 use super::world::World;
 
-/// What a node has said of itself, and what it has lived through since it took its disk.
+/// What a node has said of itself, and what it has lived through since it took its disks.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     /// The name of its process, as its last greeting said.
     incarnation: u64,
     /// Which incarnation of its peer it has heard of last.
     heard_incarnation: u64,
-    /// The generation its last greeting named.
-    greeted: u64,
-    /// The same, of one that is about to be sent.
-    names: u64,
     /// Its last greeting said that it is Primary.
     greeted_as_primary: bool,
-    /// It also said that the peer serves its clients, and that its own disk is to be filled.
-    greeted_to_be_filled: bool,
     /// The link its last greeting went over, as long as the peer's has not come.
     unanswered: Option<u64>,
     /// The link the peer's last greeting came over.
     heard: Option<u64>,
-    /// What that said: whether the peer is Primary, and its generation.
-    heard_of: (bool, u64),
+    /// That said that the peer is Primary.
+    heard_of_primary: bool,
     /// It has been connected with nothing to copy, and no target since.
     was_established: bool,
     /// The process of the peer it was in sync with last.
     in_sync_with: u64,
+    /// What it has said of each volume.
+    volumes: Vec<OfVolume>,
+}
+
+/// What a node has said of one volume.
+#[derive(Clone, Debug, Default)]
+struct OfVolume {
+    /// The generation its last greeting named.
+    greeted: u64,
+    /// The same, of one that is about to be sent.
+    names: u64,
+    /// It also said that the peer serves its clients, and that its own disk is to be filled.
+    greeted_to_be_filled: bool,
+    /// The generation the peer's last greeting named.
+    heard_of: u64,
     /// It has been in sync since it took its disk.
     was_in_sync: bool,
     /// What the event that is being handled has led to. It says what it has to say first.
@@ -66,28 +76,40 @@ enum Standing {
 }
 
 impl Spoken {
-    /// The node has taken its disk: what it goes through from now on counts.
-    pub(super) fn takes_disk(&mut self) {
+    /// Nothing has been said yet of any of these volumes.
+    pub(super) fn new(volumes: usize) -> Self {
+        Self {
+            volumes: vec![OfVolume::default(); volumes],
+            ..Self::default()
+        }
+    }
+
+    /// The node has taken a disk: what it goes through from now on counts.
+    pub(super) fn takes_disk(&mut self, volume: usize) {
         self.was_established = false;
         self.in_sync_with = 0;
-        self.was_in_sync = false;
+        self.volumes[volume].was_in_sync = false;
     }
 
     /// The peer's greeting has come over the link.
     pub(super) fn hears_greeting(&mut self, link: u64, hello: &Hello) {
         self.heard = Some(link);
         self.heard_incarnation = hello.incarnation;
-        let current = hello.volumes.first().map_or(0, |volume| volume.current.0);
-        self.heard_of = (hello.role == Role::Primary, current);
+        self.heard_of_primary = hello.role == Role::Primary;
+        for of in &hello.volumes {
+            self.volumes[place(of.number)].heard_of = of.current.0;
+        }
         self.unanswered = None;
     }
 
     /// The node is about to send a greeting.
     pub(super) fn is_to_greet(&mut self, hello: &Hello) {
         self.greeted_as_primary = hello.role == Role::Primary;
-        self.names = hello.volumes.first().map_or(0, |volume| volume.current.0);
-        let mut disks = hello.volumes.iter().map(|volume| volume.disk);
-        self.greeted_to_be_filled = disks.all(|disk| disk <= DiskState::Outdated);
+        for of in &hello.volumes {
+            let said = &mut self.volumes[place(of.number)];
+            said.names = of.current.0;
+            said.greeted_to_be_filled = of.disk <= DiskState::Outdated;
+        }
     }
 
     /// By what it has said, which both nodes decide from: it may have been promoted or demoted
@@ -98,19 +120,20 @@ impl Spoken {
 
     /// It and its peer have both greeted as Primary, and neither has begun a generation without the
     /// other: what each had under way may be joined (D2, D7).
-    pub(super) fn has_met_its_like(&self) -> bool {
-        self.greeted_as_primary && self.heard_of == (true, self.names)
+    pub(super) fn has_met_its_like(&self, volume: usize) -> bool {
+        let said = &self.volumes[volume];
+        self.greeted_as_primary && self.heard_of_primary && said.heard_of == said.names
     }
 
     /// The same by what both have said last.
-    pub(super) fn greets_like(&self, other: &Self) -> bool {
+    pub(super) fn greets_like(&self, other: &Self, volume: usize) -> bool {
         let both_primary = self.greeted_as_primary && other.greeted_as_primary;
-        both_primary && self.names == other.names
+        both_primary && self.volumes[volume].names == other.volumes[volume].names
     }
 
     /// Its clients see nothing of its own disk: they are served by the peer.
-    pub(super) fn greeted_to_be_filled(&self) -> bool {
-        self.greeted_to_be_filled
+    pub(super) fn greeted_to_be_filled(&self, volume: usize) -> bool {
+        self.volumes[volume].greeted_to_be_filled
     }
 
     /// The node has given the link up.
@@ -122,45 +145,49 @@ impl Spoken {
 impl World {
     /// Something has changed: perhaps the node is in sync now, or a target.
     pub(super) fn note_standing(&mut self, node: usize, status: &ResourceStatus) {
-        let mut peers = status.connections.iter();
-        let Some(peer) = peers.next().and_then(|peer| peer.peer_devices.first()) else {
-            return;
-        };
-        let own = status.devices.first().map(|device| device.disk_state);
-        let in_sync =
-            own == Some(DiskState::UpToDate) && peer.peer_disk_state == DiskState::UpToDate;
-        self.nodes[node].spoken.new = match peer.replication_state {
-            ReplicationState::Established => Some(Standing::Established { in_sync }),
-            ReplicationState::WFBitMapT => Some(Standing::Target),
-            _ => None,
-        };
+        for volume in self.volumes() {
+            let Some(peer) = peer_device_of(status, volume) else {
+                continue;
+            };
+            let own = device_of(status, volume).map(|device| device.disk_state);
+            let in_sync =
+                own == Some(DiskState::UpToDate) && peer.peer_disk_state == DiskState::UpToDate;
+            self.nodes[node].spoken.volumes[volume].new = match peer.replication_state {
+                ReplicationState::Established => Some(Standing::Established { in_sync }),
+                ReplicationState::WFBitMapT => Some(Standing::Target),
+                _ => None,
+            };
+        }
     }
 
     /// The node has said and done what an event has led to.
     pub(super) fn has_spoken(&mut self, node: usize) {
         let spoken = &mut self.nodes[node].spoken;
-        match spoken.new.take() {
-            Some(Standing::Established { in_sync }) => {
-                spoken.was_established = true;
-                if in_sync {
-                    // The peer may be another by now, and have greeted on a link not yet known.
-                    spoken.in_sync_with = spoken.heard_incarnation;
-                    spoken.was_in_sync = true;
-                }
-            }
-            Some(Standing::Target) => {
-                spoken.was_established = false;
-                spoken.in_sync_with = 0;
-            }
-            None => {}
+        let (mut all_established, mut all_in_sync, mut is_target) = (true, true, false);
+        for said in &mut spoken.volumes {
+            let new = said.new.take();
+            let in_sync = matches!(new, Some(Standing::Established { in_sync: true }));
+            said.was_in_sync |= in_sync;
+            all_in_sync &= in_sync;
+            all_established &= matches!(new, Some(Standing::Established { .. }));
+            is_target |= matches!(new, Some(Standing::Target));
+        }
+        spoken.was_established |= all_established;
+        if all_in_sync {
+            // The peer may be another by now, and have greeted on a link not yet known.
+            spoken.in_sync_with = spoken.heard_incarnation;
+        }
+        if is_target {
+            spoken.was_established = false;
+            spoken.in_sync_with = 0;
         }
     }
 
     /// What is durable on the node's disk has changed.
-    pub(super) fn look_at_greeted(&mut self, node: usize) {
-        let machine = &self.nodes[node];
-        let spoken = &machine.spoken;
-        let same = machine.generations.first() == Some(&spoken.greeted);
+    pub(super) fn look_at_greeted(&mut self, node: usize, volume: usize) {
+        let spoken = &self.nodes[node].spoken;
+        let machine = &self.nodes[node][volume];
+        let same = machine.generations.first() == Some(&spoken.volumes[volume].greeted);
         if machine.attached && spoken.unanswered.is_some() && !same {
             self.violation(format!(
                 "D1: node {node} begins a generation between its greeting and the peer's"
@@ -170,13 +197,17 @@ impl World {
 
     /// The node sends its greeting over the link.
     fn greets(&mut self, node: usize, link: u64, hello: &Hello) -> Result<(), String> {
+        let volumes = self.volumes();
         let machine = &mut self.nodes[node];
+        let mut has_disk = volumes.clone().map(|volume| machine[volume].attached);
+        let has_disk = has_disk.any(|attached| attached);
         let spoken = &mut machine.spoken;
         spoken.incarnation = hello.incarnation;
-        spoken.unanswered = (spoken.heard != Some(link) && machine.attached).then_some(link);
-        for volume in &hello.volumes {
-            spoken.greeted = volume.current.0;
-            if volume.crashed_primary && spoken.was_in_sync {
+        spoken.unanswered = (spoken.heard != Some(link) && has_disk).then_some(link);
+        for of in &hello.volumes {
+            let said = &mut spoken.volumes[place(of.number)];
+            said.greeted = of.current.0;
+            if of.crashed_primary && said.was_in_sync {
                 return Err("B7: says that it was interrupted, and has been in sync since".into());
             }
         }
@@ -186,10 +217,14 @@ impl World {
         if hello.seen_incarnation != spoken.in_sync_with && spoken.in_sync_with != 0 {
             return Err("B7: does not say that it has seen its peer in sync".into());
         }
-        if machine.attached && machine.from_peer.is_being_written() {
-            return Err("A7: greets while data of an earlier link is being written".into());
+        for volume in volumes {
+            let machine = &self.nodes[node][volume];
+            if machine.attached && machine.from_peer.is_being_written() {
+                return Err("A7: greets while data of an earlier link is being written".into());
+            }
+            self.durable(node, volume, |block| greets_truly(hello, volume, block))?;
         }
-        self.durable(node, |block| greets_truly(hello, block))
+        Ok(())
     }
 
     /// The node sends this.
@@ -201,15 +236,22 @@ impl World {
                 Err("G1: consents to the promotion of its peer and is Primary itself".to_owned())
             }
             Packet::Hello(hello) => self.greets(node, link, hello),
-            Packet::BitmapEnd { generation, .. } => {
-                let is_source = self.nodes[node].replication == ReplicationState::WFBitMapS;
-                let of_target = GenerationId(self.nodes[1 - node].spoken.greeted);
+            Packet::BitmapEnd {
+                volume, generation, ..
+            } => {
+                let volume = place(*volume);
+                let is_source = self.nodes[node][volume].replication == ReplicationState::WFBitMapS;
+                let of_target = &self.nodes[1 - node].spoken.volumes[volume];
+                let of_target = GenerationId(of_target.greeted);
                 let of_target = Some(of_target).filter(|id| is_source && id.names_data());
-                self.durable(node, |block| names_its_own(*generation, block))
-                    .and_then(|()| self.durable(node, |block| counts_from(of_target, block)))
+                self.durable(node, volume, |block| names_its_own(*generation, block))
+                    .and_then(|()| {
+                        self.durable(node, volume, |block| counts_from(of_target, block))
+                    })
             }
-            Packet::ResyncRequest { .. } | Packet::ResyncCompare { .. } => {
-                self.durable(node, |block| {
+            Packet::ResyncRequest { volume, .. } | Packet::ResyncCompare { volume, .. } => {
+                let volume = place(*volume);
+                self.durable(node, volume, |block| {
                     if block.flags.consistent {
                         return Err(
                             "E1: asks for resync data and is not durably Inconsistent".into()
@@ -218,8 +260,11 @@ impl World {
                     Ok(())
                 })
             }
-            Packet::ResyncDone { generation, .. } => {
-                self.durable(node, |block| has_ended(*generation, block))
+            Packet::ResyncDone {
+                volume, generation, ..
+            } => {
+                let volume = place(*volume);
+                self.durable(node, volume, |block| has_ended(*generation, block))
             }
             _ => return,
         };
@@ -254,21 +299,24 @@ impl World {
     fn durable(
         &self,
         node: usize,
+        volume: usize,
         check: impl FnOnce(&Superblock) -> Result<(), String>,
     ) -> Result<(), String> {
-        if !self.nodes[node].attached {
+        if !self.nodes[node][volume].attached {
             return Ok(());
         }
-        match self.nodes[node].open() {
+        match self.nodes[node][volume].open() {
             Ok(image) => check(&image.superblock),
             Err(_) => Ok(()), // somebody else says that (C2)
         }
     }
 }
 
-fn greets_truly(hello: &Hello, block: &Superblock) -> Result<(), String> {
+fn greets_truly(hello: &Hello, volume: usize, block: &Superblock) -> Result<(), String> {
     let primary = hello.role == Role::Primary;
-    for volume in hello.volumes.iter().filter(|volume| volume.size_bytes > 0) {
+    let mut volumes = hello.volumes.iter();
+    let own = volumes.find(|one| one.number == number(volume) && one.size_bytes > 0);
+    if let Some(volume) = own {
         let slot = block.peers.iter().find(|slot| slot.node_id.is_some());
         let counts_from = slot.map_or(GenerationId::NONE, |slot| slot.bitmap_generation);
         if volume.current != block.generation || volume.bitmap != counts_from {

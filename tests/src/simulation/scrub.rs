@@ -12,7 +12,7 @@ use rbd_engine::Command;
 use rbd_protocol::control::VerifyOrder;
 use rbd_protocol::peer::Digest;
 
-use super::node::{Node, VOLUME};
+use super::node::{Node, number, peer_device_of};
 use super::operator::Wish;
 use super::report::Failure;
 use super::world::World;
@@ -53,8 +53,8 @@ impl World {
         let Some(primary) = self.nodes.iter().position(Node::is_primary) else {
             return;
         };
-        let node = 1 - primary;
-        let sectors = self.nodes[node].disk.sectors();
+        let (node, volume) = (1 - primary, self.any_volume());
+        let sectors = self.nodes[node][volume].disk.sectors();
         // As often where clients write as anywhere.
         let hot = (self.options.hot_blocks * 8).min(sectors);
         let most = if self.random.percent(50) {
@@ -64,72 +64,88 @@ impl World {
         };
         let sector = self.random.below(most);
         let block = sector / 8;
-        let busy = self.nodes.iter().any(|node| node.disk.is_writing(block));
-        let differs = self.pair.differing_blocks().any(|other| other == block);
-        if busy || differs || !self.nodes[node].attached {
+        let busy = self
+            .nodes
+            .iter()
+            .any(|node| node[volume].disk.is_writing(block));
+        let differs = self.records[volume]
+            .pair
+            .differing_blocks()
+            .any(|other| other == block);
+        if busy || differs || !self.nodes[node][volume].attached {
             return;
         }
         let mask = 1 << self.random.below(64);
-        if !self.nodes[node].disk.rot(sector, mask) {
+        if !self.nodes[node][volume].disk.rot(sector, mask) {
             return;
         }
-        self.pair.rots(block);
+        self.records[volume].pair.rots(block);
         self.note(|| format!("node {node}: sector {sector} rots"));
     }
 
     /// These blocks have changed. Those that have rotted may be equal again: because they have been
     /// written, or copied.
-    pub(super) fn note_healed(&mut self, changed: &[u64]) {
+    pub(super) fn note_healed(&mut self, volume: usize, changed: &[u64]) {
         for block in changed {
-            let running = || self.scrub.running.iter().flatten();
+            let running = || self.records[volume].scrub.running.iter().flatten();
             let is_sought = running().any(|running| running.rotten.contains(block));
-            if !is_sought || self.reads_differently(*block) {
+            if !is_sought || self.reads_differently(volume, *block) {
                 continue;
             }
-            for running in self.scrub.running.iter_mut().flatten() {
+            for running in self.records[volume].scrub.running.iter_mut().flatten() {
                 running.rotten.remove(block);
             }
         }
     }
 
-    fn reads_differently(&self, block: u64) -> bool {
+    fn reads_differently(&self, volume: usize, block: u64) -> bool {
         let [one, other] = &self.nodes;
-        let differs = |sector: u64| one.disk.content(sector) != other.disk.content(sector);
+        let differs =
+            |sector: u64| one[volume].disk.content(sector) != other[volume].disk.content(sector);
         (block * 8..block * 8 + 8).any(differs)
     }
 
-    pub(super) fn order_verify(&mut self, node: usize) {
+    pub(super) fn order_verify(&mut self, node: usize, volume: usize) {
         let repair = self.random.percent(40);
-        let blocks = self.nodes[node].disk.sectors() / 8;
+        let blocks = self.nodes[node][volume].disk.sectors() / 8;
         let wish = match self.random.below(10) {
-            0 | 1 => Wish::EndVerify,
+            0 | 1 => Wish::EndVerify(volume),
             2..=4 => {
                 let part = Part::Some(self.random.between(1, blocks));
-                Wish::Verify { part, repair }
+                Wish::Verify {
+                    volume,
+                    part,
+                    repair,
+                }
             }
             _ => {
                 let part = Part::Everything;
-                Wish::Verify { part, repair }
+                Wish::Verify {
+                    volume,
+                    part,
+                    repair,
+                }
             }
         };
         self.order_if_up(node, wish);
     }
 
-    pub(super) fn verify_began(&mut self, node: usize) {
+    pub(super) fn verify_began(&mut self, node: usize, volume: usize) {
         let status = self.nodes[node].status(self.time(node));
-        let peers = status.into_iter().flat_map(|status| status.connections);
-        let mut devices = peers.flat_map(|peer| peer.peer_devices);
-        let Some(verify) = devices.find_map(|device| device.verify) else {
+        let device = status
+            .as_ref()
+            .and_then(|status| peer_device_of(status, volume));
+        let Some(verify) = device.and_then(|device| device.verify) else {
             self.violation(format!(
                 "E6: node {node} says it has begun a verify, and has not"
             ));
             return;
         };
         let blocks = verify.start_bytes / BLOCK..verify.stop_bytes.div_ceil(BLOCK);
-        let rotten = self.pair.rotten().iter().copied();
-        self.scrub.running[node] = Some(Running {
+        let rotten = self.records[volume].pair.rotten().iter().copied();
+        self.records[volume].scrub.running[node] = Some(Running {
             rotten: rotten
-                .filter(|block| blocks.contains(block) && self.reads_differently(*block))
+                .filter(|block| blocks.contains(block) && self.reads_differently(volume, *block))
                 .collect(),
             blocks,
             reported: BTreeSet::new(),
@@ -137,29 +153,31 @@ impl World {
     }
 
     /// What an engine tells of a verify.
-    pub(super) fn look_at_verify(&mut self, node: usize, text: &str) {
+    pub(super) fn look_at_verify(&mut self, node: usize, volume: usize, text: &str) {
         if let Some(range) = text.strip_prefix("out of sync: ") {
             let (offset, length) = range.split_once('+').unwrap_or((range, "0"));
             let [offset, length] = [offset, length].map(|text| text.parse::<u64>().unwrap_or(0));
             for block in offset / BLOCK..(offset + length).div_ceil(BLOCK) {
-                self.look_at_difference(node, block);
+                self.look_at_difference(node, volume, block);
             }
         }
         if text.starts_with("verify done") {
-            self.look_at_end_of_verify(node);
+            self.look_at_end_of_verify(node, volume);
         }
         if text.starts_with("verify ended") {
-            self.scrub.forget(node);
+            self.records[volume].scrub.forget(node);
         }
     }
 
-    fn look_at_difference(&mut self, node: usize, block: u64) {
-        if !self.pair.rotten().contains(&block) || !self.reads_differently(block) {
+    fn look_at_difference(&mut self, node: usize, volume: usize, block: u64) {
+        if !self.records[volume].pair.rotten().contains(&block)
+            || !self.reads_differently(volume, block)
+        {
             let text = format!("E6: node {node} reports block {block}, which is the same on both");
             self.violation(text);
         }
         self.report.found_rotten += 1;
-        let running = self.scrub.running[node].as_mut();
+        let running = self.records[volume].scrub.running[node].as_mut();
         let Some(running) = running.filter(|running| running.blocks.contains(&block)) else {
             let text = format!("E6: node {node} reports block {block} unasked");
             self.violation(text);
@@ -168,8 +186,8 @@ impl World {
         running.reported.insert(block);
     }
 
-    fn look_at_end_of_verify(&mut self, node: usize) {
-        let Some(running) = self.scrub.running[node].take() else {
+    fn look_at_end_of_verify(&mut self, node: usize, volume: usize) {
+        let Some(running) = self.records[volume].scrub.running[node].take() else {
             self.violation(format!("E6: node {node} ends a verify that nobody began"));
             return;
         };
@@ -183,51 +201,71 @@ impl World {
 
     /// Every verify ends; everything that has rotted is found and made good.
     pub(super) fn repair_rot(&mut self) -> Result<(), Box<Failure>> {
-        let is_running = |world: &Self| world.scrub.running.iter().any(Option::is_some);
+        for volume in self.volumes() {
+            self.repair_rot_of(volume)?;
+        }
+        Ok(())
+    }
+
+    fn repair_rot_of(&mut self, volume: usize) -> Result<(), Box<Failure>> {
+        let is_running = |world: &Self| {
+            let scrub = &world.records[volume].scrub;
+            scrub.running.iter().any(Option::is_some)
+        };
         let limit = self.now + SECOND * 120;
         self.run_while(limit, |world| is_running(world) || !world.is_in_sync())?;
         if is_running(self) {
-            let running = format!("E6: never ended: {:?}", self.scrub.running);
+            let running = format!("E6: never ended: {:?}", self.records[volume].scrub.running);
             return Err(self.fail(&running));
         }
         let node = usize::from(self.random.percent(50));
         let (part, repair) = (Part::Everything, true);
-        self.order_if_up(node, Wish::Verify { part, repair });
+        self.order_if_up(
+            node,
+            Wish::Verify {
+                volume,
+                part,
+                repair,
+            },
+        );
         let limit = self.now + SECOND * 120;
         self.run_while(limit, |world| {
-            is_running(world) || !world.pair.rotten().is_empty() || !world.is_in_sync()
+            is_running(world)
+                || !world.records[volume].pair.rotten().is_empty()
+                || !world.is_in_sync()
         })?;
-        if self.pair.rotten().is_empty() {
+        if self.records[volume].pair.rotten().is_empty() {
             // What an earlier one has found and nobody has repaired is copied at the next connect.
             self.cut_links(false);
             return Ok(());
         }
-        let rotten = self.pair.rotten().clone();
+        let rotten = self.records[volume].pair.rotten().clone();
         Err(self.fail(&format!(
             "E6: a verify with --repair has left {rotten:?} different"
         )))
     }
 }
 
-pub(super) fn verify_command(part: Part, repair: bool) -> Command {
+pub(super) fn verify_command(volume: usize, part: Part, repair: bool) -> Command {
     let (from, until) = match part {
         Part::Everything => (Some(0), None),
         Part::Some(blocks) => (None, Some(blocks * BLOCK)),
     };
-    command(VerifyOrder::Start {
+    let order = VerifyOrder::Start {
         from,
         until,
         repair,
-    })
+    };
+    command(volume, order)
 }
 
-pub(super) fn end_command() -> Command {
-    command(VerifyOrder::Stop)
+pub(super) fn end_command(volume: usize) -> Command {
+    command(volume, VerifyOrder::Stop)
 }
 
-fn command(order: VerifyOrder) -> Command {
+fn command(volume: usize, order: VerifyOrder) -> Command {
     Command::Verify {
-        volume: VOLUME,
+        volume: number(volume),
         peer: None,
         order,
     }

@@ -16,6 +16,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::ReplicationState;
 
 use super::disk::Payload;
+use super::node::place;
 use super::world::World;
 
 /// Data a peer has sent and that has not been written yet.
@@ -75,6 +76,9 @@ impl World {
         if !matches!(packet, Packet::Write { .. } | Packet::Zero { .. }) {
             return;
         }
+        let Some(volume) = volume_of(packet) else {
+            return;
+        };
         let machine = &self.nodes[node];
         let is_frozen = machine.was_frozen && self.is_frozen(node);
         let waits = machine.waits && is_frozen && machine.is_primary();
@@ -84,7 +88,7 @@ impl World {
             ));
         }
         if let Some(data) = data {
-            self.nodes[node].begun.note(data);
+            self.nodes[node][volume].begun.note(data);
         }
     }
 
@@ -96,7 +100,10 @@ impl World {
         data: &Payload,
         stale: bool,
     ) {
-        let from_peer = &mut self.nodes[to].from_peer;
+        let Some(volume) = volume_of(packet) else {
+            return;
+        };
+        let from_peer = &mut self.nodes[to][volume].from_peer;
         // The same data may be sent once more over the next link.
         take(&mut from_peer.stale, data);
         let list = match packet {
@@ -121,6 +128,7 @@ impl World {
     pub(super) fn look_at_submission(
         &mut self,
         node: usize,
+        volume: usize,
         id: OperationId,
         request: DiskRequest,
         data: Option<&Payload>,
@@ -131,7 +139,7 @@ impl World {
         ) {
             return;
         }
-        let machine = &mut self.nodes[node];
+        let machine = &mut self.nodes[node][volume];
         let from_peer = &mut machine.from_peer;
         let mut came_by = |list: fn(&mut FromPeer) -> &mut Vec<Payload>| {
             data.is_some_and(|data| take(list(from_peer), data))
@@ -146,7 +154,7 @@ impl World {
                     "A7: node {node} begins to write what came over a link that is gone"
                 ));
             }
-            self.look_at_client_write(node, data);
+            self.look_at_client_write(node, volume, data);
             return;
         }
         from_peer.being_written.push(id);
@@ -160,7 +168,7 @@ impl World {
         if !self.set_up {
             return;
         }
-        let machine = &self.nodes[node];
+        let machine = &self.nodes[node][volume];
         let consistent = if machine.disk.marks_changed {
             machine
                 .open()
@@ -178,17 +186,17 @@ impl World {
 
 impl World {
     /// A write that is not a peer's is given to a node's disk.
-    fn look_at_client_write(&mut self, node: usize, data: Option<&Payload>) {
+    fn look_at_client_write(&mut self, node: usize, volume: usize, data: Option<&Payload>) {
         let machine = &self.nodes[node];
         // While its disk is being filled, all that goes there is the peer's.
-        let has_clients = machine.is_primary() && machine.serves_itself();
+        let has_clients = machine.is_primary() && machine[volume].serves_itself();
         // As one that is to be no Primary any more it does what the other one's clients ask for.
         if self.options.dual && self.is_being_demoted(node) {
             return;
         }
         // What has crossed a write of the peer goes to the disk late, or once more: but only what
         // was sent before.
-        let has_begun = self.options.dual && machine.begun.holds(data);
+        let has_begun = self.options.dual && machine[volume].begun.holds(data);
         let waits = machine.waits && machine.was_frozen;
         if waits && !has_begun && has_clients && self.is_frozen(node) {
             self.violation(format!(
@@ -203,6 +211,18 @@ pub(super) fn is_target(state: ReplicationState) -> bool {
         state,
         ReplicationState::WFBitMapT | ReplicationState::SyncTarget | ReplicationState::PausedSyncT
     )
+}
+
+/// Which volume's data the packet carries, if it is some that is to be written.
+fn volume_of(packet: &Packet) -> Option<usize> {
+    match packet {
+        Packet::Write { volume, .. }
+        | Packet::Zero { volume, .. }
+        | Packet::RemoteWrite { volume, .. }
+        | Packet::RemoteData { volume, .. }
+        | Packet::ResyncData { volume, .. } => Some(place(*volume)),
+        _ => None,
+    }
 }
 
 /// Whether this very data is in the list; it is taken out then.

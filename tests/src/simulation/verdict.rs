@@ -18,99 +18,114 @@ use rbd_protocol::state::{ConnectionState, ReplicationState, Role};
 impl World {
     /// After every event: each block that may differ after a crash now is marked.
     pub(super) fn check_pair(&mut self) {
+        for volume in self.volumes() {
+            self.check_pair_of(volume);
+        }
+    }
+
+    fn check_pair_of(&mut self, volume: usize) {
         let mut anything = false;
         let (mut gave_way, mut completed) = (None, None);
         for index in 0..2 {
-            let node = &mut self.nodes[index];
-            if std::mem::take(&mut node.disk.marks_changed) {
+            if std::mem::take(&mut self.nodes[index][volume].disk.marks_changed) {
                 anything = true;
-                match node.open() {
-                    Ok(image) => {
-                        let peer = Self::peer_id(index);
-                        let mut marks = marks_on(&image, peer, self.options.most_bytes);
-                        let block = &image.superblock;
-                        node.volume_bytes = block.data_bytes;
-                        // A disk that was set back is told apart by its generation.
-                        let set_back = node.set_back_to == Some(block.generation.0);
-                        node.set_back_to = node.set_back_to.filter(|_| set_back);
-                        if set_back {
-                            marks.fill(true);
-                        }
-                        self.pair.marks_changed(index, marks);
-                        // A copy that becomes a target by the word of a peer that has just lost
-                        // its power is a copy no more; the manual says so.
-                        let became_target = node.consistent && !block.flags.consistent;
-                        if became_target {
-                            gave_way = Some(index);
-                        }
-                        if !node.consistent && block.flags.consistent {
-                            completed = Some((index, node.was_target || !node.holds_data()));
-                        }
-                        node.consistent = block.flags.consistent;
-                        node.generations = std::iter::once(&block.generation)
-                            .chain(&block.history)
-                            .map(|generation| generation.0)
-                            .filter(|generation| *generation != 0)
-                            .collect();
-                    }
-                    Err(error) => {
-                        let text =
-                            format!("C2: node {index}: its metadata cannot be read: {error}");
-                        self.violation(text);
-                    }
+                match self.look_at_metadata(index, volume) {
+                    Some(Turn::GaveWay) => gave_way = Some(index),
+                    Some(Turn::Completed { in_order }) => completed = Some((index, in_order)),
+                    None => {}
                 }
             }
         }
         if let Some((target, in_order)) = completed {
-            self.look_at_completed(target, in_order);
+            self.look_at_completed(target, volume, in_order);
         }
         for index in 0..2 {
-            self.look_at_greeted(index);
+            self.look_at_greeted(index, volume);
         }
         if let Some(node) = gave_way
-            && !self.nodes[1 - node].consistent
+            && !self.nodes[1 - node][volume].consistent
         {
             self.violation(format!(
                 "D9: node {node} gives up its data, and the other has none that is whole"
             ));
         }
-        if gave_way.is_some_and(|node| self.nodes[1 - node].suspect) {
-            self.registers.caches_lost();
+        if gave_way.is_some_and(|node| self.nodes[1 - node][volume].suspect) {
+            self.records[volume].registers.caches_lost();
         }
         let mut changed = std::mem::take(&mut self.changed);
         for node in &mut self.nodes {
-            node.disk.take_changed(&mut changed);
+            node[volume].disk.take_changed(&mut changed);
         }
         if !changed.is_empty() {
             anything = true;
             let [one, other] = &self.nodes;
             let blocks = changed.iter().copied();
-            self.pair.blocks_changed(blocks, [&one.disk, &other.disk]);
-            self.note_healed(&changed);
+            let disks = [&one[volume].disk, &other[volume].disk];
+            self.records[volume].pair.blocks_changed(blocks, disks);
+            self.note_healed(volume, &changed);
             changed.clear();
         }
         self.changed = changed;
         if anything {
-            let differing = u64::try_from(self.pair.differing()).unwrap_or(u64::MAX);
+            let differing =
+                u64::try_from(self.records[volume].pair.differing()).unwrap_or(u64::MAX);
             self.report.most_differing = self.report.most_differing.max(differing);
             if self.set_up
-                && let Err(text) = self.pair.verify()
+                && let Err(text) = self.records[volume].pair.verify()
             {
-                let text = format!("{text}:{}", self.describe_difference());
+                let text = format!("{text}:{}", self.describe_difference(volume));
                 self.violation(text);
             }
         }
     }
 
+    /// What is durable of a disk's metadata has changed.
+    fn look_at_metadata(&mut self, index: usize, volume: usize) -> Option<Turn> {
+        let node = &mut self.nodes[index][volume];
+        let image = match node.open() {
+            Ok(image) => image,
+            Err(error) => {
+                let text = format!("C2: node {index}: its metadata cannot be read: {error}");
+                self.violation(text);
+                return None;
+            }
+        };
+        let peer = Self::peer_id(index);
+        let mut marks = marks_on(&image, peer, self.options.most_bytes);
+        let block = &image.superblock;
+        node.volume_bytes = block.data_bytes;
+        // A disk that was set back is told apart by its generation.
+        let set_back = node.set_back_to == Some(block.generation.0);
+        node.set_back_to = node.set_back_to.filter(|_| set_back);
+        if set_back {
+            marks.fill(true);
+        }
+        self.records[volume].pair.marks_changed(index, marks);
+        let turn = match (node.consistent, block.flags.consistent) {
+            (true, false) => Some(Turn::GaveWay),
+            (false, true) => Some(Turn::Completed {
+                in_order: node.was_target || !node.holds_data(),
+            }),
+            _ => None,
+        };
+        node.consistent = block.flags.consistent;
+        node.generations = std::iter::once(&block.generation)
+            .chain(&block.history)
+            .map(|generation| generation.0)
+            .filter(|generation| *generation != 0)
+            .collect();
+        turn
+    }
+
     /// What may be in the first sector that may differ and is not marked.
-    fn describe_difference(&self) -> String {
-        let Some(block) = self.pair.first_unmarked() else {
+    fn describe_difference(&self, volume: usize) -> String {
+        let Some(block) = self.records[volume].pair.first_unmarked() else {
             return String::new();
         };
         let [one, other] = &self.nodes;
         let mut text = String::new();
         for sector in block * 8..block * 8 + 8 {
-            let values = [&one.disk, &other.disk].map(|disk| {
+            let values = [&one[volume].disk, &other[volume].disk].map(|disk| {
                 let mut values = Vec::new();
                 disk.possible(sector, &mut |value| values.push(value));
                 values
@@ -153,66 +168,84 @@ impl World {
         // Of two that may be, the one that hears first of a lost link waits from then on.
         let may = || (0..2).any(|node| self.may_both_answer(node));
         let both = answers(0) && answers(1) && !may();
-        if both && !(self.is_forked && self.nodes.iter().any(|node| !node.is_replicating())) {
+        if both && !(self.is_forked && self.is_anything_alone()) {
             self.violation("G1: both nodes are Primary");
         }
+    }
+
+    /// Whether one of the nodes does not replicate something.
+    fn is_anything_alone(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| self.volumes().any(|volume| !node.is_replicating(volume)))
     }
 
     /// Now and then: roles, and whether what claims to be identical is.
     pub(super) fn check_at_leisure(&mut self) {
         self.check_roles();
         self.check_waits();
-        let in_sync = self.is_in_sync();
+        let mut in_sync = true;
+        for volume in self.volumes() {
+            let is_so = self.is_in_sync_of(volume);
+            self.look_at_copies(volume, is_so);
+            in_sync &= is_so;
+        }
+        if in_sync && self.is_idle() {
+            for volume in self.volumes() {
+                self.compare(volume);
+            }
+            self.join_fork();
+        }
+    }
+
+    fn look_at_copies(&mut self, volume: usize, in_sync: bool) {
         for node in 0..2 {
-            let is_filled = self.nodes[node].may_be_filled;
-            let is_target = is_target(self.nodes[node].replication);
+            let is_filled = self.nodes[node][volume].may_be_filled;
+            let is_target = is_target(self.nodes[node][volume].replication);
             if self.nodes[node].is_primary() && is_target && !is_filled {
                 self.violation(format!(
                     "D7: node {node} is Primary and the target of a resync"
                 ));
             }
-            if in_sync {
-                self.nodes[node].wrote_alone = false;
-                self.nodes[node].gives_up = false;
-            }
+            let machine = &self.nodes[node];
             let now = self.time(node);
-            let node = &mut self.nodes[node];
-            node.suspect &= !(in_sync || (node.is_primary() && node.is_up_to_date(now)));
-        }
-        if !in_sync {
-            return;
-        }
-        if self.is_idle() {
-            self.compare();
-            self.join_fork();
+            let is_known = in_sync || (machine.is_primary() && machine.is_up_to_date(volume, now));
+            let copy = &mut self.nodes[node][volume];
+            if in_sync {
+                copy.wrote_alone = false;
+                copy.gives_up = false;
+            }
+            copy.suspect &= !is_known;
         }
     }
 
     /// Compares both disks. Blocks that cannot differ after any crash do not differ now, so there
     /// is no need to look at those.
-    fn compare(&mut self) {
-        let sectors = self
+    fn compare(&mut self, volume: usize) {
+        let sectors = self.records[volume]
             .pair
             .differing_blocks()
-            .filter(|block| *block < self.common_sectors() / 8)
-            .filter(|block| !self.pair.rotten().contains(block))
+            .filter(|block| *block < self.common_sectors(volume) / 8)
+            .filter(|block| !self.records[volume].pair.rotten().contains(block))
             .flat_map(|block| block * 8..block * 8 + 8)
             .collect();
-        self.compare_sectors(sectors);
+        self.compare_sectors(volume, sectors);
     }
 
-    fn compare_everything(&mut self) {
-        self.compare_sectors((0..self.common_sectors()).collect());
+    fn compare_everything(&mut self, volume: usize) {
+        self.compare_sectors(volume, (0..self.common_sectors(volume)).collect());
     }
 
-    fn compare_sectors(&mut self, sectors: Vec<u64>) {
+    fn compare_sectors(&mut self, volume: usize, sectors: Vec<u64>) {
         self.report.comparisons += 1;
         let [one, two] = &self.nodes;
         let differing = sectors
             .into_iter()
-            .find(|sector| one.disk.content(*sector) != two.disk.content(*sector));
+            .find(|sector| one[volume].disk.content(*sector) != two[volume].disk.content(*sector));
         if let Some(sector) = differing {
-            let (a, b) = (one.disk.content(sector), two.disk.content(sector));
+            let (a, b) = (
+                one[volume].disk.content(sector),
+                two[volume].disk.content(sector),
+            );
             self.violation(format!(
                 "both nodes say they are in sync, but sector {sector} is {a:#x} on one and {b:#x} \
                  on the other"
@@ -230,12 +263,13 @@ impl World {
             return Err(self.fail("the nodes do not connect at first"));
         }
         let node = usize::from(self.random.percent(50));
-        let wish = if self.options.skip_initial_sync {
-            Wish::SkipSync
+        if self.options.skip_initial_sync {
+            for volume in self.volumes() {
+                self.order(node, Wish::SkipSync(volume));
+            }
         } else {
-            Wish::ForcePromote
-        };
-        self.order(node, wish);
+            self.order(node, Wish::ForcePromote);
+        }
         let limit = self.now + SECOND * 300;
         if self.options.early {
             self.run_while(limit, |world| !world.calls.is_empty())?;
@@ -260,7 +294,8 @@ impl World {
             self.stall_links(3_000_000);
         }
         self.run_errands_soon(30_000);
-        let wishes = [Wish::Disconnect, Wish::Stop, Wish::Detach];
+        let volume = self.any_volume();
+        let wishes = [Wish::Disconnect, Wish::Stop, Wish::Detach(volume)];
         if self.random.percent(30)
             && let Some(wish) = self.random.pick(&wishes)
         {
@@ -336,7 +371,9 @@ impl World {
         if !self.is_idle() {
             return Err(self.fail("L1: never idle although nobody asks for anything"));
         }
-        self.compare_everything();
+        for volume in self.volumes() {
+            self.compare_everything(volume);
+        }
         if let Some(text) = self.failure.take() {
             return Err(self.fail(&text));
         }
@@ -346,18 +383,31 @@ impl World {
     fn is_idle(&self) -> bool {
         self.operations.is_empty()
             && self.links.values().all(Link::is_quiet)
-            && self.nodes.iter().all(|node| node.disk.is_idle())
+            && (0..2).all(|node| self.is_disk_idle(node))
+    }
+
+    /// Whether nothing is in flight to any of the node's disks.
+    pub(super) fn is_disk_idle(&self, node: usize) -> bool {
+        let mut volumes = self.nodes[node].volumes.iter();
+        volumes.all(|volume| volume.disk.is_idle())
     }
 
     fn read_everything(&mut self) -> Result<(), Box<Failure>> {
         let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
             return Err(self.fail("L1: no node is Primary"));
         };
-        let sectors = self.shown_sectors(node);
+        for volume in self.volumes() {
+            self.read_volume(node, volume)?;
+        }
+        Ok(())
+    }
+
+    fn read_volume(&mut self, node: usize, volume: usize) -> Result<(), Box<Failure>> {
+        let sectors = self.shown_sectors(node, volume);
         let mut first = 0;
         while first < sectors {
             let count = (sectors - first).min(2_048);
-            self.read(node, 0, first, count);
+            self.read(node, volume, 0, first, count);
             first += count;
             let limit = self.now + SECOND * 10;
             self.run_while(limit, |world| !world.operations.is_empty())?;
@@ -378,8 +428,10 @@ impl World {
     fn describe_illness(&self) -> String {
         let mut text = String::from("L1: not healed after all faults have stopped:");
         for node in &self.nodes {
-            if let Err(missing) = self.missing(node.index) {
-                text += &format!(" [node {} lacks {missing}]", node.index);
+            for volume in self.volumes() {
+                if let Err(missing) = self.missing(node.index, volume) {
+                    text += &format!(" [node {} lacks {missing}]", node.index);
+                }
             }
             match node.status(self.time(node.index)) {
                 None => text += &format!(" [node {} is down]", node.index),
@@ -406,6 +458,15 @@ impl World {
         }
         text
     }
+}
+
+/// What has become of a copy.
+enum Turn {
+    /// A copy that becomes a target by the word of a peer that has just lost its power is a copy no
+    /// more; the manual says so.
+    GaveWay,
+    /// What was incomplete counts as whole.
+    Completed { in_order: bool },
 }
 
 /// What is out of sync, should everything crash now. What is new to either node is when they meet.

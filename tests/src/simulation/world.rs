@@ -5,10 +5,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::ops::Range;
 
 use rbd_engine::{Action, LinkLoss, OperationId};
 
-use super::aimed::Backup;
 use super::client::Operation;
 use super::disk::Payload;
 use super::fencing::{Cluster, HandlerEnd};
@@ -32,12 +32,14 @@ pub(super) enum Happening {
     /// A disk operation ends.
     DiskDone {
         node: usize,
+        volume: usize,
         life: u64,
         id: OperationId,
     },
     /// A metadata write ends.
     MetaDone {
         node: usize,
+        volume: usize,
         life: u64,
         id: OperationId,
     },
@@ -75,6 +77,7 @@ pub(super) enum Happening {
     /// Somebody has looked how large a disk is.
     Measured {
         node: usize,
+        volume: usize,
         life: u64,
         id: OperationId,
     },
@@ -84,6 +87,27 @@ pub(super) enum Happening {
     HandlerDone(HandlerEnd),
     /// A command is given.
     Order { node: usize, life: u64, wish: Wish },
+}
+
+/// What is known of a volume, whichever node is asked.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) registers: Registers,
+    pub(super) pair: PairCheck,
+    pub(super) scrub: Scrub,
+    /// The largest size a Primary's clients have seen.
+    pub(super) shown_bytes: u64,
+}
+
+impl Record {
+    fn new(most_bytes: u64) -> Self {
+        Self {
+            registers: Registers::default(),
+            pair: PairCheck::new(most_bytes / 4096),
+            scrub: Scrub::default(),
+            shown_bytes: 0,
+        }
+    }
 }
 
 struct Queued {
@@ -102,15 +126,11 @@ pub(super) struct World {
     pub(super) next_name: u64,
     pub(super) network_works: bool,
     pub(super) meeting: bool,
-    pub(super) registers: Registers,
-    pub(super) pair: PairCheck,
+    pub(super) records: Vec<Record>,
     pub(super) operations: BTreeMap<u64, Operation>,
     pub(super) cluster: Cluster,
-    pub(super) scrub: Scrub,
     pub(super) calls: BTreeMap<u64, (usize, Wish)>,
     pub(super) set_up: bool,
-    /// The largest size a Primary's clients have seen.
-    pub(super) shown_bytes: u64,
     pub(super) faults_allowed: bool,
     pub(super) clients_allowed: bool,
     /// When clients and faults began their work.
@@ -123,8 +143,6 @@ pub(super) struct World {
     pub(super) faults: u64,
     /// How often each client has asked for something.
     pub(super) steps: BTreeMap<u64, u64>,
-    /// A copy of each node's disk, if one has been made.
-    pub(super) backups: [Option<Backup>; 2],
     /// What is left out of this run.
     pub(super) without: Without,
     pub(super) report: Report,
@@ -148,7 +166,9 @@ impl World {
         traced: bool,
     ) -> Self {
         let nodes = [Node::new(0, &options), Node::new(1, &options)];
-        let pair = PairCheck::new(options.most_bytes / 4096);
+        let records = (0..options.volumes)
+            .map(|_| Record::new(options.most_bytes))
+            .collect();
         Self {
             now: 0,
             random,
@@ -158,14 +178,11 @@ impl World {
             next_name: 0,
             network_works: true,
             meeting: false,
-            registers: Registers::default(),
-            pair,
+            records,
             operations: BTreeMap::new(),
             cluster: Cluster::default(),
-            scrub: Scrub::default(),
             calls: BTreeMap::new(),
             set_up: false,
-            shown_bytes: 0,
             faults_allowed: false,
             clients_allowed: false,
             began: 0,
@@ -173,7 +190,6 @@ impl World {
             last_primary: None,
             faults: 0,
             steps: BTreeMap::new(),
-            backups: [None, None],
             without,
             report: Report {
                 seed,
@@ -285,8 +301,18 @@ impl World {
                     self.timer(node);
                 }
             }
-            Happening::DiskDone { node, life, id } => self.disk_done(node, life, id, false),
-            Happening::MetaDone { node, life, id } => self.disk_done(node, life, id, true),
+            Happening::DiskDone {
+                node,
+                volume,
+                life,
+                id,
+            } => self.disk_done((node, volume), life, id, false),
+            Happening::MetaDone {
+                node,
+                volume,
+                life,
+                id,
+            } => self.disk_done((node, volume), life, id, true),
             Happening::Crash { node, power } => {
                 if self.faults_allowed {
                     self.crash(node, power);
@@ -325,7 +351,12 @@ impl World {
                 self.try_meet(0);
             }
             Happening::ClockJump { node, ahead } => self.clock_jumps(node, ahead),
-            Happening::Measured { node, life, id } => self.measured(node, life, id),
+            Happening::Measured {
+                node,
+                volume,
+                life,
+                id,
+            } => self.measured((node, volume), life, id),
             Happening::EndNoted(note) => self.end_noted(note),
             Happening::HandlerDone(end) => self.handler_ended(&end),
             Happening::Order { node, life, wish } => {
@@ -333,6 +364,19 @@ impl World {
                     self.order(node, wish);
                 }
             }
+        }
+    }
+
+    /// Which volumes there are.
+    pub(super) fn volumes(&self) -> Range<usize> {
+        0..self.options.volumes
+    }
+
+    /// One of the volumes. Where there is but one, chance is not asked.
+    pub(super) fn any_volume(&mut self) -> usize {
+        match self.options.volumes {
+            1 => 0,
+            many => usize::try_from(self.random.below(many as u64)).unwrap_or(0),
         }
     }
 

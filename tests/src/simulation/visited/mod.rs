@@ -19,6 +19,8 @@ use rbd_protocol::control::ResourceStatus;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 use verdict::{Verdict, verdict};
 
+use super::node::{device_of, peer_device_of};
+
 /// What a node is told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Situation {
@@ -252,8 +254,8 @@ impl std::fmt::Display for Situation {
 }
 
 /// The situation a node is in, by what it says of itself.
-pub(super) fn situation(status: &ResourceStatus) -> Situation {
-    let disk = match status.devices.first().map(|device| device.disk_state) {
+pub(super) fn situation(status: &ResourceStatus, volume: usize) -> Situation {
+    let disk = match device_of(status, volume).map(|device| device.disk_state) {
         Some(DiskState::UpToDate) => Disk::Good,
         Some(DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent) => {
             Disk::Partial
@@ -261,8 +263,7 @@ pub(super) fn situation(status: &ResourceStatus) -> Situation {
         _ => Disk::None,
     };
     let peer = status.connections.first();
-    let replication = peer
-        .and_then(|peer| peer.peer_devices.first())
+    let replication = peer_device_of(status, volume)
         .map_or(ReplicationState::Off, |device| device.replication_state);
     let between = match peer.map(|peer| peer.connection_state) {
         Some(ConnectionState::StandAlone) | None => Between::Alone,
