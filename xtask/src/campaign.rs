@@ -169,7 +169,7 @@ fn commit() -> Result<String, String> {
 const LEDGER: &str = "docs/reliability/ledger.md";
 
 /// Every profile, the ones with more faults more often.
-const PROFILES: [&str; 12] = [
+const PROFILES: [&str; 13] = [
     "swarm",
     "power",
     "network",
@@ -182,6 +182,7 @@ const PROFILES: [&str; 12] = [
     "scrub",
     "growth",
     "dual-faults",
+    "volumes",
 ];
 
 /// How many seeds are run before the time is looked at.

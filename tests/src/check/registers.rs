@@ -22,9 +22,14 @@ pub fn garbage(sector: u64, node: u8) -> u64 {
 
 const GARBAGE: u32 = 1 << 31;
 
+/// What tells the data of one volume from that of another: both begin with a sector 0.
+const VOLUME: u64 = 1 << 20;
+
 #[derive(Clone, Debug, Default)]
 struct Register {
     sector: u64,
+    /// What it is called in what is written to it.
+    name: u64,
     /// Its place in the list of those with something unflushed, plus one; 0 when it is not in it.
     listed: u32,
     issued: u32,
@@ -44,6 +49,8 @@ struct Register {
 /// All sectors of a volume, as clients know them.
 #[derive(Clone, Debug, Default)]
 pub struct Registers {
+    /// What its first sector is called in what is written to it.
+    first: u64,
     /// Per sector its place in `registers`, plus one; 0 for one nobody has touched.
     places: Vec<u32>,
     /// In the order in which they were touched first.
@@ -55,6 +62,27 @@ pub struct Registers {
 }
 
 impl Registers {
+    /// Those of a resource's volume with this number.
+    #[must_use]
+    pub fn of_volume(number: u64) -> Self {
+        Self {
+            first: number * VOLUME,
+            ..Self::default()
+        }
+    }
+
+    /// What write number `index` of the sector leaves in it.
+    #[must_use]
+    pub fn stamp(&self, sector: u64, index: u32) -> u64 {
+        stamp(self.first + sector, index)
+    }
+
+    /// What may be in the sector of a disk nobody has written yet; different on each node.
+    #[must_use]
+    pub fn garbage(volume: u64, sector: u64, node: u8) -> u64 {
+        garbage(volume * VOLUME + sector, node)
+    }
+
     /// A client is about to write the sector, or to zero it. Returns the write's index.
     pub fn write_invoked(&mut self, sector: u64, zero: bool) -> u32 {
         let register = self.touch(sector);
@@ -284,10 +312,12 @@ impl Registers {
         if at >= self.places.len() {
             self.places.resize((at + 1).next_power_of_two(), 0);
         }
+        let name = self.first + sector;
         let place = self.places.get_mut(at).expect("there is room now");
         if *place == 0 {
             self.registers.push(Register {
                 sector,
+                name,
                 ..Register::default()
             });
             *place = number(self.registers.len());
@@ -344,7 +374,7 @@ impl Register {
                 .find(|index| *index >= oldest)
                 .ok_or_else(|| format!("sector {sector}: zeroes, allowed are {oldest}..={hi}"));
         }
-        if value >> 32 != sector + 1 {
+        if value >> 32 != self.name + 1 {
             let from = (value >> 32).saturating_sub(1);
             return Err(format!("sector {sector}: holds data of sector {from}"));
         }

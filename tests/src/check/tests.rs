@@ -122,3 +122,13 @@ fn a_block_that_may_differ_must_be_marked_on_one_side() {
     check.blocks_changed(blocks, [&disk(&[5]), &disk(&[5])]);
     assert!(check.verify().is_ok());
 }
+
+#[test]
+fn data_of_another_volume_is_not_taken_for_the_own() {
+    let (mut one, mut other) = (Registers::of_volume(0), Registers::of_volume(1));
+    let (index, same) = (one.write_invoked(7, false), other.write_invoked(7, false));
+    assert_eq!(index, same);
+    assert!(one.read_returned(7, 0, one.stamp(7, index)).is_ok());
+    assert!(other.read_returned(7, 0, one.stamp(7, index)).is_err());
+    assert!(other.read_returned(7, 0, other.stamp(7, index)).is_ok());
+}

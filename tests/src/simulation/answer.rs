@@ -2,12 +2,14 @@
 //!
 //! | Answer | Promises |
 //! |---|---|
-//! | promoted | it is durable that the node is Primary (D7) |
+//! | promoted | it is durable that the node is Primary (D7); every volume has data (G2) |
 //! | demoted | it is durable that it is not; what clients were told is stable (G8) |
 //! | stopped | the same, and the disk says that it was left in order (C8) |
 
 use rbd_protocol::metadata::DiskFlags;
+use rbd_protocol::state::DiskState;
 
+use super::node::{device_of, peer_device_of};
 use super::operator::Wish;
 use super::volume::Volume;
 use super::world::World;
@@ -59,6 +61,26 @@ impl World {
         }
         if ends {
             self.nodes[node][volume].told.clear();
+        }
+    }
+
+    /// The node has been promoted in order: there is data for the clients of every volume (G2).
+    pub(super) fn check_usable(&mut self, node: usize) {
+        let Some(status) = self.nodes[node].status(self.time(node)) else {
+            return;
+        };
+        let served = |volume| {
+            let peer = peer_device_of(&status, volume).map(|device| device.peer_disk_state);
+            peer == Some(DiskState::UpToDate) && self.is_connected(node)
+        };
+        let usable = |volume: &usize| {
+            let own = device_of(&status, *volume).map(|device| device.disk_state);
+            own == Some(DiskState::UpToDate) || own == Some(DiskState::Diskless) && served(*volume)
+        };
+        if let Some(volume) = self.volumes().find(|volume| !usable(volume)) {
+            self.violation(format!(
+                "G2: node {node} is promoted, and has no data for clients of volume {volume}"
+            ));
         }
     }
 

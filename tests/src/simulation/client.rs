@@ -12,7 +12,6 @@ use super::node::{number, peer_device_of};
 use super::random::Random;
 use super::volume::Volume;
 use super::world::{Happening, World};
-use crate::check::stamp;
 
 /// An operation a client waits for.
 #[derive(Clone, Debug)]
@@ -256,10 +255,11 @@ impl World {
         let indices: Vec<u32> = (first..first + count)
             .map(|sector| self.records[volume].registers.write_invoked(sector, zero))
             .collect();
+        let registers = &self.records[volume].registers;
         let data: Option<Payload> = (!zero).then(|| {
             (first..)
                 .zip(&indices)
-                .map(|(sector, index)| stamp(sector, *index))
+                .map(|(sector, index)| registers.stamp(sector, *index))
                 .collect()
         });
         let kind = if zero {

@@ -26,10 +26,17 @@ use super::world::{Happening, World};
 impl World {
     /// Tells an engine something and does what it asks for.
     pub(super) fn tell(&mut self, node: usize, event: Event<Payload>) {
+        let volume = volume_of(&event);
+        self.tell_of(node, volume, event);
+    }
+
+    /// The same, of an event that does not say itself which volume it is about.
+    fn tell_of(&mut self, node: usize, volume: Option<usize>, event: Event<Payload>) {
         let now = self.time(node);
         if self.is_traced() {
             let status = self.nodes[node].status(now);
-            let situation = status.as_ref().map(|status| situation(status, 0));
+            let shown = |status| situation(status, volume.unwrap_or(0));
+            let situation = status.as_ref().map(shown);
             let text = situation.map_or_else(String::new, |situation| format!(" {situation}"));
             self.note(|| format!("  {node}{text} <- {}", shorten(&event)));
         }
@@ -42,9 +49,14 @@ impl World {
         let is_astray = matches!(event, Event::Request { .. }) && engine.role() != Role::Primary;
         let mut is_one_too_many = false;
         if let Some(visited) = self.report.visited.as_mut().filter(|_| !is_astray) {
-            let situation = situation(&engine.status(now), 0);
-            visited.note(node, situation, &event);
-            is_one_too_many = situation.beside && !self.options.dual;
+            let status = engine.status(now);
+            // What is about no volume in particular meets each.
+            let volumes = volume.map_or(0..self.options.volumes, |one| one..one + 1);
+            for volume in volumes {
+                let situation = situation(&status, volume);
+                visited.note(node, situation, &event);
+                is_one_too_many |= situation.beside && !self.options.dual;
+            }
         }
         let hears = match &event {
             Event::Packet { packet, .. } => !matches!(packet, Packet::Hello(_)),
@@ -322,7 +334,7 @@ impl World {
         } else {
             Event::DiskDone { id, result }
         };
-        self.tell(node, event);
+        self.tell_of(node, Some(volume), event);
         if let Some(error) = error
             && (unread.is_some() || untaken.is_some())
             && !self.nodes[node][volume].attached
@@ -423,6 +435,26 @@ impl World {
 
 /// However slow a disk is, an operation that is not stuck takes no longer than this.
 pub(super) const SLOWEST_US: u64 = 20_000_000;
+
+/// Which volume the event is about, as far as it says so itself.
+fn volume_of(event: &Event<Payload>) -> Option<usize> {
+    let volume = match event {
+        Event::Request { volume, .. } | Event::Openers { volume, .. } => Some(*volume),
+        Event::Packet { packet, .. } => super::wire::volume_of(packet),
+        Event::Command {
+            command:
+                Command::Attach { volume, .. }
+                | Command::Detach { volume, .. }
+                | Command::NewGeneration { volume, .. }
+                | Command::Invalidate { volume, .. }
+                | Command::Resize { volume, .. }
+                | Command::Verify { volume, .. },
+            ..
+        } => Some(*volume),
+        _ => None,
+    };
+    volume.map(place)
+}
 
 fn shorten(what: &impl std::fmt::Debug) -> String {
     let mut text = format!("{what:?}");

@@ -36,9 +36,22 @@ impl World {
             self.note_standing(node, status);
             self.nodes[node].was_frozen = is_frozen(status);
         }
+        let targets_before = self.targets(node);
         for volume in self.volumes() {
             self.look_at_decision_on(node, volume, status.as_ref());
         }
+        let targets = self.targets(node);
+        if targets > targets_before && self.options.volumes > 1 {
+            let all = targets == self.options.volumes;
+            self.report.wholly_filled += u64::from(all);
+            self.report.partly_filled += u64::from(!all);
+        }
+    }
+
+    /// How many volumes of the node are the target of a resync.
+    fn targets(&self, node: usize) -> usize {
+        let volumes = self.nodes[node].volumes.iter();
+        volumes.filter(|one| is_target(one.replication)).count()
     }
 
     fn look_at_decision_on(&mut self, node: usize, volume: usize, status: Option<&ResourceStatus>) {

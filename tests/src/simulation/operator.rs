@@ -244,6 +244,9 @@ impl World {
             (Wish::Promote | Wish::ForcePromote | Wish::Migrate, Ok(_)) => {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
+                if wish != Wish::ForcePromote {
+                    self.check_usable(node);
+                }
                 self.check_roles();
                 self.watch_promoted(node);
                 self.aim_at_promoted(node);

@@ -49,11 +49,13 @@ pub enum Profile {
     Migration,
     /// The same, and disks fail, are taken away and given back, compared and enlarged as well.
     DualFaults,
+    /// Resources with two volumes: links are cut, machines crash, and disks fail, mostly one.
+    Volumes,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Calm,
         Self::Network,
         Self::Power,
@@ -71,6 +73,7 @@ impl Profile {
         Self::Dual,
         Self::Migration,
         Self::DualFaults,
+        Self::Volumes,
     ];
 
     /// Those in which nothing may be found: where no fences lie.
@@ -106,6 +109,7 @@ impl Profile {
             Self::Dual => "dual",
             Self::Migration => "migration",
             Self::DualFaults => "dual-faults",
+            Self::Volumes => "volumes",
         }
     }
 
@@ -135,7 +139,9 @@ impl Profile {
             (Self::Recovery, Class::Network | Class::Command) => 30,
             (Self::Dual | Self::Migration, Class::Network | Class::Power | Class::Role) => 60,
             (Self::Dual | Self::Migration, Class::Clock | Class::Command) => 20,
+            (Self::Volumes, Class::Clock) => 20,
             (Self::Operator, _) | (_, Class::Careless) => 0,
+            (Self::Volumes, _) => 60,
             (Self::Disk, Class::Power | Class::Network) | (Self::Network, Class::Clock) => 30,
             (Self::Disk, Class::Command) => 60,
             (Self::Swarm | Self::Sparse, Class::Disk) => 30,
@@ -238,7 +244,7 @@ impl Options {
         let has = |class| classes.contains(&class);
         let mut options = Self {
             faults: draw_faults(&classes, random),
-            volumes: 1,
+            volumes: if profile == Profile::Volumes { 2 } else { 1 },
             size_bytes: random.pick(&sizes).unwrap_or(1 << 20),
             most_bytes: 0,
             inside: Inside::default(),
@@ -420,10 +426,10 @@ fn stray_percent(profile: Profile) -> u64 {
 
 /// Where resyncs are many, some compare first. Other profiles draw as they did before.
 fn has_resyncs(profile: Profile) -> bool {
-    use Profile::{Disk, DualFaults, Network, Operator, Power, Recovery, Swarm};
+    use Profile::{Disk, DualFaults, Network, Operator, Power, Recovery, Swarm, Volumes};
     matches!(
         profile,
-        Swarm | Network | Power | Disk | Operator | Recovery | DualFaults
+        Swarm | Network | Power | Disk | Operator | Recovery | DualFaults | Volumes
     )
 }
 

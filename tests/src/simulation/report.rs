@@ -42,6 +42,10 @@ pub struct Report {
     pub fences: u64,
     /// Resyncs that came to their end.
     pub resyncs: u64,
+    /// Times a node with several volumes was to be filled with some of them only.
+    pub partly_filled: u64,
+    /// The same with all of them at once.
+    pub wholly_filled: u64,
     /// Verifies that came to their end.
     pub verifies: u64,
     /// Blocks they found to differ.
@@ -103,6 +107,8 @@ impl Report {
             "promotions": self.promotions,
             "failovers": self.failovers,
             "resyncs": self.resyncs,
+            "partly_filled": self.partly_filled,
+            "wholly_filled": self.wholly_filled,
             "verifies": self.verifies,
             "found_rotten": self.found_rotten,
             "links": self.links,
@@ -143,6 +149,8 @@ impl Report {
         self.fences += other.fences;
         self.promotions += other.promotions;
         self.resyncs += other.resyncs;
+        self.partly_filled += other.partly_filled;
+        self.wholly_filled += other.wholly_filled;
         self.verifies += other.verifies;
         self.found_rotten += other.found_rotten;
         self.failovers += other.failovers;

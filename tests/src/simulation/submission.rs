@@ -17,6 +17,7 @@ use rbd_protocol::state::ReplicationState;
 
 use super::disk::Payload;
 use super::node::place;
+use super::wire::volume_of;
 use super::world::World;
 
 /// Data a peer has sent and that has not been written yet.
@@ -76,7 +77,7 @@ impl World {
         if !matches!(packet, Packet::Write { .. } | Packet::Zero { .. }) {
             return;
         }
-        let Some(volume) = volume_of(packet) else {
+        let Some(volume) = volume_of(packet).map(place) else {
             return;
         };
         let machine = &self.nodes[node];
@@ -100,7 +101,7 @@ impl World {
         data: &Payload,
         stale: bool,
     ) {
-        let Some(volume) = volume_of(packet) else {
+        let Some(volume) = volume_of(packet).map(place) else {
             return;
         };
         let from_peer = &mut self.nodes[to][volume].from_peer;
@@ -211,18 +212,6 @@ pub(super) fn is_target(state: ReplicationState) -> bool {
         state,
         ReplicationState::WFBitMapT | ReplicationState::SyncTarget | ReplicationState::PausedSyncT
     )
-}
-
-/// Which volume's data the packet carries, if it is some that is to be written.
-fn volume_of(packet: &Packet) -> Option<usize> {
-    match packet {
-        Packet::Write { volume, .. }
-        | Packet::Zero { volume, .. }
-        | Packet::RemoteWrite { volume, .. }
-        | Packet::RemoteData { volume, .. }
-        | Packet::ResyncData { volume, .. } => Some(place(*volume)),
-        _ => None,
-    }
 }
 
 /// Whether this very data is in the list; it is taken out then.

@@ -265,6 +265,11 @@ impl World {
         let node = usize::from(self.random.percent(50));
         if self.options.skip_initial_sync {
             for volume in self.volumes() {
+                // Each order is given when what the one before has done is known on both nodes.
+                if volume > 0 {
+                    let limit = self.now + SECOND * 20;
+                    self.run_while(limit, |world| !world.is_in_sync_of(volume - 1))?;
+                }
                 self.order(node, Wish::SkipSync(volume));
             }
         } else {

@@ -15,7 +15,7 @@ use super::disk::{Disk, SECTOR};
 use super::node::{RESOURCE, name, node_id, number};
 use super::profile::Options;
 use super::submission::{Begun, FromPeer};
-use crate::check::garbage;
+use crate::check::Registers;
 
 /// Whose garbage is the same on both disks.
 const NOBODY: u8 = 7;
@@ -104,7 +104,7 @@ impl Volume {
         for sector in (0..disk.sectors()).filter(|sector| !is_alike(*sector)) {
             let is_clean = options.inside.clean && sector >= size / SECTOR;
             let whose = if is_clean { NOBODY } else { node_id(node).0 };
-            disk.preset(sector, garbage(sector, whose));
+            disk.preset(sector, Registers::garbage(volume as u64, sector, whose));
         }
         create_metadata(&mut disk, (node, volume), most);
         Self {
@@ -150,7 +150,9 @@ impl Volume {
     /// metadata.
     pub(super) fn replace_disk(&mut self) {
         let node = node_id(self.node).0;
-        self.disk.replace(|sector| garbage(sector, node));
+        let volume = self.volume as u64;
+        self.disk
+            .replace(|sector| Registers::garbage(volume, sector, node));
         create_metadata(&mut self.disk, (self.node, self.volume), self.most_bytes);
     }
 

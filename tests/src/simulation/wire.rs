@@ -5,6 +5,7 @@
 //! bytes of a megabyte tells no more than that, and would take most of the time. In some runs
 //! everything is bytes, in pieces of any length, and bits may flip.
 
+use rbd_protocol::ids::VolumeNumber;
 use rbd_protocol::peer::{HEADER_BYTES, Header, Packet};
 
 use super::disk::{Payload, SECTOR};
@@ -131,4 +132,46 @@ fn sum_of(bulk: &Payload) -> u32 {
             .rotate_left(29)
     });
     u32::try_from(mixed >> 32).unwrap_or(0)
+}
+
+/// Which volume the packet is about, if it is about one.
+pub(super) fn volume_of(packet: &Packet) -> Option<VolumeNumber> {
+    match packet {
+        Packet::Write { volume, .. }
+        | Packet::Zero { volume, .. }
+        | Packet::Flush { volume, .. }
+        | Packet::WriteAck { volume, .. }
+        | Packet::NegativeAck { volume, .. }
+        | Packet::FlushAck { volume, .. }
+        | Packet::Settle { volume, .. }
+        | Packet::Settled { volume, .. }
+        | Packet::Bitmap { volume, .. }
+        | Packet::BitmapEnd { volume, .. }
+        | Packet::ResyncRequest { volume, .. }
+        | Packet::ResyncData { volume, .. }
+        | Packet::ResyncCompare { volume, .. }
+        | Packet::ResyncSame { volume, .. }
+        | Packet::ResyncZero { volume, .. }
+        | Packet::ResyncAck { volume, .. }
+        | Packet::ResyncNegativeAck { volume, .. }
+        | Packet::ResyncDone { volume, .. }
+        | Packet::ResyncState { volume, .. }
+        | Packet::RemoteRead { volume, .. }
+        | Packet::RemoteWrite { volume, .. }
+        | Packet::RemoteZero { volume, .. }
+        | Packet::RemoteFlush { volume, .. }
+        | Packet::RemoteDone { volume, .. }
+        | Packet::RemoteData { volume, .. }
+        | Packet::RemoteFailed { volume, .. }
+        | Packet::VerifyRequest { volume, .. }
+        | Packet::VerifyRelease { volume, .. }
+        | Packet::VerifyReply { volume, .. }
+        | Packet::NewGeneration { volume, .. }
+        | Packet::NewGenerationAck { volume, .. }
+        | Packet::InvalidateRequest { volume, .. }
+        | Packet::InvalidateReply { volume, .. }
+        | Packet::ResizeRequest { volume, .. }
+        | Packet::ResizeReply { volume, .. } => Some(*volume),
+        _ => None,
+    }
 }

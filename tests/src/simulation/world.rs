@@ -100,9 +100,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    fn new(most_bytes: u64) -> Self {
+    fn new(volume: usize, most_bytes: u64) -> Self {
         Self {
-            registers: Registers::default(),
+            registers: Registers::of_volume(volume as u64),
             pair: PairCheck::new(most_bytes / 4096),
             scrub: Scrub::default(),
             shown_bytes: 0,
@@ -167,7 +167,7 @@ impl World {
     ) -> Self {
         let nodes = [Node::new(0, &options), Node::new(1, &options)];
         let records = (0..options.volumes)
-            .map(|_| Record::new(options.most_bytes))
+            .map(|volume| Record::new(volume, options.most_bytes))
             .collect();
         Self {
             now: 0,

@@ -215,7 +215,7 @@ fn is_endless(status: ExitStatus) -> bool {
 }
 
 /// Every profile in which nothing may be found, those that find most first.
-pub(super) const PROFILES: [&str; 16] = [
+pub(super) const PROFILES: [&str; 17] = [
     "swarm",
     "power",
     "network",
@@ -223,6 +223,7 @@ pub(super) const PROFILES: [&str; 16] = [
     "calm",
     "recovery",
     "dual-faults",
+    "volumes",
     "fencing",
     "scrub",
     "moves",
