@@ -260,6 +260,19 @@ fn metadata_that_moves_is_found_again() {
 }
 
 #[test]
+fn several_volumes_of_a_resource_lose_nothing_alone_or_together() {
+    let total = run_seeds(Profile::Volumes, 160_000);
+    if seeds() >= SEEDS {
+        let (some, all) = (total.partly_filled, total.wholly_filled);
+        assert!(
+            some > seeds(),
+            "{some} times some of a node's volumes were to be filled"
+        );
+        assert!(all > seeds(), "{all} times all of them were");
+    }
+}
+
+#[test]
 fn operators_who_look_at_nothing_lose_no_more_than_they_ask_to() {
     run_seeds(Profile::Operator, 80_000);
 }
