@@ -108,7 +108,8 @@ impl Node {
             .unwrap_or_else(|| panic!("no reply to {request:?}; log:\n{}", self.log()))
     }
 
-    fn try_ask(&self, request: &Request) -> Option<Reply> {
+    /// The same, for one who may be turned away.
+    pub(crate) fn try_ask(&self, request: &Request) -> Option<Reply> {
         let mut stream = UnixStream::connect(self.run_dir().join("rbdd.sock")).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(&frame::encode(request).unwrap()).ok()?;
