@@ -3,9 +3,12 @@
 #[expect(dead_code, reason = "each test program uses its part of the support")]
 mod support;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 
-use rbd_protocol::control::{NbdExport, Refusal, RefusalCode, Reply, Request, ResourceConfig};
+use rbd_protocol::control::{
+    NbdExport, Refusal, RefusalCode, Reply, Request, ResourceConfig, frame,
+};
 use rbd_protocol::ids::NodeId;
 use support::{Node, config, free_address, until};
 
@@ -177,6 +180,40 @@ fn two_resources_do_not_share_an_address_or_a_disk() {
 }
 
 #[test]
+fn a_disk_on_a_file_system_that_does_not_answer_keeps_no_other_resource_down() {
+    let mut node = Node::prepare("alpha");
+    let hung = node.path("hung");
+    std::fs::create_dir(&hung).unwrap();
+    let hung = hung.to_str().unwrap().to_owned();
+    let starts = |program: &[&str]| {
+        let mut command = std::process::Command::new(program[0]);
+        let status = command.args(&program[1..]).arg("true").status();
+        status.is_ok_and(|status| status.success())
+    };
+    let under_it = ["python3", "-c", HUNG_FILE_SYSTEM, &hung];
+    if !starts(&under_it) {
+        eprintln!("skipped: no python3, or no file system of its own for a process here");
+        return;
+    }
+    node.run_under(&under_it);
+    node.run();
+    let mut waits = config(&node, &[free_address(), free_address()]);
+    waits.volumes[0].disk = Some(format!("{hung}/disk"));
+    let request = frame::encode(&Request::Up(waits.clone())).unwrap();
+    let mut waiting = node.socket();
+    waiting.write_all(&request).unwrap();
+    // It has claimed its disk by then, and looks for it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+
+    let mut other = config(&node, &[free_address(), free_address()]);
+    other.name = "r1".to_owned();
+    other.volumes[0].minor = Some(2);
+    node.create_disk(&other);
+    node.must(&Request::Up(other));
+    assert!(node.status("r1").is_some());
+}
+
+#[test]
 fn configurations_it_cannot_serve_are_refused() {
     let (node, good) = alpha();
     let mut three = good.clone();
@@ -283,3 +320,23 @@ fn an_unknown_peer_is_refused_naming_those_there_are() {
         "r0 has no peer gamma; its peers: beta"
     );
 }
+
+/// Becomes a program for which nobody serves the file system at the place that is named: whoever
+/// looks there waits for ever.
+const HUNG_FILE_SYSTEM: &str = r"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWUSER = 0x20000, 0x10000000
+uid, gid = os.getuid(), os.getgid()
+if libc.unshare(NEWUSER | NEWNS):
+    sys.exit('no namespaces: %d' % ctypes.get_errno())
+open('/proc/self/setgroups', 'w').write('deny')
+open('/proc/self/uid_map', 'w').write('0 %d 1' % uid)
+open('/proc/self/gid_map', 'w').write('0 %d 1' % gid)
+server = os.open('/dev/fuse', os.O_RDWR)
+os.set_inheritable(server, True)
+how = b'fd=%d,rootmode=40000,user_id=0,group_id=0' % server
+if libc.mount(b'fuse', sys.argv[1].encode(), b'fuse', 0, how):
+    sys.exit('no mount: %d' % ctypes.get_errno())
+os.execvp(sys.argv[2], sys.argv[2:])
+";

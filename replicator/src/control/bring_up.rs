@@ -128,6 +128,7 @@ async fn create(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Re
 
 /// Everything that can fail because of the outside comes before the thread is started.
 async fn create_claimed(daemon: &Rc<Daemon>, config: ResourceConfig) -> Result<Notes, Refusal> {
+    daemon.check_aliases(&config).await?;
     let sizes = FormerSizes::below(&daemon.surroundings.state_dir);
     let disks = open_disks(&config, config.volumes.clone(), &sizes).await?;
     daemon.refuse_when_stopping()?;

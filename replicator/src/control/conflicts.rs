@@ -1,6 +1,7 @@
 //! Whether a configuration can be served at all, and whether two can be served side by side.
 //!
-//! Looks at the configurations only; locks on the disks catch what other processes do.
+//! Looks at the configurations only; locks on the disks catch what other processes do. Where a path
+//! leads is asked apart ([`check_aliases`]), for a file system may never answer.
 
 use std::net::SocketAddr;
 
@@ -55,7 +56,7 @@ pub(super) fn check_alone(config: &ResourceConfig, node: &str) -> Result<(), Ref
             return invalid(format!("{name} has volume {} twice", volume.number), "");
         }
         for other in earlier {
-            check_volumes((name, volume), (name, other))?;
+            check_volumes(volume, (name, other), is_same_path)?;
         }
         for export in &volume.exports {
             if let NbdExport::Tcp(address) = export {
@@ -79,15 +80,35 @@ pub(super) fn check(config: &ResourceConfig, other: &ResourceConfig) -> Result<(
     }
     for volume in &config.volumes {
         for theirs in &other.volumes {
-            check_volumes((&config.name, volume), (&other.name, theirs))?;
+            check_volumes(volume, (&other.name, theirs), is_same_path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no volume uses what another one uses under another name. Blocks as long as a file
+/// system takes to answer.
+pub(super) fn check_aliases(
+    config: &ResourceConfig,
+    others: &[ResourceConfig],
+) -> Result<(), Refusal> {
+    for (index, volume) in config.volumes.iter().enumerate() {
+        let earlier = config.volumes.get(..index).unwrap_or_default();
+        let earlier = earlier.iter().map(|other| (&*config.name, other));
+        let of_others = others
+            .iter()
+            .flat_map(|other| other.volumes.iter().map(|volume| (&*other.name, volume)));
+        for other in earlier.chain(of_others) {
+            check_volumes(volume, other, is_same_file)?;
         }
     }
     Ok(())
 }
 
 fn check_volumes(
-    (_, volume): (&str, &VolumeConfig),
+    volume: &VolumeConfig,
     (other_name, other): (&str, &VolumeConfig),
+    is_same: impl Fn(&str, &str) -> bool,
 ) -> Result<(), Refusal> {
     let holder = format!("{other_name}/{}", other.number);
     let in_use = |path: &str| {
@@ -109,7 +130,7 @@ fn check_volumes(
     let theirs: Vec<_> = storage_of(other).collect();
     for (path, index) in storage_of(volume) {
         let collides = |(their_path, their_index): &(&str, Option<u32>)| {
-            is_same_file(path, their_path)
+            is_same(path, their_path)
                 && (index.is_none() || their_index.is_none() || index == *their_index)
         };
         if theirs.iter().any(collides) {
@@ -129,10 +150,11 @@ fn storage_of(volume: &VolumeConfig) -> impl Iterator<Item = (&str, Option<u32>)
     disk.into_iter().chain(metadata)
 }
 
+fn is_same_path(path: &str, other: &str) -> bool {
+    path == other
+}
+
 fn is_same_file(path: &str, other: &str) -> bool {
-    if path == other {
-        return true;
-    }
     match (std::fs::canonicalize(path), std::fs::canonicalize(other)) {
         (Ok(path), Ok(other)) => path == other,
         _ => false,

@@ -5,12 +5,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rbd_engine::{Change, Level};
 use rbd_protocol::control::{Refusal, RefusalCode, ResourceConfig};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::conflicts;
 use super::dependencies;
 use super::handlers::Surroundings;
 use super::kernel;
@@ -47,6 +51,8 @@ pub(super) struct Daemon {
     resuming: RefCell<BTreeSet<String>>,
     resumed: Notify,
     is_stopping: Cell<bool>,
+    /// A look at where the paths of disks lead, which may take for ever.
+    asked_for_aliases: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl Daemon {
@@ -70,6 +76,7 @@ impl Daemon {
             resuming: RefCell::default(),
             resumed: Notify::new(),
             is_stopping: Cell::new(false),
+            asked_for_aliases: RefCell::default(),
         }
     }
 
@@ -194,12 +201,41 @@ impl Daemon {
     pub(super) fn claim(&self, config: &ResourceConfig) -> Result<(), Refusal> {
         let mut claims = self.claims.borrow_mut();
         for other in claims.values().filter(|other| other.name != config.name) {
-            super::conflicts::check(config, other)?;
+            conflicts::check(config, other)?;
         }
         let others = claims.values().filter(|other| other.name != config.name);
         dependencies::check(&dependencies::order(others.chain([config])))?;
         claims.insert(config.name.clone(), config.clone());
         Ok(())
+    }
+
+    fn is_asked_for_aliases(&self) -> bool {
+        let asked = self.asked_for_aliases.borrow();
+        asked.as_ref().is_some_and(|asked| !asked.is_finished())
+    }
+
+    /// Refuses disks that another resource uses under another name. This only says it better than
+    /// their locks would: a file system that does not answer is not waited for long, nor asked
+    /// again.
+    pub(super) async fn check_aliases(&self, config: &ResourceConfig) -> Result<(), Refusal> {
+        // One look at a time: else each resource would leave a thread behind that waits for ever.
+        let until = Instant::now() + ALIAS_DEADLINE;
+        while self.is_asked_for_aliases() {
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            sleep(ALIAS_TURN).await;
+        }
+        let claims = self.claims.borrow().clone();
+        let others = claims.into_values().filter(|one| one.name != config.name);
+        let (config, others) = (config.clone(), others.collect::<Vec<_>>());
+        let (told, answer) = oneshot::channel();
+        let asked = tokio::task::spawn_blocking(move || {
+            let _too_late = told.send(conflicts::check_aliases(&config, &others));
+        });
+        *self.asked_for_aliases.borrow_mut() = Some(asked);
+        let answer = timeout(ALIAS_DEADLINE, answer).await;
+        answer.map_or(Ok(()), |answer| answer.unwrap_or(Ok(())))
     }
 
     /// Gives up a reservation of a resource that did not come up.
@@ -296,3 +332,9 @@ fn log_change(service: &Service, change: &Change) {
 }
 
 const GATES_KEPT: usize = 1024;
+
+/// How long file systems may take to tell where paths lead.
+const ALIAS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether another one's look has ended.
+const ALIAS_TURN: Duration = Duration::from_millis(5);

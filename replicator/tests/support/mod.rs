@@ -31,18 +31,31 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     directory: tempfile::TempDir,
     daemon: Option<Child>,
+    /// What starts the daemon, if it is not started as it is.
+    prefix: Vec<String>,
 }
 
 impl Node {
     /// A node whose daemon answers.
     pub(crate) fn start(name: &'static str) -> Self {
-        let mut node = Self {
+        let mut node = Self::prepare(name);
+        node.run();
+        node
+    }
+
+    /// A node whose daemon is not there yet.
+    pub(crate) fn prepare(name: &'static str) -> Self {
+        Self {
             name,
             directory: tempfile::tempdir().unwrap(),
             daemon: None,
-        };
-        node.run();
-        node
+            prefix: Vec::new(),
+        }
+    }
+
+    /// Has the daemon started by these words, which come in front of its own.
+    pub(crate) fn run_under(&mut self, prefix: &[&str]) {
+        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts the daemon and waits until it answers.
@@ -61,8 +74,11 @@ impl Node {
 
     /// A daemon on this node's directories, not started.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rbdd"));
+        let mut words = self.prefix.clone();
+        words.push(env!("CARGO_BIN_EXE_rbdd").to_owned());
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(["--node", self.name])
             .arg("--run-dir")
             .arg(self.run_dir())

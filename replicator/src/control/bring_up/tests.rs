@@ -13,7 +13,7 @@ use rbd_protocol::metadata::{
     Creation, Layout, NodeName, Placement, ResourceName, Superblock, create,
 };
 use rbd_protocol::state::{ConnectionState, DiskState};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
@@ -121,14 +121,26 @@ impl Bench {
 /// A pipe nobody writes to.
 struct Hang(PathBuf);
 
+impl Hang {
+    /// Whoever waits for this to be opened finds its end, as soon as he waits.
+    async fn end(self) {
+        let start = Instant::now();
+        while !self.let_go() {
+            assert!(start.elapsed() < PATIENCE, "nobody waits");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether somebody waited.
+    fn let_go(&self) -> bool {
+        rustix::fs::open(&self.0, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).is_ok()
+    }
+}
+
 impl Drop for Hang {
     fn drop(&mut self) {
-        // Whoever has waited for this to be opened finds its end.
-        let opened = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open(&self.0);
-        drop(opened);
+        self.let_go();
+        let _removed = std::fs::remove_file(&self.0);
     }
 }
 
@@ -168,7 +180,7 @@ fn a_disk_that_does_not_answer_keeps_no_other_resource_from_coming_up_again() {
         let _resuming = Task::spawn(async move { resume_within(PATIENCE, &daemon, found).await });
         bench.await_up("r1").await;
         assert!(!bench.is_up("r0").await);
-        drop(hang);
+        hang.end().await;
     });
 }
 
@@ -183,7 +195,7 @@ fn a_resource_whose_disk_answers_late_comes_up_with_its_link_all_the_same() {
         // Commands are not kept waiting any longer, and whoever is told READY is.
         bench.daemon.resumed("r2").await;
         assert!(!bench.is_up("r2").await);
-        drop(hang);
+        hang.end().await;
         bench.await_up("r2").await;
     });
 }
@@ -196,7 +208,7 @@ fn nothing_comes_up_any_more_when_the_daemon_stops() {
         let hang = bench.hang("r3");
         resume_within(Duration::from_millis(100), &bench.daemon, found).await;
         bench.daemon.will_stop();
-        drop(hang);
+        hang.end().await;
         // Whoever changes the resource has its lock until he is done.
         let gate = bench.daemon.gate("r3");
         let _done = tokio::time::timeout(PATIENCE, gate.lock()).await.unwrap();

@@ -203,7 +203,7 @@ mod tests {
             for bytes in both {
                 let sizes = sizes.clone();
                 scope.spawn(move || {
-                    for _ in 0..100 {
+                    for _ in 0..10 {
                         // One that comes too late says so, and is told apart.
                         if let Err(error) = sizes.keep("r0", volume, end(bytes)) {
                             assert_eq!(error.kind(), io::ErrorKind::Other);
