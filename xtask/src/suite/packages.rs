@@ -1,7 +1,8 @@
 //! The programs of others that tests use, and how a Debian machine gets them.
 //!
-//! Nothing that is installed is ever upgraded or removed: a package that could only be had that
-//! way is left out, and what needs it is skipped.
+//! Nothing that is installed is ever removed, nor upgraded unless `RBD_MAY_UPGRADE` is set, as on a
+//! machine that is thrown away afterwards: a package that could only be had that way is left out,
+//! and what needs it is skipped.
 
 use std::env;
 use std::path::Path;
@@ -62,7 +63,8 @@ impl Package {
             apt(&["update"])?;
             plan = self.plan();
         }
-        if let Some(reason) = objection(&plan?) {
+        let may_upgrade = env::var_os(MAY_UPGRADE).is_some();
+        if let Some(reason) = objection(&plan?, may_upgrade) {
             return Err(reason);
         }
         println!("== installing {}", self.name);
@@ -72,7 +74,7 @@ impl Package {
             // Old lists name files that are no longer there.
             *lists_are_fresh = true;
             apt(&["update"])?;
-            if let Some(reason) = objection(&self.plan()?) {
+            if let Some(reason) = objection(&self.plan()?, may_upgrade) {
                 return Err(reason);
             }
             installed = apt(&arguments);
@@ -106,7 +108,7 @@ impl Package {
 }
 
 /// Why a plan of apt's must not be carried out, if there is a reason.
-pub(super) fn objection(plan: &str) -> Option<String> {
+pub(super) fn objection(plan: &str, may_upgrade: bool) -> Option<String> {
     for (action, verb) in [("Inst ", "upgrade"), ("Remv ", "remove")] {
         for line in plan.lines() {
             let Some(rest) = line.strip_prefix(action) else {
@@ -118,7 +120,7 @@ pub(super) fn objection(plan: &str) -> Option<String> {
                 .split_whitespace()
                 .nth(1)
                 .is_some_and(|w| w.starts_with('['));
-            if action == "Remv " || replaces {
+            if action == "Remv " || replaces && !may_upgrade {
                 return Some(format!("installing it would {verb} {name}"));
             }
         }
@@ -175,6 +177,9 @@ fn apt(arguments: &[&str]) -> Result<String, String> {
         .trim_start_matches("E: ")
         .to_owned())
 }
+
+/// Set where installed packages may be upgraded.
+const MAY_UPGRADE: &str = "RBD_MAY_UPGRADE";
 
 const PACKAGES: &[Package] = &[
     Package {

@@ -40,19 +40,25 @@ fn lines_that_only_look_like_results_count_nothing() {
 #[test]
 fn a_plan_that_upgrades_or_removes_is_refused() {
     assert_eq!(
-        objection("Inst fio (3.33-3 Debian:12.0 [amd64])\nConf fio (3.33-3)\n"),
+        objection(
+            "Inst fio (3.33-3 Debian:12.0 [amd64])\nConf fio (3.33-3)\n",
+            false
+        ),
         None
     );
     let upgrade = "Inst libc6 [2.36-9] (2.36-10 Debian [amd64])\nInst fio (3.33-3)\n";
     assert_eq!(
-        objection(upgrade).as_deref(),
+        objection(upgrade, false).as_deref(),
         Some("installing it would upgrade libc6")
     );
+    assert_eq!(objection(upgrade, true), None);
     let removal = "Remv nano [7.2]\nInst fio (3.33-3)\n";
-    assert_eq!(
-        objection(removal).as_deref(),
-        Some("installing it would remove nano")
-    );
+    for may_upgrade in [false, true] {
+        assert_eq!(
+            objection(removal, may_upgrade).as_deref(),
+            Some("installing it would remove nano")
+        );
+    }
 }
 
 #[test]
