@@ -75,7 +75,8 @@ impl World {
         };
         let usable = |volume: &usize| {
             let own = device_of(&status, *volume).map(|device| device.disk_state);
-            own == Some(DiskState::UpToDate) || own == Some(DiskState::Diskless) && served(*volume)
+            // A node whose disk is gone, or is being filled, has its clients served by the peer.
+            own == Some(DiskState::UpToDate) || served(*volume)
         };
         if let Some(volume) = self.volumes().find(|volume| !usable(volume)) {
             self.violation(format!(
