@@ -158,8 +158,8 @@ fn hunt_all(
 struct Options {
     /// `protocol` or `engine`, if only one of them.
     part: Option<String>,
-    /// Only files with this in their path.
-    file: Option<String>,
+    /// Only files with one of these in their path; all if there are none.
+    files: Vec<String>,
     /// Of each profile of the simulation; with none, unit tests only.
     seeds: u64,
     /// After which no other mutant is begun.
@@ -172,7 +172,7 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             part: None,
-            file: None,
+            files: Vec::new(),
             seeds: SEEDS,
             time: None,
             list: false,
@@ -198,7 +198,7 @@ impl Options {
                     return Err(format!("'{value}' is not one of {}", PARTS.join(", ")));
                 }
                 "--part" => options.part = Some(value.clone()),
-                "--file" => options.file = Some(value.clone()),
+                "--file" => options.files.push(value.clone()),
                 "--seeds" => options.seeds = number()?,
                 "--minutes" => options.time = Some(Duration::from_secs(60 * number()?)),
                 _ => options.json = Some(value.into()),
@@ -210,10 +210,7 @@ impl Options {
     fn wants(&self, mutant: &Mutant) -> bool {
         let part = mutant.file.split('/').next();
         self.part.as_deref().is_none_or(|asked| Some(asked) == part)
-            && self
-                .file
-                .as_ref()
-                .is_none_or(|asked| mutant.file.contains(asked.as_str()))
+            && (self.files.is_empty() || self.files.iter().any(|asked| mutant.file.contains(asked)))
     }
 }
 
