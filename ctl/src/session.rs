@@ -110,53 +110,125 @@ impl Session {
                 resource: resource.to_owned(),
                 refusal,
             }),
-            Ok(Reply::Status(_) | Reply::Changes(_) | Reply::Daemon { .. }) => {
-                self.fail(&unexpected(resource));
-            }
+            Ok(
+                Reply::Status(_)
+                | Reply::StatusOfSome { .. }
+                | Reply::Changes(_)
+                | Reply::Daemon { .. },
+            ) => self.fail(&unexpected(resource)),
             Err(failure) => self.fail(&failure),
         }
     }
 
     /// The state of these resources, or of all when none is named. Each is asked for by its own
     /// name, so that one nobody asked about cannot get in the way.
-    pub(crate) fn fetch_named(
-        daemon: &Daemon,
-        names: &[String],
-    ) -> Result<Vec<ResourceStatus>, Failure> {
+    pub(crate) fn fetch_named(daemon: &Daemon, names: &[String]) -> Result<Fetched, Failure> {
         if names.is_empty() {
-            return Self::fetch(daemon, None);
+            return Self::fetch_what_answers(daemon, None);
         }
-        let mut statuses = Vec::new();
+        let mut fetched = Fetched::default();
         for name in names {
-            statuses.extend(Self::fetch(daemon, Some(name))?);
+            let one = Self::fetch_what_answers(daemon, Some(name))?;
+            fetched.statuses.extend(one.statuses);
+            fetched.silent.extend(one.silent);
         }
-        Ok(statuses)
+        Ok(fetched)
     }
 
-    /// The state of one resource, or of all; empty when the daemon does not know it.
-    pub(crate) fn fetch(
-        daemon: &Daemon,
-        resource: Option<&str>,
-    ) -> Result<Vec<ResourceStatus>, Failure> {
-        let name = resource.unwrap_or("all");
+    /// The state of one resource; empty when the daemon does not know it.
+    pub(crate) fn fetch(daemon: &Daemon, resource: &str) -> Result<Vec<ResourceStatus>, Failure> {
+        let mut fetched = Self::fetch_what_answers(daemon, Some(resource))?;
+        match fetched.silent.pop() {
+            Some(silent) => Err(silent.into()),
+            None => Ok(fetched.statuses),
+        }
+    }
+
+    fn fetch_what_answers(daemon: &Daemon, resource: Option<&str>) -> Result<Fetched, Failure> {
         let request = Request::Status {
             resource: resource.map(str::to_owned),
         };
-        match daemon.ask(&request)? {
-            Reply::Status(mut statuses) => {
+        let mut fetched = Fetched::default();
+        let mut miss = |resource: &str, refusal| {
+            let resource = resource.to_owned();
+            fetched.silent.push(Silent { resource, refusal });
+        };
+        match (daemon.ask(&request)?, resource) {
+            (Reply::Status(mut statuses), _) => {
                 statuses.retain(|status| resource.is_none_or(|name| name == status.name));
-                Ok(statuses)
+                fetched.statuses = statuses;
             }
-            Reply::Refused(refusal) if refusal.code == RefusalCode::UnknownResource => {
-                Ok(Vec::new())
+            (Reply::StatusOfSome { answered, silent }, None) => {
+                for (name, refusal) in silent {
+                    miss(&name, refusal);
+                }
+                fetched.statuses = answered;
             }
-            Reply::Refused(refusal) => Err(Failure::Refused {
-                resource: name.to_owned(),
-                refusal,
-            }),
-            Reply::Done | Reply::DoneWithNotes(_) | Reply::Changes(_) | Reply::Daemon { .. } => {
-                Err(unexpected(name))
+            (Reply::Refused(refusal), _) if refusal.code == RefusalCode::UnknownResource => {}
+            (Reply::Refused(refusal), Some(resource)) => miss(resource, refusal),
+            (Reply::Refused(refusal), None) => {
+                let resource = "all".to_owned();
+                return Err(Failure::Refused { resource, refusal });
             }
+            (
+                Reply::Done
+                | Reply::DoneWithNotes(_)
+                | Reply::StatusOfSome { .. }
+                | Reply::Changes(_)
+                | Reply::Daemon { .. },
+                _,
+            ) => return Err(unexpected(resource.unwrap_or("all"))),
+        }
+        Ok(fetched)
+    }
+}
+
+/// What was learned of the resources asked about; those the daemon does not know are in neither.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    /// The state of those that answered.
+    pub(crate) statuses: Vec<ResourceStatus>,
+    /// Those that did not.
+    pub(crate) silent: Vec<Silent>,
+}
+
+impl Fetched {
+    /// The state of a resource that answered.
+    pub(crate) fn status(&self, resource: &str) -> Option<&ResourceStatus> {
+        self.statuses.iter().find(|status| status.name == resource)
+    }
+
+    /// Whether the daemon has such a resource.
+    pub(crate) fn knows(&self, resource: &str) -> bool {
+        self.names().any(|name| name == resource)
+    }
+
+    /// All the daemon has, of those asked about.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let answered = self.statuses.iter().map(|status| status.name.as_str());
+        answered.chain(self.silent.iter().map(|one| one.resource.as_str()))
+    }
+
+    /// Whether the daemon has none of them.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names().next().is_none()
+    }
+}
+
+/// A resource that did not say in what state it is.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    /// Its name.
+    resource: String,
+    /// Why, as far as the daemon knows.
+    refusal: Refusal,
+}
+
+impl From<Silent> for Failure {
+    fn from(silent: Silent) -> Self {
+        Self::Refused {
+            resource: silent.resource,
+            refusal: silent.refusal,
         }
     }
 }

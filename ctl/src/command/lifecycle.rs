@@ -1,6 +1,6 @@
 //! The commands that change a running resource: each becomes one request per target.
 
-use rbd_protocol::control::{Request, ResourceStatus, VerifyOrder};
+use rbd_protocol::control::{Request, VerifyOrder};
 
 use super::tentative;
 use crate::arguments::{
@@ -239,10 +239,12 @@ pub(super) fn down(session: &mut Session, words: &[String]) {
     let running = if session.options.dry_run {
         Vec::new()
     } else {
-        let Some(running) = session.settle(Session::fetch(&session.daemon, None)) else {
+        // One that does not answer is stopped by its name like the others.
+        let running = Session::fetch_named(&session.daemon, &[]);
+        let Some(running) = session.settle(running) else {
             return;
         };
-        running
+        running.names().map(str::to_owned).collect()
     };
     let configuration = match defined {
         Ok(configuration) => Some(configuration),
@@ -263,13 +265,9 @@ pub(super) fn down(session: &mut Session, words: &[String]) {
     }
 }
 
-fn to_stop(
-    word: &str,
-    defined: &[&str],
-    running: &[ResourceStatus],
-) -> Vec<Result<String, Failure>> {
+fn to_stop(word: &str, defined: &[&str], running: &[String]) -> Vec<Result<String, Failure>> {
     let stray = |name: &str| !defined.contains(&name);
-    let running = || running.iter().map(|status| status.name.as_str());
+    let running = || running.iter().map(String::as_str);
     if word == "all" {
         let every = defined.iter().copied();
         let every = every.chain(running().filter(|name| stray(name)));

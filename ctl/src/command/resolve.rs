@@ -301,7 +301,7 @@ impl Job<'_> {
 }
 
 fn look(session: &mut Session, resource: &str) -> Option<ResourceStatus> {
-    let fetched = Session::fetch(&session.daemon, Some(resource)).and_then(|statuses| {
+    let fetched = Session::fetch(&session.daemon, resource).and_then(|statuses| {
         let first = statuses.into_iter().next();
         first.ok_or_else(|| Failure::NoSuchResource(resource.to_owned()))
     });

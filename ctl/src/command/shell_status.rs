@@ -2,7 +2,7 @@
 //!
 //! One question to the daemon for each resource named, and none to the configuration.
 
-use super::states::{dry_run, names};
+use super::states::{complain_of, dry_run, names};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::status::{shell_block_without_state, shell_blocks};
@@ -17,8 +17,8 @@ pub(super) fn run(session: &mut Session, words: &[String]) {
     if session.options.dry_run {
         return dry_run(session, &names);
     }
-    let statuses = match Session::fetch_named(&session.daemon, &names) {
-        Ok(statuses) => statuses,
+    let fetched = match Session::fetch_named(&session.daemon, &names) {
+        Ok(fetched) => fetched,
         Err(failure) => {
             if let Failure::Unreachable {
                 nobody_listens: true,
@@ -30,12 +30,13 @@ pub(super) fn run(session: &mut Session, words: &[String]) {
             return session.fail(&failure);
         }
     };
-    for status in &statuses {
+    for status in &fetched.statuses {
         session.console.print(&shell_blocks(status));
     }
-    let is_up = |name: &&String| statuses.iter().any(|one| one.name == **name);
-    let missing: Vec<String> = names.iter().filter(|name| !is_up(name)).cloned().collect();
+    let missing = names.iter().filter(|name| !fetched.knows(name));
+    let missing: Vec<String> = missing.cloned().collect();
     say_of_each(session, &missing, "Unconfigured");
+    complain_of(session, fetched.silent);
 }
 
 fn say_of_each(session: &mut Session, names: &[String], known: &'static str) {

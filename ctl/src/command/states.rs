@@ -8,7 +8,7 @@ use super::watch;
 use crate::arguments::Status;
 use crate::console::Console;
 use crate::failure::{Failure, printable};
-use crate::session::Session;
+use crate::session::{Fetched, Session, Silent};
 use crate::status::{self, Layout, document, render};
 use crate::step::request_line;
 use crate::target::{Scope, Target};
@@ -53,11 +53,13 @@ pub(super) fn status(session: &mut Session, options: &Status) {
 
 fn show_once(session: &mut Session, view: &View) {
     let fetched = Session::fetch_named(&session.daemon, &view.names);
-    let Some(statuses) = session.settle(fetched) else {
+    let Some(fetched) = session.settle(fetched) else {
         return;
     };
-    let (shown, missing) = view.pick(statuses);
-    if view.json {
+    let (shown, missing) = view.pick(&fetched);
+    if shown.is_empty() && !fetched.silent.is_empty() {
+        // Nothing is known, which is not the same as that there is nothing.
+    } else if view.json {
         session.console.line(view.json_text(&shown));
     } else if shown.is_empty() && view.names.is_empty() {
         session
@@ -66,19 +68,27 @@ fn show_once(session: &mut Session, view: &View) {
     } else {
         session.console.print(&render(&shown, view.layout));
     }
-    hint_at_what_is_not_up(session, &missing, view.names.is_empty() && shown.is_empty());
+    let nothing_is_up = view.names.is_empty() && fetched.is_empty();
+    hint_at_what_is_not_up(session, &missing, nothing_is_up);
+    complain_of(session, fetched.silent);
+}
+
+/// Of some resources nothing is known: one line each, and the exit code says so.
+pub(super) fn complain_of(session: &mut Session, silent: Vec<Silent>) {
+    for one in silent {
+        session.fail(&one.into());
+    }
 }
 
 impl View {
     /// What is to be shown of everything there is, and the names that are not there.
-    pub(super) fn pick(&self, statuses: Vec<ResourceStatus>) -> (Vec<ResourceStatus>, Vec<String>) {
+    pub(super) fn pick(&self, fetched: &Fetched) -> (Vec<ResourceStatus>, Vec<String>) {
         if self.names.is_empty() {
-            return (statuses, Vec::new());
+            return (fetched.statuses.clone(), Vec::new());
         }
-        let named = |name: &String| statuses.iter().find(|status| status.name == *name);
-        let shown = self.names.iter().filter_map(named).cloned().collect();
-        let missing = self.names.iter().filter(|name| named(name).is_none());
-        (shown, missing.cloned().collect())
+        let shown = self.names.iter().filter_map(|name| fetched.status(name));
+        let missing = self.names.iter().filter(|name| !fetched.knows(name));
+        (shown.cloned().collect(), missing.cloned().collect())
     }
 
     /// The document, on many lines.
@@ -121,21 +131,20 @@ pub(super) fn explain(session: &mut Session, words: &[String]) {
         return dry_run(session, &names);
     }
     let fetched = Session::fetch_named(&session.daemon, &names);
-    let Some(statuses) = session.settle(fetched) else {
+    let Some(fetched) = session.settle(fetched) else {
         return;
     };
-    let missing = names.iter().filter(|name| {
-        let mut known = statuses.iter();
-        !known.any(|status| status.name == **name)
-    });
+    let missing = names.iter().filter(|name| !fetched.knows(name));
     let missing: Vec<String> = missing.cloned().collect();
-    for status in &statuses {
+    for status in &fetched.statuses {
         for paragraph in status::explain(status) {
             let text = status::wrapped(&printable(&paragraph), Console::width());
             session.console.line(format!("{text}\n"));
         }
     }
-    hint_at_what_is_not_up(session, &missing, names.is_empty() && statuses.is_empty());
+    let nothing_is_up = names.is_empty() && fetched.is_empty();
+    hint_at_what_is_not_up(session, &missing, nothing_is_up);
+    complain_of(session, fetched.silent);
 }
 
 /// `role`: own role, or with a peer named the peer's.
@@ -206,9 +215,10 @@ fn each(
         return dry_run(session, words);
     }
     let fetched = Session::fetch_named(&session.daemon, &resources(words));
-    let Some(statuses) = session.settle(fetched) else {
+    let Some(fetched) = session.settle(fetched) else {
         return;
     };
+    let statuses = &fetched.statuses;
     for word in words {
         let found = if word == "all" {
             let every = statuses.iter();
@@ -216,7 +226,7 @@ fn each(
                 .map(|status| (Target::whole(&status.name), status))
                 .collect())
         } else {
-            find(word, verb, scope, &statuses).map(|found| vec![found])
+            find(word, verb, scope, &fetched).map(Vec::from_iter)
         };
         for (target, status) in session.settle(found).unwrap_or_default() {
             for line in lines(&target, status) {
@@ -224,19 +234,24 @@ fn each(
             }
         }
     }
+    complain_of(session, fetched.silent);
 }
 
+/// None of a resource that does not answer, of which is complained apart.
 fn find<'a>(
     word: &str,
     verb: &'static str,
     scope: Scope,
-    statuses: &'a [ResourceStatus],
-) -> Result<(Target, &'a ResourceStatus), Failure> {
+    fetched: &'a Fetched,
+) -> Result<Option<(Target, &'a ResourceStatus)>, Failure> {
     let target = Target::parse(word)?;
-    let status = statuses
-        .iter()
-        .find(|status| status.name == target.resource);
-    let status = status.ok_or_else(|| Failure::UnknownResource(target.resource.clone()))?;
+    let Some(status) = fetched.status(&target.resource) else {
+        return if fetched.knows(&target.resource) {
+            Ok(None)
+        } else {
+            Err(Failure::UnknownResource(target.resource))
+        };
+    };
     target.check_scope(verb, scope)?;
     let mut peers = status.connections.iter();
     if let Some(peer) = &target.peer
@@ -256,7 +271,7 @@ fn find<'a>(
             volume,
         });
     }
-    Ok((target, status))
+    Ok(Some((target, status)))
 }
 
 /// The resources the words are about; none for `all` and for words that are no targets.

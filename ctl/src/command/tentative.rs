@@ -26,7 +26,7 @@ pub(super) fn report(session: &mut Session, words: &[String]) {
 fn report_one(session: &mut Session, target: &Target, begun: Instant) {
     let name = target.resource.clone();
     loop {
-        let fetched = Session::fetch(&session.daemon, Some(&name));
+        let fetched = Session::fetch(&session.daemon, &name);
         let Some(statuses) = session.settle(fetched) else {
             return;
         };

@@ -92,7 +92,7 @@ fn look(session: &mut Session, waiting: Vec<Waiting>, goal: Goal, begun: Instant
     let mut still = Vec::new();
     for mut one in waiting {
         let name = &one.target.resource;
-        let fetched = Session::fetch(&daemon, Some(name)).and_then(|statuses| {
+        let fetched = Session::fetch(&daemon, name).and_then(|statuses| {
             let first = statuses.into_iter().next();
             first.ok_or_else(|| Failure::UnknownResource(name.clone()))
         });

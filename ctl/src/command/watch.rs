@@ -10,7 +10,7 @@ use rbd_protocol::control::ResourceStatus;
 use super::states::View;
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::session::Session;
+use crate::session::{Fetched, Session};
 use crate::status::{document, render};
 
 /// Shows the state every `interval`. Fails only when the first look fails.
@@ -38,31 +38,42 @@ pub(super) fn run(session: &mut Session, view: &View, interval: Duration) {
 }
 
 /// The text to show, and the same without what changes by itself as time passes.
-fn picture(view: &View, fetched: Result<Vec<ResourceStatus>, Failure>) -> (String, String) {
-    let statuses = match fetched {
-        Ok(statuses) => statuses,
+fn picture(view: &View, fetched: Result<Fetched, Failure>) -> (String, String) {
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
         Err(failure) => {
-            let text = if view.json {
-                format!(
-                    "{}\n",
-                    serde_json::json!({"schema_version": 1, "error": failure.to_string()})
-                )
-            } else {
-                format!("# {failure}\n\n")
-            };
+            let text = complaint(view, &failure);
             return (text.clone(), text);
         }
     };
-    let (mut shown, missing) = view.pick(statuses);
-    let text = words(view, &shown, &missing);
+    let (mut shown, missing) = view.pick(&fetched);
+    let silent = fetched.silent.into_iter();
+    let silent: String = silent.map(|one| complaint(view, &one.into())).collect();
+    let words = |shown: &[ResourceStatus]| {
+        if shown.is_empty() && !silent.is_empty() {
+            silent.clone()
+        } else {
+            words(view, shown, &missing) + &silent
+        }
+    };
+    let text = words(&shown);
     for connection in shown.iter_mut().flat_map(|status| &mut status.connections) {
         connection.since_ms = 0;
         if let Some(refused) = &mut connection.refused {
             refused.told_ms_ago = 0;
         }
     }
-    let essence = words(view, &shown, &missing);
+    let essence = words(&shown);
     (text, essence)
+}
+
+fn complaint(view: &View, failure: &Failure) -> String {
+    if view.json {
+        let line = serde_json::json!({"schema_version": 1, "error": failure.to_string()});
+        format!("{line}\n")
+    } else {
+        format!("# {failure}\n\n")
+    }
 }
 
 fn words(view: &View, shown: &[ResourceStatus], missing: &[String]) -> String {

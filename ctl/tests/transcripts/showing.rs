@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rbd_protocol::control::Reply;
+use rbd_protocol::control::{Refusal, RefusalCode, Reply, Request};
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use crate::stage::{Running, Stage, healthy, outcome, status_of};
@@ -225,4 +225,64 @@ fn watching_goes_on_when_the_daemon_is_restarted() {
         next = line();
     }
     assert_eq!(next["resources"][0]["name"], "r0");
+}
+
+/// r0 is healthy, r1 does not answer.
+fn one_is_silent(request: &Request) -> Reply {
+    let reason = "r1 did not answer within 5 s";
+    let refusal = Refusal::new(RefusalCode::StateTimeout, reason, "");
+    match request {
+        Request::Status { resource: None } => Reply::StatusOfSome {
+            answered: vec![healthy("r0")],
+            silent: vec![("r1".to_owned(), refusal)],
+        },
+        Request::Status {
+            resource: Some(name),
+        } if name == "r1" => Reply::Refused(refusal),
+        Request::Status { .. } => Reply::Status(vec![healthy("r0")]),
+        _ => Reply::Done,
+    }
+}
+
+#[test]
+fn a_resource_that_does_not_answer_hides_no_others_and_is_complained_of() {
+    let stage = Stage::new();
+    let well = {
+        let _daemon = stage.daemon(|_| Reply::Status(vec![healthy("r0")]));
+        ["status", "status --json", "role all", "sh-status"].map(|words| stage.run(words).out)
+    };
+    let _daemon = stage.daemon(one_is_silent);
+    let spellings = [
+        ["status", "status --json", "role all", "sh-status"],
+        [
+            "status r0 r1",
+            "status r0 r1 --json",
+            "role r0 r1",
+            "sh-status r0 r1",
+        ],
+    ];
+    for words in spellings {
+        for (words, well) in words.iter().zip(&well) {
+            let outcome = stage.run(words).expect_code(11);
+            assert_eq!(outcome.out, *well, "{words}");
+            assert_eq!(outcome.err.lines().count(), 1, "{words}: {outcome:?}");
+            assert!(outcome.err.contains("r1 did not answer"), "{outcome:?}");
+        }
+    }
+    let outcome = stage.run("explain all").expect_code(11);
+    assert!(outcome.out.contains("r0"), "{outcome:?}");
+    for words in ["status r1", "status r1 --json", "role r1", "sh-status r1"] {
+        let outcome = stage.run(words).expect_code(11);
+        assert_eq!(outcome.out, "", "{words}");
+        assert!(outcome.err.contains("r1 did not answer"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_resource_that_does_not_answer_can_be_brought_down() {
+    let stage = Stage::new();
+    let daemon = stage.daemon(one_is_silent);
+    stage.run("down r1").expect_code(0);
+    let resource = "r1".to_owned();
+    assert_eq!(daemon.asked().last(), Some(&Request::Down { resource }));
 }

@@ -188,7 +188,8 @@ pub enum Request {
         /// Name of the resource.
         resource: String,
     },
-    /// The state of one resource, or of all when `None`. Answered by [`Reply::Status`].
+    /// The state of one resource, or of all when `None`. Answered by [`Reply::Status`]; of all by
+    /// [`Reply::StatusOfSome`] when one does not answer.
     Status {
         /// Name of the resource, or all.
         resource: Option<String>,
@@ -225,5 +226,12 @@ pub enum Reply {
         pid: u32,
         /// Name of the node it serves.
         node: String,
+    },
+    /// The state of all that answered, and why there is none of the others, by their names.
+    StatusOfSome {
+        /// Those that answered.
+        answered: Vec<ResourceStatus>,
+        /// Those that did not.
+        silent: Vec<(String, Refusal)>,
     },
 }

@@ -27,6 +27,8 @@ mod conflicts;
 mod daemon;
 mod dependencies;
 mod disk;
+#[cfg(test)]
+mod fixtures;
 mod handlers;
 mod kernel;
 mod life;

@@ -1,10 +1,13 @@
 //! What the daemon does about each request.
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 use std::time::Duration;
 
 use rbd_engine::{Command, PauseOrder, PausedBy};
-use rbd_protocol::control::{Refusal, Reply, Request};
+use rbd_protocol::control::{Refusal, RefusalCode, Reply, Request, ResourceStatus};
 use rbd_protocol::ids::{NodeId, VolumeNumber};
 use rbd_protocol::state::ConnectionState;
 use tokio::time::timeout;
@@ -235,17 +238,46 @@ async fn changes(
 }
 
 async fn status(daemon: &Daemon, resource: Option<String>) -> Result<Reply, Refusal> {
-    let services: Vec<Rc<Service>> = match resource {
-        Some(name) => daemon.find(&name).into_iter().collect(),
-        None => daemon.all(),
-    };
-    let mut states = Vec::with_capacity(services.len());
-    for service in services {
-        let mut state = service.status().await?;
-        kernel::count_openers(&service, &mut state).await;
-        states.push(state);
+    match resource {
+        Some(name) => match daemon.find(&name) {
+            Some(service) => Ok(Reply::Status(vec![status_of(&service).await?])),
+            None => Ok(Reply::Status(Vec::new())),
+        },
+        None => Ok(status_of_all(daemon.all()).await),
     }
-    Ok(Reply::Status(states))
+}
+
+async fn status_of(service: &Service) -> Result<ResourceStatus, Refusal> {
+    let mut state = service.status().await?;
+    kernel::count_openers(service, &mut state).await;
+    Ok(state)
+}
+
+/// All are asked at once: one that does not answer keeps nobody from seeing the others.
+async fn status_of_all(services: Vec<Rc<Service>>) -> Reply {
+    let mut asked = Vec::with_capacity(services.len());
+    for service in services {
+        let name = service.name.clone();
+        let asking = async move { status_of(&service).await };
+        asked.push((name, tokio::task::spawn_local(asking)));
+    }
+    let (mut answered, mut silent) = (Vec::with_capacity(asked.len()), Vec::new());
+    for (name, asking) in asked {
+        match asking.await {
+            Ok(Ok(state)) => answered.push(state),
+            Ok(Err(refusal)) if refusal.code == RefusalCode::UnknownResource => {} // it has just gone
+            Ok(Err(refusal)) => silent.push((name, refusal)),
+            Err(died) => {
+                let reason = format!("asking {name} for its state failed: {died}");
+                silent.push((name, Refusal::new(RefusalCode::Environment, reason, "")));
+            }
+        }
+    }
+    if silent.is_empty() {
+        Reply::Status(answered)
+    } else {
+        Reply::StatusOfSome { answered, silent }
+    }
 }
 
 /// Volumes are dealt with one after the other; the first that is refused ends it.
@@ -283,6 +315,7 @@ async fn with_growth(reply: Reply, daemon: &Daemon, resource: &str) -> Reply {
         Reply::DoneWithNotes(notes) => notes,
         other @ (Reply::Refused(_)
         | Reply::Status(_)
+        | Reply::StatusOfSome { .. }
         | Reply::Changes(_)
         | Reply::Daemon { .. }) => return other,
     };

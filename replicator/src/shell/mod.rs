@@ -149,10 +149,12 @@ pub fn spawn(
     Ok(handle.with_thread(thread))
 }
 
-/// A resource whose thread takes no message, for as long as the second value is kept.
+/// A resource without a thread: its messages are taken with the second value, by whoever keeps it,
+/// and wait for that as they do for a thread that hangs.
 #[cfg(test)]
-pub(crate) fn deaf() -> (ResourceHandle, impl Sized) {
-    inbox::new().expect("a counter")
+pub(crate) fn without_thread() -> (ResourceHandle, impl Fn() -> Option<crate::messages::ToResource>) {
+    let (handle, inbox) = inbox::new().expect("a counter");
+    (handle, move || inbox.next().ok().flatten())
 }
 
 /// Runs until the end. A panic, a broken invariant that is, ends this resource and no other.

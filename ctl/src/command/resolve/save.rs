@@ -107,7 +107,12 @@ impl Job<'_> {
                 });
                 self.tell(session, "nothing has been given up; the file is removed");
             }
-            Ok(Reply::Status(_) | Reply::Changes(_) | Reply::Daemon { .. }) => {
+            Ok(
+                Reply::Status(_)
+                | Reply::StatusOfSome { .. }
+                | Reply::Changes(_)
+                | Reply::Daemon { .. },
+            ) => {
                 copy.keep();
                 session.fail(&unexpected(self.resource));
             }
@@ -211,9 +216,11 @@ impl Job<'_> {
                 resource: self.resource.to_owned(),
                 refusal,
             }),
-            Reply::Done | Reply::DoneWithNotes(_) | Reply::Status(_) | Reply::Daemon { .. } => {
-                Err(unexpected(self.resource))
-            }
+            Reply::Done
+            | Reply::DoneWithNotes(_)
+            | Reply::Status(_)
+            | Reply::StatusOfSome { .. }
+            | Reply::Daemon { .. } => Err(unexpected(self.resource)),
         }
     }
 
