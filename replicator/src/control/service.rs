@@ -303,7 +303,7 @@ impl Service {
                     self.name,
                     deadline.as_secs()
                 ),
-                "",
+                "dmesg, for a disk or a file system that hangs",
             )),
         }
     }

@@ -55,6 +55,8 @@ use interpreter::{Interpreter, Notices};
 use ring::{Ring, RingError};
 
 use crate::messages::FromResource;
+#[cfg(test)]
+use crate::messages::ToResource;
 
 /// Why a resource cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +154,7 @@ pub fn spawn(
 /// A resource without a thread: its messages are taken with the second value, by whoever keeps it,
 /// and wait for that as they do for a thread that hangs.
 #[cfg(test)]
-pub(crate) fn without_thread() -> (ResourceHandle, impl Fn() -> Option<crate::messages::ToResource>) {
+pub(crate) fn without_thread() -> (ResourceHandle, impl Fn() -> Option<ToResource>) {
     let (handle, inbox) = inbox::new().expect("a counter");
     (handle, move || inbox.next().ok().flatten())
 }
