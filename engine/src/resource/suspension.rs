@@ -51,7 +51,7 @@ impl<B: Clone> Resource<B> {
         let any = |reason: &dyn Fn(&Volume<B>) -> bool| self.volumes.values().any(reason);
         Suspended {
             user: any(&|volume| volume.frozen.user),
-            no_data: any(&|volume| volume.waits_for_data()),
+            no_data: any(&|volume| volume.waits_for_data() || volume.awaits_server()),
             fencing: any(&|volume| volume.frozen.fencing),
         }
     }

@@ -1,9 +1,13 @@
 //! I/O that is suspended by command, or for want of data; data declared behind by command.
 
+use alloc::boxed::Box;
+
 use rbd_protocol::control::{RefusalCode, ResourceConfig};
 use rbd_protocol::ids::ByteRange;
+use rbd_protocol::peer::Packet;
 use rbd_protocol::state::DiskState;
 
+use super::diskless::{failed, whole};
 use super::{Bench, config, image};
 use crate::{Command, DiskError, DiskRequest, LinkLoss, RequestError, RequestKind};
 
@@ -92,6 +96,23 @@ fn without_data_requests_fail_if_so_configured_while_they_wait() {
     let changed: ResourceConfig = config();
     bench.command(Command::Configure(alloc::boxed::Box::new(changed)));
     assert_eq!(bench.answer(waiting), Some(Err(RequestError::Io)));
+}
+
+#[test]
+fn requests_that_wait_for_a_peer_to_serve_them_count_as_suspended() {
+    let suspended = |bench: &Bench| bench.engine.status(bench.now).suspended.no_data;
+    let (mut bench, _) = failed();
+    assert!(
+        suspended(&bench),
+        "clients see no error: this is no failure"
+    );
+    let own = bench.relink().expect("a greeting");
+    bench.packet(Packet::Hello(Box::new(whole(&own))));
+    assert!(!suspended(&bench), "the peer serves them");
+    let (mut bench, write) = failed();
+    bench.wait_ms(10_000);
+    assert_eq!(bench.answer(write), Some(Err(RequestError::Io)));
+    assert!(!suspended(&bench), "they see errors");
 }
 
 #[test]
