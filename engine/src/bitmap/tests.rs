@@ -134,3 +134,112 @@ fn a_page_that_has_become_clean_is_no_dirty_page() {
     bitmap.clear_covered(across);
     assert_eq!(bitmap.dirty_pages().count(), 0);
 }
+
+#[test]
+fn a_run_ends_with_the_limit_its_page_or_the_data() {
+    let block = |number: u64| number * 4096;
+    let data_bytes = block(BLOCKS.into()) - 512;
+    let mut bitmap = Bitmap::new(data_bytes);
+    bitmap.set_all();
+    let run = |from, limit| {
+        let found = bitmap.next_run(from, limit, data_bytes);
+        found.map(|run| (run.offset, run.length))
+    };
+    assert_eq!(run(0, 3 * 4096), Some((0, 3 * 4096)));
+    assert_eq!(run(0, 3 * 4096 - 1), Some((0, 2 * 4096)), "whole blocks");
+    assert_eq!(run(block(70), 4096), Some((block(70), 4096)));
+    assert_eq!(run(1, 4096), Some((block(1), 4096)), "not what is before");
+    let last = block(BITS_PER_PAGE - 2);
+    assert_eq!(run(last, 1 << 20), Some((last, 2 * 4096)), "the page ends");
+    let next = block(BITS_PER_PAGE);
+    assert_eq!(run(next, 4096), Some((next, 4096)));
+    let last = block(u64::from(BLOCKS) - 1);
+    assert_eq!(run(last, 1 << 20), Some((last, 4096 - 512)));
+    assert_eq!(run(last + 1, 1 << 20), None);
+}
+
+#[test]
+fn a_last_block_that_is_cut_short_is_marked_and_cleared_like_any_other() {
+    let mut bitmap = Bitmap::new(10 * 4096 + 512);
+    let (before, last) = (ByteRange::new(9 * 4096, 4096), ByteRange::new(40_960, 512));
+    assert_eq!(bitmap.set_touched(ByteRange::new(40_448, 1024)), 2);
+    assert_eq!(bitmap.set_touched(last), 0, "it is marked already");
+    let half = ByteRange::new(9 * 4096, 512);
+    assert_eq!(bitmap.clear_covered(half), 0, "half a block is none");
+    assert_eq!(bitmap.clear_covered(last), 1);
+    assert!(!bitmap.is_clean());
+    assert_eq!(bitmap.clear_covered(before), 1);
+    assert!(bitmap.is_clean());
+}
+
+#[test]
+fn only_what_changes_a_page_has_it_saved() {
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    let marked = ByteRange::new(4096 * (BITS_PER_PAGE - 1), 8192);
+    bitmap.set_touched(marked);
+    bitmap.note_saving(0);
+    assert_eq!(bitmap.next_unsaved(0), Some(1));
+    bitmap.note_saving(1);
+    bitmap.set_touched(marked);
+    bitmap.clear_covered(ByteRange::new(0, 8192));
+    assert!(!bitmap.has_unsaved(), "both pages say so on disk");
+    bitmap.clear_covered(ByteRange::new(4096 * BITS_PER_PAGE, 4096));
+    assert_eq!(bitmap.next_unsaved(0), Some(1));
+    bitmap.note_saving(1);
+    bitmap.note_unsaved(0);
+    assert_eq!(bitmap.next_unsaved(0), Some(0), "it could not be written");
+}
+
+#[test]
+fn everything_marked_or_cleared_at_once_is_saved_page_by_page() {
+    for dirty in [true, false] {
+        let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+        bitmap.merge_page(1, &[u64::MAX; WORDS], true);
+        if dirty {
+            bitmap.set_all();
+        } else {
+            bitmap.clear_all();
+        }
+        assert_eq!(bitmap.count(), if dirty { BLOCKS.into() } else { 0 });
+        for page in 0..3 {
+            assert_eq!(bitmap.next_unsaved(page), Some(page), "dirty: {dirty}");
+        }
+        assert_eq!(bitmap.next_unsaved(3), None);
+    }
+}
+
+#[test]
+fn a_page_that_joins_an_empty_one_is_taken_over_bit_for_bit() {
+    let mut words = [0; WORDS];
+    let patterns = [1, 1 << 63, u64::MAX, u64::MAX << 3, 0xA5A5_0FF0_8001_7FFE];
+    for (word, pattern) in words.iter_mut().step_by(5).zip(patterns) {
+        *word = pattern;
+    }
+    words[WORDS - 1] = 1 << 63 | 1;
+    let mut bitmap = Bitmap::new(u64::from(BLOCKS) * 4096);
+    bitmap.merge_page(1, &words, false);
+    assert_eq!(bitmap.page(1), words);
+    assert_eq!(bitmap.page(0), [0; WORDS]);
+    assert_eq!(bitmap.page(2), [0; WORDS]);
+    let set: u32 = words.iter().map(|word| word.count_ones()).sum();
+    assert_eq!(bitmap.count(), u64::from(set));
+}
+
+#[test]
+fn a_copy_of_a_page_takes_the_bits_of_a_range_that_are_its_own() {
+    // The last block of page 0 and the first two of page 1.
+    let range = ByteRange::new(4096 * (BITS_PER_PAGE - 1), 8193);
+    assert_eq!((page_of(range.offset), page_of(range.end())), (0, 1));
+    assert_eq!(page_of(range.offset + 4095), 0);
+    let mut copy = [0; WORDS];
+    copy[0] = 0b100;
+    set_in_copy(&mut copy, 1, range);
+    assert_eq!(copy[0], 0b111, "what was there stays");
+    assert!(copy[1..].iter().all(|word| *word == 0));
+    let mut copy = [0; WORDS];
+    set_in_copy(&mut copy, 0, range);
+    assert_eq!(copy[WORDS - 1], 1 << 63);
+    assert!(copy[..WORDS - 1].iter().all(|word| *word == 0));
+    set_in_copy(&mut copy, 2, range);
+    assert!(copy[..WORDS - 1].iter().all(|word| *word == 0));
+}
