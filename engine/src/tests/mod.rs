@@ -35,6 +35,8 @@ mod relocation;
 mod relocation_hold;
 mod resync;
 mod scrub;
+mod scrubbing;
+mod scrubbing_mending;
 mod silence;
 mod sizes;
 mod split_brain;
