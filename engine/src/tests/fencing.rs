@@ -328,7 +328,7 @@ fn what_is_read_for_the_peer_keeps_nobody_from_meeting_it_again() {
 }
 
 /// A Primary that has had its peer fenced, with the peer back and in sync.
-fn reunited(config: ResourceConfig) -> Bench {
+pub(super) fn reunited(config: ResourceConfig) -> Bench {
     let mut bench = Bench::primary_as(config);
     bench.link_down(LinkLoss::Timeout);
     let fence = bench.fence_starts();
