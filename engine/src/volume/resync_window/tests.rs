@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use rbd_protocol::control::ResyncOptions;
 
+use super::base::Base;
 use super::model::{GIGABIT, Run, Way};
 use super::{LARGEST_WINDOW, LEAST_RATE};
 
@@ -376,4 +377,59 @@ fn a_way_that_becomes_long_is_filled_before_that_is_known() {
         let rate = run.pass_ms(5_000).pass_ms(5_000).bytes / 5;
         assert!(rate >= LEAST, "{rate} with {writes} writes a second");
     }
+}
+
+const US: u64 = 1_000;
+
+/// What is known when lone blocks have taken so long.
+fn learned(took: impl IntoIterator<Item = u64>) -> Base {
+    let mut base = Base::default();
+    for took in took {
+        base.learn(took);
+    }
+    base
+}
+
+#[test]
+fn of_the_first_lone_blocks_the_quickest_shows_what_the_way_costs() {
+    let mut base = learned([400, 300, 500, 350].map(|took| took * US));
+    assert_eq!(base.nanoseconds, 300 * US);
+    base.learn(200 * US);
+    let known = 250 * US..300 * US;
+    assert!(known.contains(&base.nanoseconds), "{base:?}: one of many");
+}
+
+#[test]
+fn what_the_way_costs_is_followed_wherever_it_goes() {
+    for (before, after) in [
+        (300, 600),
+        (600, 250),
+        (300, 100),
+        (8_000, 16_000),
+        (16_000, 4_000),
+        (300, 5_000),
+        (5_000, 300),
+    ] {
+        let first = core::iter::repeat_n(before * US, 4);
+        let base = learned(first.chain(core::iter::repeat_n(after * US, 200)));
+        let known = after * US * 9 / 10..=after * US * 11 / 10;
+        assert!(known.contains(&base.nanoseconds), "{base:?}, {after}");
+    }
+}
+
+#[test]
+fn one_block_that_meets_a_stall_makes_no_way_long() {
+    let stall = 10_000_000 * US;
+    let base = learned([300 * US, 300 * US, 300 * US, 300 * US, stall]);
+    let known = 300 * US..400 * US;
+    assert!(known.contains(&base.nanoseconds), "{base:?}");
+}
+
+#[test]
+fn a_lone_block_takes_no_longer_than_many_that_are_not_alone() {
+    let mut base = learned([300 * US]);
+    base.limit(400 * US);
+    assert_eq!(base.nanoseconds, 300 * US);
+    base.limit(200 * US);
+    assert_eq!(base.nanoseconds, 200 * US);
 }

@@ -1,0 +1,158 @@
+//! Writes and flushes at their edges: where they may go, what their failure leaves behind, and
+//! what the loss of the peer has them wait for.
+
+use rbd_protocol::ids::ByteRange;
+use rbd_protocol::peer::Packet;
+use rbd_protocol::state::{DiskState, ReplicationState};
+
+use super::resync::{behind, replication, source, source_of};
+use super::{Bench, SIZE, VOLUME};
+use crate::{Command, DiskError, DiskRequest, LinkLoss, RequestError, RequestId, RequestKind};
+
+const WRITE: DiskRequest = DiskRequest::Write { fua: false };
+const FLUSH: DiskRequest = DiskRequest::Flush;
+
+fn resync_ack(bench: &mut Bench, offset: u64) {
+    bench.packet(Packet::ResyncAck {
+        id: offset,
+        volume: VOLUME,
+        range: ByteRange::new(offset, 4096),
+    });
+}
+
+fn resync_done(bench: &mut Bench) {
+    let (volume, generation) = (VOLUME, bench.generation());
+    bench.packet(Packet::ResyncDone { volume, generation });
+}
+
+/// A write that both disks have, and nobody has flushed.
+fn written(bench: &mut Bench, offset: u64) -> RequestId {
+    let write = bench.write(offset);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.peer_acks();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+    write
+}
+
+#[test]
+fn what_clients_ask_for_must_lie_within_the_volume_and_on_its_blocks() {
+    let (fua, discard) = (false, true);
+    let kinds = [
+        RequestKind::Read,
+        RequestKind::Write { fua },
+        RequestKind::Zero { fua, discard },
+    ];
+    let places = [
+        ByteRange::new(SIZE, 512),
+        ByteRange::new(SIZE - 512, 1024),
+        ByteRange::new(256, 512),
+        ByteRange::new(0, 256),
+        ByteRange::new(0, 0),
+        ByteRange::new(u64::MAX - 511, 512),
+    ];
+    for kind in kinds {
+        let mut bench = Bench::primary();
+        for range in places {
+            let request = bench.request(kind, range);
+            let error = Some(Err(RequestError::Invalid));
+            assert_eq!(bench.answer(request), error, "{kind:?} {range:?}");
+        }
+        let last = bench.request(kind, ByteRange::new(SIZE - 512, 512));
+        bench.write_metadata();
+        assert_eq!(bench.answer(last), None, "the disk is at work on it");
+    }
+}
+
+#[test]
+fn a_failed_write_that_ends_while_its_target_is_filled_is_left_for_another_resync() {
+    let mut bench = behind();
+    let write = bench.write(2 << 20);
+    bench.command(Command::SuspendIo);
+    bench.disk(WRITE, Err(DiskError::NoSpace));
+    let mut bench = source_of(bench);
+    for offset in [0, 1 << 20, 2 << 20] {
+        resync_ack(&mut bench, offset);
+    }
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    assert_eq!(bench.answer(write), None);
+    bench.command(Command::ResumeIo);
+    let error = Some(Err(RequestError::NoSpace));
+    assert_eq!(bench.answer(write), error);
+    assert_eq!(
+        bench.out_of_sync_bytes(),
+        4096,
+        "nobody knows what is there"
+    );
+    assert_eq!(bench.close_dropped(), None, "it ends first");
+    resync_done(&mut bench);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}
+
+#[test]
+fn a_failed_write_that_ends_when_the_resync_has_ended_has_both_decide_anew() {
+    let mut bench = source();
+    let write = bench.write(2 << 20);
+    bench.write_metadata();
+    bench.disk(WRITE, Err(DiskError::NoSpace));
+    for offset in [0, 1 << 20] {
+        resync_ack(&mut bench, offset);
+    }
+    resync_done(&mut bench);
+    assert_eq!(replication(&bench), ReplicationState::Established);
+    assert_eq!(bench.close_dropped(), None);
+    bench.peer_acks();
+    let error = Some(Err(RequestError::NoSpace));
+    assert_eq!(bench.answer(write), error);
+    assert_eq!(bench.out_of_sync_bytes(), 4096);
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Renegotiate));
+}
+
+#[test]
+fn a_flush_the_peer_has_made_waits_for_nothing_when_the_peer_is_lost() {
+    let mut bench = Bench::primary();
+    written(&mut bench, 0);
+    let generation = bench.generation();
+    let flush = bench.flush();
+    assert_eq!(bench.peer_acks(), 1);
+    bench.link_down(LinkLoss::Closed);
+    assert_eq!(bench.answer(flush), None);
+    bench.disk(FLUSH, Ok(()));
+    assert_eq!(bench.answer(flush), Some(Ok(())));
+    assert_eq!(bench.generation(), generation, "both have everything");
+}
+
+#[test]
+fn a_flush_the_lost_peer_has_not_made_waits_until_its_loss_is_recorded() {
+    let mut bench = Bench::primary();
+    written(&mut bench, 0);
+    let generation = bench.generation();
+    let flush = bench.flush();
+    bench.link_down(LinkLoss::Closed);
+    bench.disk(FLUSH, Ok(()));
+    assert_eq!(bench.answer(flush), None, "a fail-over would lose it (A2)");
+    bench.write_metadata();
+    assert_eq!(bench.answer(flush), Some(Ok(())));
+    assert_ne!(bench.generation(), generation);
+}
+
+#[test]
+fn a_write_waits_for_the_record_of_a_peers_loss_whichever_disk_is_done_first() {
+    for is_local_first in [true, false] {
+        let mut bench = Bench::primary();
+        written(&mut bench, 0);
+        let write = bench.write(4096);
+        if is_local_first {
+            bench.disk(WRITE, Ok(()));
+        }
+        bench.link_down(LinkLoss::Closed);
+        if !is_local_first {
+            bench.disk(WRITE, Ok(()));
+        }
+        assert_eq!(bench.answer(write), None, "(A2)");
+        bench.write_metadata();
+        assert_eq!(bench.answer(write), Some(Ok(())));
+        assert_eq!(bench.out_of_sync_bytes(), 8192);
+        assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    }
+}
