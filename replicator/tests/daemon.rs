@@ -50,6 +50,24 @@ fn a_second_daemon_is_refused_with_the_first_ones_pid_and_touches_nothing() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let mut node = Node::prepare("alpha");
+    let (unread, log) = std::io::pipe().unwrap();
+    node.run_with_log(log);
+    // Each is a line of a hundred bytes; a pipe holds 64 KiB.
+    for _ in 0..2000 {
+        let resource = "nobody".to_owned();
+        let reply = node.ask(&Request::Demote {
+            resource,
+            force: false,
+        });
+        assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
+    }
+    assert_eq!(node.end("-TERM").code(), Some(0));
+    drop(unread);
+}
+
+#[test]
 fn sigterm_and_sigint_end_it_with_exit_code_0_and_without_sockets() {
     let mut node = Node::start("alpha");
     for signal in ["-TERM", "-INT"] {

@@ -26,7 +26,7 @@ use crate::shell;
 /// it could not start.
 #[must_use]
 pub fn run(settings: Settings) -> ExitCode {
-    log::start();
+    let _log = log::start();
     match start_and_serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -65,6 +65,11 @@ impl Node {
             .append(true)
             .open(self.path("log"))
             .unwrap();
+        self.run_with_log(log);
+    }
+
+    /// The same, with its log going there.
+    pub(crate) fn run_with_log(&mut self, log: impl Into<Stdio>) {
         let child = self.command().stderr(log).spawn().unwrap();
         self.daemon = Some(child);
         let answers =
