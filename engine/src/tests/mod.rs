@@ -40,6 +40,7 @@ mod promotion;
 mod relocation;
 mod relocation_hold;
 mod resync;
+mod roles_changes;
 mod roles_ending;
 mod roles_fencing;
 mod roles_handshake;

@@ -172,6 +172,10 @@ fn almost_detached() -> (Bench, CallId) {
         assert!(bench.is_writing_metadata());
         bench.end_metadata();
     }
+    assert!(
+        !is_released(&bench),
+        "it does not say yet that it is behind"
+    );
     assert_eq!(bench.reply(call), None);
     (bench, call)
 }
@@ -196,6 +200,28 @@ fn a_disk_that_is_kept_after_all_says_again_what_it_is_and_can_be_stopped_in_ord
         !is_released(&bench),
         "what was written since is not durable"
     );
+    bench.flush_all();
+    assert!(is_clean(&bench) && is_released(&bench));
+}
+
+#[test]
+fn a_detach_that_is_given_up_while_the_disk_is_flushed_ends_after_that() {
+    let mut bench = Bench::primary();
+    let call = bench.command(DETACH);
+    assert_eq!(bench.on_disk(FLUSH), 1);
+    bench.link_down(LinkLoss::Closed);
+    assert_eq!(bench.reply(call), None, "its last checkpoint is under way");
+    bench.flush_all();
+    assert_eq!(bench.reply(call), Some(false));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.write_metadata();
+    bench.command(Command::Stop);
+    assert_eq!(bench.on_disk(FLUSH), 1);
+    bench.write_metadata();
+    assert!(!is_clean(&bench), "what was written since is not durable");
     bench.flush_all();
     assert!(is_clean(&bench) && is_released(&bench));
 }

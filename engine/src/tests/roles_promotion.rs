@@ -330,8 +330,16 @@ fn a_disk_that_was_not_there_while_the_peer_was_is_not_taken_for_the_newest() {
 
 /// A peer that is there without its disk may have had newer data on it.
 #[test]
-fn consistent_data_is_not_lifted_while_the_peer_is_there() {
-    let mut bench = Bench::alone(fenced(Fencing::ResourceOnly), image());
+fn consistent_data_is_not_lifted_while_the_peer_is_there_or_might_be() {
+    let mut kept_power = image();
+    kept_power.superblock.boot_id = BOOT;
+    let mut bench = Bench::alone(config(), kept_power.clone());
+    let call = bench.command(PROMOTE);
+    let refusal = bench.refusal(call);
+    assert_eq!(refusal.code, RefusalCode::StateNoUpToDateData);
+    let why = "no peer has been seen since it was attached";
+    assert!(refusal.reason.contains(why), "nobody fences: {refusal:?}");
+    let mut bench = Bench::alone(fenced(Fencing::ResourceOnly), kept_power);
     bench.meet(without_disk);
     assert_eq!(bench.disk_state(), DiskState::Consistent);
     assert_eq!(

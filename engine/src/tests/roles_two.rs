@@ -196,20 +196,45 @@ fn one_who_shares_asks_about_once_a_second_and_one_who_does_not_does_not() {
 #[test]
 fn nobody_joins_a_primary_it_has_not_heard_an_answer_of_for_too_long() {
     let mut bench = Bench::in_sync_as(two_configured());
-    says(&mut bench, Role::Primary, DiskState::UpToDate);
     for _ in 0..10 {
         bench.wait_ms(500);
         says(&mut bench, Role::Primary, DiskState::UpToDate);
     }
     bench.sent();
     let call = bench.command(PROMOTE);
-    assert!(!bench.is_writing_metadata());
-    bench.wait_ms(100);
-    for id in questions(&mut bench) {
+    bench.consent();
+    assert!(
+        !bench.is_writing_metadata(),
+        "its lease would be over already"
+    );
+    let mut asked = Vec::new();
+    while asked.is_empty() {
+        assert_eq!(bench.reply(call), None);
+        bench.wait_ms(100);
+        asked = questions(&mut bench);
+    }
+    for id in asked {
         bench.packet(Packet::PingAck { id });
     }
-    let id = bench.asked.len();
-    assert_eq!(bench.reply(call), None, "{id}");
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+}
+
+#[test]
+fn a_lease_is_renewed_by_answers_that_take_a_while() {
+    let mut bench = with(NodeId(0), kept_apart());
+    let mut late = Vec::new();
+    for step in 0..200_u64 {
+        bench.wait_ms(100);
+        late.extend(questions(&mut bench).into_iter().map(|id| (step + 5, id)));
+        let due = |(at, _): &(u64, u64)| *at <= step;
+        for (_, id) in late.iter().filter(|one| due(one)) {
+            bench.packet(Packet::PingAck { id: *id });
+        }
+        late.retain(|one| !due(one));
+        says(&mut bench, Role::Primary, DiskState::UpToDate);
+    }
+    assert!(!bench.is_frozen());
 }
 
 #[test]
