@@ -44,6 +44,7 @@ mod roles_changes;
 mod roles_ending;
 mod roles_fencing;
 mod roles_handshake;
+mod roles_losses;
 mod roles_parting;
 mod roles_promotion;
 mod roles_two;

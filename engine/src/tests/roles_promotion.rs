@@ -285,7 +285,8 @@ fn data_that_is_forced_to_be_the_newest_is_told_apart_from_all_other() {
         let before = bench.generation();
         forced(&mut bench);
         assert_ne!(bench.generation(), before, "{word}");
-        let said = bench.reports().into_iter().any(|text| text.contains(word));
+        let forced = alloc::format!("forced: {word} data");
+        let said = bench.reports().iter().any(|text| text.contains(&forced));
         assert!(said, "{:?}", bench.reports());
         // What a resync that was never finished lacks is not known block by block.
         assert_eq!(bench.out_of_sync_bytes(), marked, "{word}");
