@@ -48,6 +48,7 @@ mod roles_losses;
 mod roles_parting;
 mod roles_promotion;
 mod roles_two;
+mod roles_waits;
 mod scrub;
 mod scrubbing;
 mod scrubbing_mending;
