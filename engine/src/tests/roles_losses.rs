@@ -15,7 +15,7 @@ use super::diskless::{SHARED, served, whole};
 use super::fencing::{fenced, stonith};
 use super::fixtures::image_of;
 use super::resync::{NEWER, end, target};
-use super::split_brain::{changed, changed_too, divergence, split, told};
+use super::split_brain::{changed, changed_too, divergence, resolve, shown, split, told};
 use super::two_primaries::with;
 use super::{Bench, GENERATION, PEER, SIZE, VOLUME, config, image};
 use crate::{Command, DiskRequest, Handler, HandlerResult, LinkLoss};
@@ -261,4 +261,87 @@ fn whoever_breaks_the_protocol_is_named() {
         told.iter().any(|text| text.starts_with("beta sent")),
         "{told:?}"
     );
+}
+
+#[test]
+fn that_a_peer_is_behind_is_known_after_a_restart() {
+    for outdated in [true, false] {
+        let mut image = image();
+        image.superblock.peers[0].flags.peer_outdated = outdated;
+        let bench = Bench::alone(config(), image);
+        let disk = if outdated {
+            DiskState::Outdated
+        } else {
+            DiskState::DUnknown
+        };
+        assert_eq!(bench.peer_disk(), disk);
+    }
+}
+
+fn invalidate_remote(bench: &mut Bench) -> crate::CallId {
+    bench.command(Command::Invalidate {
+        volume: VOLUME,
+        peer: None,
+        remote: true,
+        marked_only: false,
+        force: false,
+    })
+}
+
+#[test]
+fn who_has_asked_the_peer_to_give_up_its_data_pledges_to_keep_its_own() {
+    let mut bench = Bench::in_sync();
+    invalidate_remote(&mut bench);
+    bench.sent();
+    bench.packet(Packet::InvalidateRequest {
+        id: 5,
+        volume: VOLUME,
+        sender_loses: true,
+        marked_only: false,
+    });
+    let granted = Packet::InvalidateReply {
+        id: 5,
+        volume: VOLUME,
+        granted: true,
+    };
+    assert_eq!(bench.sent(), [granted], "both want the same");
+}
+
+#[test]
+fn nobody_asks_for_the_only_data_to_be_given_up() {
+    let mut fresh = image();
+    fresh.superblock.generation = GenerationId::JUST_CREATED;
+    fresh.superblock.flags.consistent = false;
+    fresh.superblock.flags.was_up_to_date = false;
+    fresh.superblock.peers[0].flags.full_sync = true;
+    let mut bench = Bench::alone(config(), fresh);
+    bench.meet(|_| {});
+    bench.sent();
+    let call = invalidate_remote(&mut bench);
+    assert_eq!(bench.refusal(call).code, RefusalCode::StateNoUpToDateData);
+    assert_eq!(bench.sent(), []);
+}
+
+/// This node has gone on by force from older data, and then been demoted.
+#[test]
+fn where_only_the_peer_has_changes_an_order_can_keep_no_others() {
+    let mut bench = Bench::alone(config(), image());
+    bench.command(Command::Promote { force: true });
+    bench.write_metadata();
+    let own = bench.generation();
+    bench.meet(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].current = GenerationId(0x3000);
+        hello.volumes[0].bitmap = own;
+        hello.volumes[0].disk = DiskState::UpToDate;
+    });
+    assert_eq!(bench.close_dropped(), Some(LinkLoss::Refused));
+    assert_eq!(divergence(&bench), Some(Divergence::Peer));
+    bench.command(Command::Demote { force: false });
+    bench.flush_all();
+    let seen = shown(&bench);
+    let call = resolve(&mut bench, true, seen.clone());
+    assert_eq!(bench.refusal(call).code, RefusalCode::InvalidRequest);
+    let call = resolve(&mut bench, false, seen);
+    assert_eq!(bench.reply(call), Some(true));
 }

@@ -310,6 +310,9 @@ fn whose_peer_is_fenced_is_promoted_on_consistent_data_only_if_it_missed_nothing
             bench.write_metadata();
         }
         assert_eq!(bench.reply(call), Some(done));
+        let told = bench.reports();
+        let forced = told.iter().any(|text| text.contains("forced"));
+        assert!(!forced, "{told:?}");
     }
 }
 

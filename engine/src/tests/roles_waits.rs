@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{Fencing, RefusalCode, ResourceConfig, VerifyOrder};
-use rbd_protocol::ids::{ByteRange, NodeId};
+use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -13,7 +13,6 @@ use super::fencing::{fenced, reunited, stonith};
 use super::parting::drain;
 use super::resync::replication;
 use super::split_brain::{changed_too, split};
-use super::two_primaries::with;
 use super::{Bench, VOLUME, config, image};
 use crate::{Action, Command, DiskRequest, Handler, HandlerResult, LinkLoss, Seek};
 
@@ -118,7 +117,10 @@ fn a_secondary_that_asks_to_go_waits_no_longer_than_it_said() {
 
 #[test]
 fn two_primaries_keep_their_lease_on_a_link_that_is_seldom_asked_for_signs_of_life() {
-    let mut bench = with(NodeId(0), quiet(kept_apart()));
+    let mut two = quiet(kept_apart());
+    two.peers[0].net.two_primaries = true;
+    let mut bench = Bench::primary_as(two);
+    says(&mut bench, Role::Primary, DiskState::UpToDate);
     for _ in 0..200 {
         bench.wait_ms(100);
         for packet in bench.sent() {
