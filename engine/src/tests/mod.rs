@@ -43,6 +43,7 @@ mod resync;
 mod roles_changes;
 mod roles_ending;
 mod roles_fencing;
+mod roles_growth;
 mod roles_handshake;
 mod roles_losses;
 mod roles_parting;
