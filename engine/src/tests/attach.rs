@@ -30,7 +30,7 @@ fn attached() -> (Bench, Hello, Hello) {
 }
 
 /// The same, and the peer has one block for it.
-fn being_filled() -> Bench {
+pub(super) fn being_filled() -> Bench {
     let (bench, _, theirs) = attached();
     met(bench, theirs)
 }
@@ -53,7 +53,7 @@ fn met(mut bench: Bench, theirs: Hello) -> Bench {
 }
 
 /// The block has come, and is on the disk.
-fn fill(bench: &mut Bench) {
+pub(super) fn fill(bench: &mut Bench) {
     let asked = bench.sent().into_iter().find_map(|packet| match packet {
         Packet::ResyncRequest { id, range, .. } => Some((id, range)),
         _ => None,
@@ -315,7 +315,7 @@ fn filling() -> Bench {
     filling_as(config())
 }
 
-fn filling_as(config: ResourceConfig) -> Bench {
+pub(super) fn filling_as(config: ResourceConfig) -> Bench {
     let mut bench = Bench::in_sync_as(config);
     let mut hello = bench.relink().expect("a greeting");
     hello.incarnation = 99;

@@ -5,10 +5,14 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::{Packet, Place};
+use rbd_protocol::state::{DiskState, Role};
 
+use super::attach::filling_as;
+use super::diskless::ask_write;
+use super::fencing::stonith;
 use super::two_primaries::{BEFORE, higher, lower, peer_writes};
-use super::{Bench, VOLUME};
-use crate::{DiskRequest, LinkLoss, RequestId, RequestKind};
+use super::{Bench, VOLUME, config};
+use crate::{Command, DiskRequest, LinkLoss, RequestId, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -146,4 +150,100 @@ fn what_is_to_be_durable_at_once_is_written_even_where_an_own_write_covers_it() 
         assert!(bench.sent().contains(&ack));
         assert_eq!(bench.on_disk(WRITE), 1, "its own is the later one");
     }
+}
+
+#[test]
+fn a_write_that_has_not_been_sent_is_in_no_books() {
+    let mut bench = stonith();
+    bench.write(0);
+    assert_eq!(behinds(&mut bench), [], "its region is not marked");
+    bench.packet(Packet::PromoteRequest {
+        id: 70,
+        migration_ms: 60_000,
+    });
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.peer_acks();
+    bench.write(4096);
+    assert_eq!(behinds(&mut bench), [1], "the first is on the disk");
+}
+
+fn acks(bench: &mut Bench) -> Vec<u64> {
+    let acks = bench.sent().into_iter().filter_map(|packet| match packet {
+        Packet::WriteAck { id, .. } => Some(id),
+        _ => None,
+    });
+    acks.collect()
+}
+
+#[test]
+fn what_crossed_several_own_writes_is_acknowledged_once_when_all_of_them_have_been() {
+    let mut bench = higher();
+    for offset in [0, 4096, 8192] {
+        bench.write(offset);
+    }
+    let own = sent_writes(&mut bench);
+    while bench.disk(WRITE, Ok(())) {}
+    peer_writes(&mut bench, 70, (0, 2), BEFORE);
+    bench.disk(WRITE, Ok(()));
+    let volume = VOLUME;
+    for (own, acked) in own.into_iter().zip([&[][..], &[70], &[]]) {
+        bench.packet(Packet::WriteAck { id: own.0, volume });
+        assert_eq!(acks(&mut bench), acked);
+    }
+}
+
+/// Else a peer that writes on and on would keep a client waiting for ever.
+#[test]
+fn a_write_that_waits_for_the_peers_does_not_wait_for_later_ones_beside_them() {
+    let mut bench = higher();
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    let range = ByteRange::new(0, 8192);
+    bench.request(RequestKind::Write { fua: false }, range);
+    peer_writes(&mut bench, 71, (4096, 1), BEFORE);
+    assert_eq!(bench.on_disk(WRITE), 1, "the later one lets it go first");
+    assert_eq!(sent_writes(&mut bench), []);
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(sent_writes(&mut bench).len(), 1);
+}
+
+/// The other Primary is back, with a disk that is to be filled.
+fn meets_unfilled(bench: &mut Bench, restarts: u64) {
+    let mut hello = bench.relink().expect("a greeting");
+    hello.incarnation = 99 + restarts;
+    hello.tenure += restarts;
+    hello.role = Role::Primary;
+    hello.volumes[0].disk = DiskState::Outdated;
+    bench.packet(Packet::Hello(hello.into()));
+    bench.write_metadata();
+    bench.asked.clear();
+}
+
+/// It counts its writes from the beginning.
+#[test]
+fn what_was_done_for_a_peer_is_not_taken_for_what_it_asks_after_a_restart() {
+    for (restarts, is_new) in [(0, false), (1, true)] {
+        let mut config = config();
+        config.peers[0].net.two_primaries = true;
+        let mut bench = filling_as(config);
+        meets_unfilled(&mut bench, restarts);
+        ask_write(&mut bench, 70);
+        bench.write_metadata();
+        assert_eq!(bench.disk(WRITE, Ok(())), is_new, "{restarts} (F7)");
+    }
+}
+
+#[test]
+fn a_disk_is_detached_when_what_the_peer_had_begun_to_write_has_ended() {
+    let mut bench = lower();
+    peer_writes(&mut bench, 70, (0, 1), BEFORE);
+    let (volume, force) = (VOLUME, false);
+    let call = bench.command(Command::Detach { volume, force });
+    peer_writes(&mut bench, 71, (8192, 1), BEFORE);
+    bench.write_metadata();
+    assert_eq!(bench.on_disk(WRITE), 1, "the other is kept back");
+    assert_eq!(bench.on_disk(DiskRequest::Flush), 0, "it is being written");
+    bench.disk(WRITE, Ok(()));
+    bench.flush_all();
+    assert_eq!(bench.reply(call), Some(true));
 }

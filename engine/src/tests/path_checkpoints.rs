@@ -10,7 +10,7 @@ use rbd_protocol::peer::Packet;
 use rbd_protocol::state::ReplicationState;
 
 use super::fixtures::image_of;
-use super::resync::{NEWER, end, replication, target_with};
+use super::resync::{NEWER, behind, end, replication, target_with};
 use super::{Bench, VOLUME, config, image};
 use crate::{Action, Command, DiskRequest, LinkLoss};
 
@@ -203,4 +203,29 @@ fn that_all_is_to_be_copied_is_forgotten_when_all_pages_say_so() {
     assert!(is_full_sync_recorded(&bench));
     bench.write_metadata();
     assert!(!is_full_sync_recorded(&bench));
+}
+
+/// Nothing but housekeeping wakes it.
+#[test]
+fn a_node_without_its_peer_is_woken_until_nothing_is_marked_and_then_no_more() {
+    let mut bench = behind();
+    let mut woken = 0;
+    for second in 1..=100 {
+        let is_due = bench
+            .wake
+            .is_some_and(|wake| wake <= bench.now.plus_ms(1_000));
+        woken += u32::from(is_due && second > 50);
+        bench.wait_ms(1_000);
+        bench.flush_all();
+        assert!(hot_regions(&bench) == 1 || second > 30, "{second}");
+    }
+    assert_eq!(hot_regions(&bench), 0);
+    assert!(woken < 10, "{woken} times for nothing");
+}
+
+#[test]
+fn within_a_second_a_node_wakes_to_have_the_peer_flush() {
+    let bench = written();
+    let soon = bench.now.plus_ms(1_000);
+    assert!(bench.wake.is_some_and(|wake| wake <= soon));
 }

@@ -7,7 +7,7 @@ use rbd_protocol::peer::Packet;
 use super::diskless::{SHARED, done, remote_write, served};
 use super::resync::{NEWER, READ, WRITE, asked_for, blocks, end, source, target};
 use super::{Bench, PEER, VOLUME};
-use crate::{DiskRequest, RequestKind};
+use crate::{Command, DiskRequest, PauseOrder, PausedBy, RequestKind};
 
 fn device(bench: &Bench) -> DeviceStatus {
     bench.engine.status(bench.now).devices.remove(0)
@@ -42,6 +42,7 @@ fn what_clients_write_and_read_is_counted_where_it_went() {
     assert_eq!((device.written_bytes, device.read_bytes), (12288, 16384));
     assert_eq!((peer.sent_bytes, peer.received_bytes), (12288, 0));
     assert_eq!(device.intent_writes, 1, "one region was marked");
+    assert_eq!(device.upper_pending, 0, "all of it is answered");
 }
 
 #[test]
@@ -169,4 +170,41 @@ fn a_link_has_room_again_when_what_has_come_over_it_is_written() {
     assert_eq!(room.bytes - taken.bytes, 4096);
     bench.disk(WRITE, Ok(()));
     assert_eq!(bench.engine.link_room(PEER), room);
+}
+
+#[test]
+fn what_clients_wait_for_is_counted() {
+    let mut bench = Bench::primary();
+    bench.command(Command::SuspendIo);
+    bench.write(0);
+    read(&mut bench);
+    bench.flush();
+    assert_eq!(device(&bench).upper_pending, 3);
+}
+
+#[test]
+fn people_are_told_what_becomes_of_a_disk_and_of_a_resync() {
+    let mut bench = target();
+    bench.packet(blocks(&[3]));
+    bench.packet(end(NEWER));
+    for paused in [true, true, false] {
+        let (volume, peer, by) = (VOLUME, Some(PEER), PausedBy::User);
+        bench.command(Command::PauseSync(PauseOrder {
+            volume,
+            peer,
+            by,
+            paused,
+        }));
+    }
+    let told = [
+        "disk Consistent -> Inconsistent",
+        "resync begins: 4096 bytes to receive",
+        "resync paused",
+        "resync goes on",
+    ];
+    let reports = bench.reports();
+    for text in told {
+        let times = reports.iter().filter(|report| **report == text).count();
+        assert_eq!(times, 1, "{text}: {reports:?}");
+    }
 }

@@ -4,11 +4,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rbd_protocol::ids::ByteRange;
+use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::{BULK_LIMIT, Digest, Packet};
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
-use super::resync::{NEWER, READ, WRITE, asked_for, blocks, end, replication, source, target};
+use super::resync::{
+    NEWER, READ, WRITE, answer, asked_for, behind, blocks, end, replication, source, target,
+};
 use super::split_brain::{changed, unchanged};
 use super::{Bench, GENERATION, VOLUME, config, image};
 use crate::{Action, Command, DiskRequest, Event, LinkLoss, RequestKind};
@@ -191,4 +193,77 @@ fn clients_are_shown_nothing_before_it_is_durable_that_a_target_lacks_it() {
     assert!(bench.disk(DiskRequest::Flush, Ok(())));
     bench.peer_acks();
     assert_eq!(bench.answer(flush), Some(Ok(())));
+}
+
+#[test]
+fn blocks_that_are_alike_are_told_together_and_others_are_sent_together() {
+    let (like, unlike) = ([1; 16], [2; 16]);
+    let mut bench = source();
+    bench.asked.clear();
+    let (id, volume) = (7, VOLUME);
+    bench.packet(Packet::ResyncCompare {
+        id,
+        volume,
+        range: ByteRange::new(0, 5 * 4096),
+        digests: vec![like; 5],
+    });
+    digests(&mut bench, &[like, like, unlike, unlike, unlike]);
+    assert_eq!(reads(&bench), [ByteRange::new(8192, 3 * 4096)]);
+    let range = ByteRange::new(0, 8192);
+    let same = Packet::ResyncSame { id, volume, range };
+    assert_eq!(bench.sent(), [same]);
+    let progress = bench.connection().peer_devices.remove(0).resync;
+    assert_eq!(progress.expect("a resync").same_bytes, 8192);
+    bench.disk(READ, Ok(()));
+    bench.write(0);
+    bench.write(16384);
+    assert_eq!(bench.on_disk(WRITE), 2, "nothing is being read any more");
+}
+
+/// A target that has asked for as much as it may of many blocks, none beside another.
+fn asking() -> (Bench, Vec<(u64, ByteRange)>) {
+    let mut bench = target();
+    let separate: Vec<usize> = (0..64).map(|block| block * 2).collect();
+    bench.packet(blocks(&separate));
+    bench.packet(end(NEWER));
+    let asked = asked_for(&mut bench);
+    assert!(asked.len() < separate.len(), "the window is full");
+    (bench, asked)
+}
+
+#[test]
+fn a_resync_makes_room_for_a_client_of_the_source() {
+    for is_busy in [false, true] {
+        let (mut bench, asked) = asking();
+        if is_busy {
+            bench.packet(Packet::Write {
+                id: 9,
+                volume: VOLUME,
+                range: ByteRange::new(32 << 20, 4096),
+                fua: false,
+                place: Default::default(),
+            });
+            assert!(bench.disk(WRITE, Ok(())));
+        }
+        answer(&mut bench, &asked[..4]);
+        assert_eq!(asked_for(&mut bench).is_empty(), is_busy);
+    }
+}
+
+/// It has been told from the own data before, but is under the generation of it now.
+#[test]
+fn a_target_under_the_own_generation_is_told_from_it_by_another() {
+    let mut bench = behind();
+    let generation = bench.generation();
+    bench.link_up();
+    bench.write_metadata();
+    let mut hello = bench.greeting();
+    hello.incarnation = 99;
+    hello.role = Role::Secondary;
+    hello.volumes[0].disk = DiskState::Inconsistent;
+    hello.volumes[0].bitmap = GenerationId::NONE;
+    hello.volumes[0].history.clear();
+    bench.packet(Packet::Hello(hello.into()));
+    assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
+    assert_ne!(bench.generation(), generation);
 }

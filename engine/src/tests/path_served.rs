@@ -5,10 +5,13 @@ use alloc::vec::Vec;
 
 use rbd_protocol::ids::{ByteRange, GenerationId};
 use rbd_protocol::peer::{FailureCode, Packet};
+use rbd_protocol::state::DiskState;
 
+use super::attach::being_filled;
 use super::diskless::{SHARED, ask_write, done, served, serving, whole};
+use super::resync::source;
 use super::{Bench, VOLUME};
-use crate::{Command, DiskRequest, LinkLoss, RequestError, RequestId, RequestKind};
+use crate::{Command, DiskError, DiskRequest, LinkLoss, RequestError, RequestId, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
 
@@ -209,8 +212,8 @@ fn answers(bench: &mut Bench) -> Vec<(u64, Result<(), FailureCode>)> {
 #[test]
 fn one_that_serves_says_what_it_could_not_do_and_why() {
     for (error, code) in [
-        (crate::DiskError::Io, FailureCode::NoDisk),
-        (crate::DiskError::Gone, FailureCode::NoDisk),
+        (DiskError::Io, FailureCode::NoDisk),
+        (DiskError::Gone, FailureCode::NoDisk),
     ] {
         let mut bench = serving();
         bench.packet(Packet::RemoteFlush {
@@ -252,4 +255,48 @@ fn what_lies_outside_of_the_volume_costs_one_that_serves_its_link() {
         let place = (offset, length);
         assert_eq!(bench.close_dropped(), Some(LinkLoss::Protocol), "{place:?}");
     }
+}
+
+#[test]
+fn clients_do_not_wait_for_a_peer_that_did_not_serve_them() {
+    let mut bench = served();
+    let own = bench.relink().expect("a greeting");
+    let mut hello = whole(&own);
+    hello.volumes[0].current = GenerationId(0x7777);
+    bench.packet(Packet::Hello(Box::new(hello)));
+    let error = Some(Err(RequestError::Io));
+    let request = ask(&mut bench, Asked::Read);
+    assert_eq!(bench.answer(request), error, "it has other data");
+    bench.link_down(LinkLoss::Closed);
+    let request = ask(&mut bench, Asked::Read);
+    assert_eq!(bench.answer(request), error);
+}
+
+#[test]
+fn clients_do_not_wait_for_a_peer_that_lacks_data_when_the_disk_is_lost() {
+    let mut bench = source();
+    let write = bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    assert_eq!(bench.answer(write), Some(Err(RequestError::Io)));
+}
+
+/// It has holes: whatever process attaches it next is not to take it for an old state of the data.
+#[test]
+fn a_disk_that_fails_while_it_is_filled_does_not_say_that_it_is_consistent() {
+    let mut bench = being_filled();
+    bench.sent();
+    bench.packet(Packet::Write {
+        id: 900,
+        volume: VOLUME,
+        range: ByteRange::new(8192, 4096),
+        fua: false,
+        place: Default::default(),
+    });
+    bench.disk(WRITE, Err(DiskError::Io));
+    assert_eq!(bench.disk_state(), DiskState::Diskless);
+    bench.write_metadata();
+    let superblock = bench.superblock.expect("written");
+    assert!(!superblock.flags.consistent, "(E1)");
 }

@@ -3,7 +3,7 @@
 
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
-use rbd_protocol::state::{DiskState, ReplicationState};
+use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::resync::{behind, replication, source, source_of};
 use super::{Bench, SIZE, VOLUME};
@@ -155,4 +155,65 @@ fn a_write_waits_for_the_record_of_a_peers_loss_whichever_disk_is_done_first() {
         assert_eq!(bench.out_of_sync_bytes(), 8192);
         assert_eq!(bench.disk_state(), DiskState::UpToDate);
     }
+}
+
+/// Until then it might come back as one that has everything.
+#[test]
+fn a_flush_without_the_peer_waits_until_its_data_is_told_from_the_own() {
+    let mut bench = Bench::primary();
+    bench.link_down(LinkLoss::Closed);
+    bench.asked.clear();
+    let flush = bench.flush();
+    bench.disk(FLUSH, Ok(()));
+    assert_eq!(bench.answer(flush), None, "(B1)");
+    bench.write_metadata();
+    assert_eq!(bench.answer(flush), Some(Ok(())));
+}
+
+#[test]
+fn no_generation_begins_while_a_greeting_is_on_its_way() {
+    let mut bench = Bench::primary();
+    let generation = bench.generation();
+    bench.link_down(LinkLoss::Closed);
+    bench.link_up();
+    bench.write_metadata();
+    let mut hello = bench.greeting();
+    assert_eq!(hello.volumes[0].current, generation);
+    let write = bench.write(0);
+    bench.write_metadata();
+    assert_eq!(bench.on_disk(WRITE), 0);
+    assert_eq!(bench.generation(), generation, "it has said so (D5)");
+    hello.incarnation = 99;
+    hello.role = Role::Secondary;
+    bench.packet(Packet::Hello(hello.into()));
+    bench.write_metadata();
+    assert_eq!(bench.generation(), generation, "nothing was written alone");
+    bench.disk(WRITE, Ok(()));
+    bench.peer_acks();
+    assert_eq!(bench.answer(write), Some(Ok(())));
+}
+
+fn peer_writes(bench: &mut Bench, id: u64) {
+    bench.packet(Packet::Write {
+        id,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+        fua: false,
+        place: Default::default(),
+    });
+}
+
+#[test]
+fn what_a_peer_writes_to_one_place_is_written_one_after_the_other() {
+    let mut bench = Bench::in_sync();
+    for id in [1, 2, 3] {
+        peer_writes(&mut bench, id);
+    }
+    for id in [1, 2, 3] {
+        assert_eq!(bench.on_disk(WRITE), 1, "{id} (A6)");
+        bench.disk(WRITE, Ok(()));
+        let ack = Packet::WriteAck { id, volume: VOLUME };
+        assert!(bench.sent().contains(&ack));
+    }
+    assert_eq!(bench.on_disk(WRITE), 0);
 }
