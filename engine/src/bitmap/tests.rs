@@ -243,3 +243,21 @@ fn a_copy_of_a_page_takes_the_bits_of_a_range_that_are_its_own() {
     set_in_copy(&mut copy, 2, range);
     assert!(copy[..WORDS - 1].iter().all(|word| *word == 0));
 }
+
+#[test]
+fn a_page_that_a_volume_keeps_or_grows_into_is_saved_after_its_size_has_changed() {
+    let mut bitmap = Bitmap::new(4096 * 3 * BITS_PER_PAGE);
+    for page in 0..3 {
+        bitmap.set_touched(ByteRange::new(4096 * page * BITS_PER_PAGE, 4096));
+    }
+    bitmap.resize(4096 * 2 * BITS_PER_PAGE, false);
+    let unsaved = |bitmap: &Bitmap| [0, 1, 2].map(|page| bitmap.next_unsaved(page));
+    assert_eq!(unsaved(&bitmap), [Some(0), Some(1), None]);
+    let mut bitmap = Bitmap::new(4096 * 5);
+    bitmap.resize(4096 * 2 * BITS_PER_PAGE, false);
+    assert_eq!(unsaved(&bitmap), [Some(0), Some(1), None]);
+    bitmap.note_saving(0);
+    bitmap.note_saving(1);
+    bitmap.resize(4096 * 2 * BITS_PER_PAGE, false);
+    assert!(!bitmap.has_unsaved(), "it is as large as before");
+}

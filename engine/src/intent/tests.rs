@@ -299,3 +299,10 @@ fn a_region_with_two_writes_in_flight_is_free_when_both_have_ended() {
     log.leave(of(3), Time(7));
     assert_eq!(log.idle(Time(u64::MAX), 0), [3]);
 }
+
+#[test]
+fn nothing_is_marked_beyond_the_end_of_the_data() {
+    let mut log = hot(&[60]);
+    log.admit(of(61), Time(1));
+    assert_eq!(log.hot_count(), 4, "the last is 63");
+}

@@ -274,6 +274,16 @@ fn pages_saved_with_unstable_marks_are_saved_without_when_those_are_durable() {
 }
 
 #[test]
+fn what_one_resync_did_not_have_to_send_is_not_told_of_the_next() {
+    let mut peer = peer();
+    (peer.same_bytes, peer.zero_bytes) = (4096, 8192);
+    let text = "; not sent: 4096 bytes that were the same, 8192 bytes of zeroes";
+    assert_eq!(peer.saved(), text);
+    peer.forget_saved();
+    assert_eq!(peer.saved(), "");
+}
+
+#[test]
 fn with_another_disk_nothing_is_known_of_what_the_peer_has() {
     let mut peer = peer();
     peer.note_unstable(block(1), Origin::Write);

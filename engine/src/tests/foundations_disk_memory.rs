@@ -18,7 +18,7 @@ use super::foundations_local_disk::{
 use super::{GENERATION, PEER, SIZE, VOLUME, image};
 use crate::context::Context;
 use crate::contract::Time;
-use crate::local_disk::{AttachError, LocalDisk};
+use crate::local_disk::{AttachError, Growth, LocalDisk, RelocationStep};
 use crate::random::Random;
 use crate::{Action, DiskMeasure};
 
@@ -384,4 +384,90 @@ fn a_disk_says_what_it_was_attached_as() {
     assert!(local.crashed_primary());
     local.note_interruption_settled(false);
     assert!(!local.crashed_primary());
+}
+
+/// The same disk, grown, with its metadata about to be moved.
+fn moving() -> (LocalDisk, Layout, u64) {
+    let found = internal(SIZE);
+    let (layout, device_bytes) = (found.layout, 2 * SIZE);
+    let mut local = attach(found);
+    take_up(&mut local, &layout);
+    local.note_measure(DiskMeasure {
+        device_bytes,
+        placement: Placement::Internal,
+    });
+    let bytes = local.capacity_bytes(None);
+    let growth = Growth { bytes, dirty: true };
+    assert_eq!(local.begin_relocation(growth), Ok(()));
+    (local, layout, bytes)
+}
+
+#[test]
+fn a_disk_given_up_while_its_metadata_moves_is_still_told_that_it_is_behind() {
+    for commits in [false, true] {
+        let (mut local, layout, _) = moving();
+        if commits {
+            let mut cx: Context<u32> = Context::new(Random::new(1), 0);
+            local.relocate_superblocks((VOLUME, &[PEER]), &mut cx);
+        } else {
+            local.step_relocation(RelocationStep::Marks);
+        }
+        local.record_disk_state(DiskState::Outdated);
+        assert!(
+            start(&mut local, &layout).is_empty(),
+            "it waits for the move"
+        );
+        local.abandon_relocation();
+        assert!(superblock_only(&mut local, &layout).flags.outdated);
+    }
+}
+
+#[test]
+fn where_metadata_has_lain_is_told_once_as_far_as_the_volume_has_grown_over_it() {
+    let (mut local, layout, bytes) = moving();
+    let mut cx: Context<u32> = Context::new(Random::new(1), 0);
+    assert!(!local.knows_left_behind());
+    local.leave_former_end(local.version(), VOLUME, &mut cx);
+    assert!(local.end_relocation(true).is_some());
+    assert!(local.knows_left_behind());
+    let (first, second) = (SIZE + 4096, SIZE + 8192);
+    assert_eq!(local.take_left_behind(first), Some(SIZE..first));
+    assert_eq!(local.take_left_behind(second), Some(first..second));
+    let end = layout.device_bytes();
+    assert_eq!(local.take_left_behind(end), Some(second..end));
+    assert!(!local.knows_left_behind(), "all of it has been told");
+    assert_eq!(local.take_left_behind(bytes), None);
+}
+
+/// Their bitmaps do not come along: at the new end they would say that nothing is missing.
+#[test]
+fn peers_that_are_gone_lack_everything_when_metadata_has_moved() {
+    let mut found = with_room_for_two(OTHER);
+    let device = SIZE + required_external_bytes(SIZE, 2);
+    found.layout = Layout::with_data(device, Placement::Internal, 2, SIZE).expect("there is room");
+    found.superblock.device_bytes = device;
+    found.superblock.metadata_offset = None;
+    let layout = found.layout;
+    let (mut local, _) = try_attach(found, &[(PEER, "beta")], BOOT).unwrap();
+    local.set_full_sync(PEER, false);
+    assert_eq!(local.max_peers(), 2);
+    take_up(&mut local, &layout);
+    assert!(!local.is_full_sync(OTHER));
+    local.note_measure(DiskMeasure {
+        device_bytes: 2 * SIZE,
+        placement: Placement::Internal,
+    });
+    let growth = Growth {
+        bytes: SIZE,
+        dirty: true,
+    };
+    assert_eq!(local.begin_relocation(growth), Ok(()));
+    let mut cx: Context<u32> = Context::new(Random::new(1), 0);
+    local.relocate_superblocks((VOLUME, &[PEER]), &mut cx);
+    let copies = cx.out.iter().filter_map(|action| match action {
+        Action::Meta { block, .. } => Superblock::decode(&block[..]).ok(),
+        _ => None,
+    });
+    let full = copies.map(|copy| [0, 1].map(|slot: usize| copy.peers[slot].flags.full_sync));
+    assert_eq!(full.collect::<Vec<_>>(), [[true, false]; 2]);
 }

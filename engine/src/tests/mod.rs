@@ -16,6 +16,7 @@ mod fixtures;
 mod foundations;
 mod foundations_disk_memory;
 mod foundations_local_disk;
+mod foundations_settling;
 mod full_sync;
 mod invalidation;
 mod lease;

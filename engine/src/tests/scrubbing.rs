@@ -241,6 +241,11 @@ fn people_see_how_far_a_verify_is() {
     let now = progress(&bench).expect("it goes on");
     assert_eq!(now.position_bytes, range.end());
     assert_eq!(now.differing_blocks, 1);
+    let is_over = |action: &Action<u32>| match action {
+        Action::WakeAt(time) => *time <= bench.now,
+        _ => false,
+    };
+    assert!(!bench.asked.iter().any(is_over), "it wakes up for nothing");
 }
 
 #[test]
@@ -371,4 +376,19 @@ fn a_peer_that_is_no_longer_up_to_date_is_not_compared_with() {
     replies(&mut bench, id, alloc::vec![LIKE; count]);
     digests_made(&mut bench, Ok(LIKE));
     assert!(asked(&mut bench).is_empty());
+}
+
+#[test]
+fn a_verify_that_has_just_asked_is_not_held_against_a_peer_met_long_ago() {
+    let mut bench = primary();
+    let lives = |bench: &mut Bench, halves: u64| {
+        for id in 0..halves {
+            bench.wait_ms(500);
+            bench.packet(Packet::Ping { id });
+        }
+    };
+    lives(&mut bench, 600);
+    start(&mut bench, 0, BLOCK, false);
+    lives(&mut bench, 4);
+    assert_eq!(bench.close_dropped(), None);
 }

@@ -3,7 +3,7 @@
 
 use rbd_protocol::control::VerifyOrder;
 use rbd_protocol::ids::ByteRange;
-use rbd_protocol::peer::{Digest, Packet};
+use rbd_protocol::peer::{Digest, FailureCode, Packet};
 use rbd_protocol::state::DiskState;
 
 use super::verify::finds;
@@ -162,4 +162,16 @@ fn a_range_is_compared_again_when_each_of_its_blocks_has_been_read() {
     }
     assert!(bench.disk(READ, Ok(())));
     assert_eq!(again(&mut bench), Some((id, range)));
+}
+
+#[test]
+fn people_are_told_of_a_place_that_neither_node_can_read() {
+    let mut bench = primary();
+    bench.request(RequestKind::Read, ByteRange::new(4096, 4096));
+    bench.disk(READ, Err(DiskError::Io));
+    let (id, _) = asked(&mut bench).expect("the peer is asked");
+    let (volume, code) = (VOLUME, FailureCode::Io);
+    bench.packet(Packet::RemoteFailed { id, volume, code });
+    let text = "neither node's disk can be read at 4096";
+    assert!(bench.reports().contains(&text));
 }
