@@ -241,3 +241,75 @@ pub(super) fn mirrored(verdict: Verdict) -> Verdict {
         Verdict::NoSync | Verdict::NoDisk | Verdict::Refuse(_) => verdict,
     }
 }
+
+/// What both nodes make of their greetings, as this one sees it.
+fn seen_by_both(own: &Hello, peer: &Hello) -> Verdict {
+    let (s, p) = sides(own, peer);
+    let verdict = decide(s, p);
+    assert_eq!(decide(p, s), mirrored(verdict));
+    verdict
+}
+
+fn up(current: u64, bitmap: u64, history: &[u64]) -> Hello {
+    greeting(current, bitmap, history, DiskState::UpToDate)
+}
+
+/// Whatever the generations say of who has more: each has clients that have seen its own data.
+#[test]
+fn two_primaries_of_which_one_began_something_alone_are_not_joined() {
+    let primary = |mut hello: Hello| {
+        (hello.role, hello.two_primaries) = (Role::Primary, true);
+        hello
+    };
+    let old = primary(up(10, 0, &[]));
+    assert_eq!(
+        seen_by_both(&old, &old),
+        Verdict::NoSync,
+        "both have the same"
+    );
+    let refused = Verdict::Refuse(Conflict::TwoPrimaries);
+    for began in [up(12, 10, &[]), up(12, 0, &[10]), up(12, 11, &[11, 10])] {
+        assert_eq!(seen_by_both(&primary(began.clone()), &old), refused);
+        assert_eq!(seen_by_both(&old, &primary(began)), refused);
+    }
+}
+
+#[test]
+fn without_two_disks_that_clients_see_nobody_has_changes_the_other_lacks() {
+    let differs = |own: &Hello, peer: &Hello| {
+        let (s, p) = sides(own, peer);
+        (divergence(s, p), divergence(p, s))
+    };
+    let (old, newer) = (up(10, 0, &[]), up(12, 10, &[]));
+    let own_is_newer = (Divergence::Own, Divergence::Peer);
+    assert_eq!(differs(&newer, &old), own_is_newer);
+    let neither = (Divergence::Neither, Divergence::Neither);
+    let diskless = greeting(0, 0, &[], DiskState::Diskless);
+    assert_eq!(differs(&newer, &diskless), neither);
+    let mut filling = greeting(12, 10, &[], DiskState::Outdated);
+    filling.role = Role::Primary;
+    assert_eq!(differs(&filling, &old), neither);
+}
+
+/// A Primary without data of its own is served, and filled, by a node that may be behind for all
+/// that node knows, and by none that is.
+#[test]
+fn a_primary_is_filled_by_a_node_that_is_not_known_to_be_behind() {
+    let mut filling = greeting(10, 0, &[], DiskState::Outdated);
+    filling.role = Role::Primary;
+    let server = |disk| greeting(12, 10, &[], disk);
+    for disk in [DiskState::Consistent, DiskState::UpToDate] {
+        assert_eq!(
+            seen_by_both(&filling, &server(disk)),
+            Verdict::Target { full: false },
+            "{disk}"
+        );
+    }
+    for disk in [DiskState::Inconsistent, DiskState::Outdated] {
+        assert_eq!(
+            seen_by_both(&filling, &server(disk)),
+            Verdict::NoDisk,
+            "{disk}"
+        );
+    }
+}
