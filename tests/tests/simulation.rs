@@ -10,7 +10,11 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 104] = [
+const FAILED_ONCE: [(Profile, u64); 108] = [
+    (Profile::Operator, 11_000_177),
+    (Profile::Recovery, 11_001_145),
+    (Profile::Dual, 11_002_774),
+    (Profile::Migration, 11_002_856),
     (Profile::Moves, 119_167),
     (Profile::Moves, 121_359),
     (Profile::Moves, 858),

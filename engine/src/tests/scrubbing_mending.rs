@@ -150,11 +150,11 @@ fn a_range_is_compared_again_when_each_of_its_blocks_has_been_read() {
     let blocks = usize::try_from(range.length / 4096).unwrap();
     assert_eq!(bench.on_disk(READ), blocks, "one by one");
     let again = |bench: &mut Bench| {
-        let asked = bench.sent().into_iter().filter_map(|packet| match packet {
+        let mut asked = bench.sent().into_iter().filter_map(|packet| match packet {
             Packet::VerifyRequest { id, range, .. } => Some((id, range)),
             _ => None,
         });
-        asked.filter(|(other, _)| *other == id).next_back()
+        asked.rfind(|(other, _)| *other == id)
     };
     for _ in 1..blocks {
         assert!(bench.disk(READ, Ok(())));

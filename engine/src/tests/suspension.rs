@@ -94,7 +94,7 @@ fn without_data_requests_fail_if_so_configured_while_they_wait() {
     bench.wait_ms(10_000); // for the peer, which does not come back
     assert_eq!(bench.answer(waiting), None);
     let changed: ResourceConfig = config();
-    bench.command(Command::Configure(alloc::boxed::Box::new(changed)));
+    bench.command(Command::Configure(Box::new(changed)));
     assert_eq!(bench.answer(waiting), Some(Err(RequestError::Io)));
 }
 

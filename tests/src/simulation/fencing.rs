@@ -12,7 +12,7 @@ use rbd_protocol::control::{Fencing, ResourceStatus};
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState};
 
 use super::node::Node;
-use super::patience::is_frozen;
+use super::patience::is_suspended;
 use super::world::{Happening, World};
 
 /// How handlers behave in a run.
@@ -193,7 +193,7 @@ impl World {
     /// success is looked at when it is given.
     pub(super) fn is_answering(&self, node: usize) -> bool {
         let now = self.time(node);
-        let answers = |status: ResourceStatus| !is_frozen(&status) && has_data(&status);
+        let answers = |status: ResourceStatus| !is_suspended(&status) && has_data(&status);
         self.nodes[node].is_primary() && self.nodes[node].status(now).is_some_and(answers)
     }
 

@@ -70,7 +70,7 @@ impl World {
         // What it hears of its peer may be why clients have to wait; but a greeting may be decided
         // on when much else has been done.
         let machine = &mut self.nodes[node];
-        machine.waits = machine.was_frozen || hears;
+        machine.waits = machine.was_suspended || hears;
         for action in &actions {
             if let Action::Send { packet, .. } = action
                 && let Packet::Hello(hello) = packet

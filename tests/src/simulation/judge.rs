@@ -14,7 +14,7 @@ use rbd_protocol::state::{DiskState, ReplicationState};
 use super::network::Link;
 use super::node::{device_of, peer_device_of, place};
 use super::operator::Wish;
-use super::patience::is_frozen;
+use super::patience::{is_frozen, is_suspended};
 use super::submission::is_target;
 use super::world::World;
 
@@ -35,6 +35,7 @@ impl World {
         if let Some(status) = &status {
             self.note_standing(node, status);
             self.nodes[node].was_frozen = is_frozen(status);
+            self.nodes[node].was_suspended = is_suspended(status);
         }
         let targets_before = self.targets(node);
         for volume in self.volumes() {

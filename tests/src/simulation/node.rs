@@ -48,11 +48,15 @@ pub(super) struct Node {
     pub(super) being_demoted: bool,
     /// The peer was Primary too when it was last to be demoted.
     pub(super) was_beside: bool,
+    /// It was Primary when it was last told to become it.
+    pub(super) was_primary: bool,
     /// What it has said to its peer.
     pub(super) spoken: Spoken,
     /// Its clients had to wait when it was last looked at.
     pub(super) was_frozen: bool,
-    /// They had to wait before what it is being told now, or that is why they have to.
+    /// All of them had to.
+    pub(super) was_suspended: bool,
+    /// All had to wait before what it is being told now, or that is why they have to.
     pub(super) waits: bool,
 }
 
@@ -95,8 +99,10 @@ impl Node {
             newest_link: 0,
             being_demoted: false,
             was_beside: false,
+            was_primary: false,
             spoken: Spoken::new(options.volumes),
             was_frozen: false,
+            was_suspended: false,
             waits: false,
         }
     }
@@ -120,6 +126,7 @@ impl Node {
         self.being_demoted = false;
         self.spoken = Spoken::new(self.volumes.len());
         self.was_frozen = false;
+        self.was_suspended = false;
         for volume in &mut self.volumes {
             volume.forget_process();
         }

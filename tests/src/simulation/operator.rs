@@ -156,6 +156,7 @@ impl World {
 
     fn promote(&mut self, node: usize, wish: Wish) -> Command {
         self.watch_order(node, Some(Role::Primary));
+        self.nodes[node].was_primary = self.nodes[node].is_primary();
         match wish {
             Wish::Migrate => Command::Migrate {
                 ms: self.options.migration_ms,
@@ -244,7 +245,8 @@ impl World {
             (Wish::Promote | Wish::ForcePromote | Wish::Migrate, Ok(_)) => {
                 self.report.promotions += 1;
                 self.note_fork(node, wish);
-                if wish != Wish::ForcePromote {
+                // One that is Primary stays it, also while its clients wait for data.
+                if wish != Wish::ForcePromote && !self.nodes[node].was_primary {
                     self.check_usable(node);
                 }
                 self.check_roles();

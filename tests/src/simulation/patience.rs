@@ -31,6 +31,7 @@ impl World {
         let now = self.now;
         for node in 0..2 {
             self.nodes[node].was_frozen = self.is_frozen(node);
+            self.nodes[node].was_suspended = self.is_suspended(node);
         }
         for volume in self.volumes() {
             self.look_for_excuses(volume);
@@ -74,9 +75,15 @@ impl World {
         }
     }
 
-    pub(super) fn is_frozen(&self, node: usize) -> bool {
+    fn is_frozen(&self, node: usize) -> bool {
         let status = self.nodes[node].status(self.time(node));
         status.is_some_and(|status| is_frozen(&status))
+    }
+
+    /// Whether all clients of the node would have to wait now.
+    pub(super) fn is_suspended(&self, node: usize) -> bool {
+        let status = self.nodes[node].status(self.time(node));
+        status.is_some_and(|status| is_suspended(&status))
     }
 
     /// Time enough for a silent peer to be given up and a handshake to run into its deadline.
@@ -102,10 +109,14 @@ impl World {
     }
 }
 
-/// Whether clients of the node would have to wait.
+/// Whether clients of the node would have to wait: all of them, or those of a volume without data.
 pub(super) fn is_frozen(status: &ResourceStatus) -> bool {
-    let why = status.suspended;
-    why.user || why.no_data || why.fencing
+    status.suspended.no_data || is_suspended(status)
+}
+
+/// Whether all clients of the node would have to wait, those of a volume with good data too.
+pub(super) fn is_suspended(status: &ResourceStatus) -> bool {
+    status.suspended.user || status.suspended.fencing
 }
 
 /// Several times what was ever seen without a defect.

@@ -81,8 +81,8 @@ impl World {
             return;
         };
         let machine = &self.nodes[node];
-        let is_frozen = machine.was_frozen && self.is_frozen(node);
-        let waits = machine.waits && is_frozen && machine.is_primary();
+        let is_suspended = machine.was_suspended && self.is_suspended(node);
+        let waits = machine.waits && is_suspended && machine.is_primary();
         if self.options.dual && waits && !self.is_being_demoted(node) {
             self.violation(format!(
                 "G4: node {node} sends a client's write while clients are to wait"
@@ -198,8 +198,8 @@ impl World {
         // What has crossed a write of the peer goes to the disk late, or once more: but only what
         // was sent before.
         let has_begun = self.options.dual && machine[volume].begun.holds(data);
-        let waits = machine.waits && machine.was_frozen;
-        if waits && !has_begun && has_clients && self.is_frozen(node) {
+        let waits = machine.waits && machine.was_suspended;
+        if waits && !has_begun && has_clients && self.is_suspended(node) {
             self.violation(format!(
                 "G4: node {node} gives a client's write to its disk while clients are to wait"
             ));

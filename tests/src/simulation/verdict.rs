@@ -2,6 +2,7 @@
 
 use super::faults::Fault;
 use super::network::Link;
+use super::node::Node;
 use super::operator::Wish;
 use super::profile::{Options, Profile};
 use super::random::Random;
@@ -336,9 +337,8 @@ impl World {
         if self.options.scrubs {
             self.repair_rot()?;
         }
-        let limit = self.now + SECOND * 60;
         self.run_until(self.now + SECOND * 5)?;
-        self.run_while(limit, |world| !world.is_healed())?;
+        self.wait_until_healed()?;
         if !self.is_healed() {
             let text = self.describe_illness();
             if self.is_traced() {
@@ -398,7 +398,7 @@ impl World {
     }
 
     fn read_everything(&mut self) -> Result<(), Box<Failure>> {
-        let Some(node) = self.nodes.iter().position(super::node::Node::is_primary) else {
+        let Some(node) = self.nodes.iter().position(Node::is_primary) else {
             return Err(self.fail("L1: no node is Primary"));
         };
         for volume in self.volumes() {
@@ -418,6 +418,31 @@ impl World {
             self.run_while(limit, |world| !world.operations.is_empty())?;
         }
         Ok(())
+    }
+
+    /// As long as every minute brings the nodes nearer to each other.
+    fn wait_until_healed(&mut self) -> Result<(), Box<Failure>> {
+        let mut missing_before = u64::MAX;
+        loop {
+            let missing = self.out_of_sync_bytes();
+            if self.is_healed() || missing >= missing_before {
+                return Ok(());
+            }
+            missing_before = missing;
+            let limit = self.now + SECOND * 60;
+            self.run_while(limit, |world| !world.is_healed())?;
+        }
+    }
+
+    /// By the word of whichever node counts more.
+    fn out_of_sync_bytes(&self) -> u64 {
+        let count = |node: &Node| {
+            let status = node.status(self.time(node.index))?;
+            let links = status.connections.iter();
+            let devices = links.flat_map(|link| &link.peer_devices);
+            Some(devices.map(|device| device.out_of_sync_bytes).sum())
+        };
+        self.nodes.iter().filter_map(count).max().unwrap_or(0)
     }
 
     fn is_healed(&self) -> bool {
