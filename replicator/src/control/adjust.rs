@@ -28,8 +28,7 @@ pub(super) async fn bring_to(
     }
     refuse_fixed(&running, &wanted)?;
     daemon.claim(&wanted)?;
-    let changed = change(daemon, service, &running, &wanted).await;
-    if let Err(refusal) = changed {
+    if let Err(refusal) = take_over(daemon, service, &running, &wanted).await {
         // What was in force stays in force.
         if let Err(error) = daemon.claim(&running) {
             tracing::debug!(resource = service.name, %error, "claim not taken back");
@@ -40,10 +39,13 @@ pub(super) async fn bring_to(
     daemon.leave_unused_addresses();
     daemon.remembered.keep(&wanted);
     tracing::info!(resource = service.name, "configuration changed");
+    for peer in affected(&running, &wanted) {
+        reconnect(service, peer).await?;
+    }
     bring_up::finish(service).await
 }
 
-async fn change(
+async fn take_over(
     daemon: &Rc<Daemon>,
     service: &Service,
     running: &ResourceConfig,
@@ -62,9 +64,6 @@ async fn change(
     service.links.configure(wanted);
     if listen_anew {
         service.links.listen_on(listener);
-    }
-    for peer in affected(running, wanted) {
-        reconnect(service, peer).await?;
     }
     Ok(())
 }
