@@ -10,7 +10,12 @@ const SEEDS: u64 = 150;
 
 /// Seeds that failed once, with the profile they failed in. What they did changes with every change
 /// of the engine; they are kept because they cost nothing.
-const FAILED_ONCE: [(Profile, u64); 108] = [
+const FAILED_ONCE: [(Profile, u64); 113] = [
+    (Profile::Recovery, 12_001_073),
+    (Profile::Recovery, 12_001_171),
+    (Profile::Sparse, 12_000_526),
+    (Profile::DualFaults, 12_000_180),
+    (Profile::DualFaults, 12_001_381),
     (Profile::Operator, 11_000_177),
     (Profile::Recovery, 11_001_145),
     (Profile::Dual, 11_002_774),

@@ -44,6 +44,8 @@ pub(crate) struct LocalDisk {
     /// The version being written.
     writing: Option<u64>,
     durable: u64,
+    /// The one that says in which boot the disk was in sync.
+    boot_version: u64,
     /// Names this attachment, so that completions of an earlier one are told apart.
     pub(crate) attachment: u64,
     pub(crate) intent: IntentLog,
@@ -151,6 +153,7 @@ impl LocalDisk {
             version: 1,
             writing: None,
             durable: 0,
+            boot_version: 0,
             attachment,
             intent,
             intent_sequences,
@@ -231,8 +234,16 @@ impl LocalDisk {
     pub(crate) fn note_boot(&mut self) {
         self.kept_power = true;
         self.reads_true = true;
-        let boot = self.boot;
-        self.change(|superblock| superblock.boot_id = boot);
+        if self.superblock.boot_id != self.boot {
+            let boot = self.boot;
+            self.change(|superblock| superblock.boot_id = boot);
+            self.boot_version = self.version;
+        }
+    }
+
+    /// Whether this node, were it to die now, would find that this disk has kept its power since.
+    pub(crate) fn boot_is_recorded(&self) -> bool {
+        self.is_durable(self.boot_version)
     }
 
     /// The state the disk is in when no peer has been seen.

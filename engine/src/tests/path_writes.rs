@@ -1,12 +1,14 @@
 //! Writes and flushes at their edges: where they may go, what their failure leaves behind, and
 //! what the loss of the peer has them wait for.
 
+use alloc::boxed::Box;
+
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::resync::{behind, replication, source, source_of};
-use super::{Bench, SIZE, VOLUME};
+use super::{Bench, SIZE, VOLUME, config, image};
 use crate::{Command, DiskError, DiskRequest, LinkLoss, RequestError, RequestId, RequestKind};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
@@ -201,6 +203,37 @@ fn peer_writes(bench: &mut Bench, id: u64) {
         fua: false,
         place: Default::default(),
     });
+}
+
+#[test]
+fn a_peers_write_is_acknowledged_when_this_disk_is_known_not_to_have_lost_its_power() {
+    let mut bench = Bench::alone(config(), image());
+    bench.write_metadata();
+    bench.asked.clear();
+    bench.link_up();
+    bench.write_metadata();
+    let mut hello = bench.greeting();
+    hello.incarnation = 99;
+    bench.packet(Packet::Hello(Box::new(hello)));
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    for id in [1, 2] {
+        peer_writes(&mut bench, id);
+        bench.disk(WRITE, Ok(()));
+    }
+    let is_ack = |packet: &Packet| matches!(packet, Packet::WriteAck { .. });
+    assert!(
+        !bench.sent().iter().any(is_ack),
+        "its death would be taken for a loss (B7)"
+    );
+    bench.write_metadata();
+    assert_eq!(
+        bench.superblock.as_ref().map(|block| block.boot_id),
+        Some(7)
+    );
+    assert_eq!(
+        bench.sent().iter().filter(|packet| is_ack(packet)).count(),
+        2
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::write::Leg;
 use super::{PeerWrite, Volume, Write};
 use crate::context::Context;
 use crate::contract::LinkId;
+use crate::local_disk::LocalDisk;
 
 /// The counts of one link, and what follows from them.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +62,7 @@ pub(crate) struct Owed {
     peer: NodeId,
     link: LinkId,
     id: u64,
-    /// Own writes that the peer has to acknowledge first.
+    /// Own writes that the peer has to acknowledge first; none if the own disk alone is waited for.
     waits_for: Vec<u64>,
 }
 
@@ -384,7 +385,9 @@ impl<B: Clone> Volume<B> {
         self.unsettled |= !self.waiting_peer_writes.is_empty();
     }
 
-    /// Acknowledges a peer's write, or keeps that for later.
+    /// Acknowledges a peer's write, or keeps that for later: what is acknowledged may be in a cache
+    /// here and, if the peer loses its power, nowhere else. Should this node's program die then,
+    /// the disk must be known to have kept its power (B7).
     pub(super) fn acknowledge(
         &mut self,
         (peer, link, id): (NodeId, LinkId, u64),
@@ -398,7 +401,7 @@ impl<B: Clone> Volume<B> {
                 own.is_some_and(|own| own.legs.contains(&(peer, Leg::Pending)))
             })
             .collect();
-        if waits_for.is_empty() {
+        if waits_for.is_empty() && self.boot_is_recorded() {
             let volume = self.number;
             cx.send(peer, link, Packet::WriteAck { id, volume }, None);
         } else {
@@ -412,10 +415,20 @@ impl<B: Clone> Volume<B> {
     }
 
     /// The peer has acknowledged a write: so may this node those that waited for that.
-    pub(super) fn acknowledge_owed(&mut self, own: u64, cx: &mut Context<B>) {
-        let volume = self.number;
-        self.owed.retain_mut(|owed| {
+    pub(super) fn note_acknowledged(&mut self, own: u64) {
+        for owed in &mut self.owed {
             owed.waits_for.retain(|id| *id != own);
+        }
+        self.unsettled |= !self.owed.is_empty();
+    }
+
+    /// Acknowledges what waits for nothing any more.
+    pub(super) fn acknowledge_owed(&mut self, cx: &mut Context<B>) {
+        if self.owed.is_empty() || !self.boot_is_recorded() {
+            return;
+        }
+        let volume = self.number;
+        self.owed.retain(|owed| {
             let is_due = owed.waits_for.is_empty();
             if is_due {
                 let id = owed.id;
@@ -423,6 +436,11 @@ impl<B: Clone> Volume<B> {
             }
             !is_due
         });
+    }
+
+    fn boot_is_recorded(&self) -> bool {
+        let local = self.local.as_ref();
+        local.is_none_or(LocalDisk::boot_is_recorded)
     }
 
     /// Whether a client's write has the disk as it is to be in the end.

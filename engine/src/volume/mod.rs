@@ -235,6 +235,7 @@ impl<B: Clone> Volume<B> {
             self.start_writes(cx);
             self.start_peer_writes(cx);
             self.start_deferred(cx);
+            self.acknowledge_owed(cx);
             self.answer_questions(cx);
             self.tell_resync_states(cx);
             self.start_resync_reads(cx);

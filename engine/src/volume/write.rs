@@ -377,7 +377,7 @@ impl<B: Clone> Volume<B> {
         {
             peer.note_unstable(write.range, Origin::Write);
         }
-        self.acknowledge_owed(id, cx);
+        self.note_acknowledged(id);
         self.unsettled |= self.is_verifying();
         self.try_finish_write(id, cx);
         true

@@ -9,7 +9,8 @@ use sd_notify::NotifyState;
 use tokio::net::UnixListener as TokioUnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
 
 use super::daemon::Daemon;
 use super::handlers::Surroundings;
@@ -124,17 +125,19 @@ async fn serve(
 async fn stop(daemon: &Rc<Daemon>) {
     daemon.will_stop();
     daemon.nbd.close();
+    // Side by side: a device that hangs costs the others no time.
+    let mut leaving = JoinSet::new();
     for service in daemon.all() {
-        kernel::leave(&service).await;
+        leaving.spawn_local(async move { kernel::leave(&service).await });
+    }
+    if timeout(LEAVE_DEADLINE, leaving.join_all()).await.is_err() {
+        tracing::warn!("kernel devices hang: they are left as they are");
     }
     for service in daemon.all() {
         service.links.close();
         service.shut_down();
     }
-    if tokio::time::timeout(STOP_DEADLINE, daemon.emptied())
-        .await
-        .is_err()
-    {
+    if timeout(STOP_DEADLINE, daemon.emptied()).await.is_err() {
         let names: Vec<_> = daemon
             .all()
             .iter()
@@ -185,6 +188,9 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
 
 /// The exit code of a daemon that could not start.
 const COULD_NOT_START: u8 = 20;
+
+/// How long kernel devices may take to go. With the following less than systemd waits.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(8);
 
 /// How long all resources together may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);

@@ -511,6 +511,7 @@ impl World {
             }
             self.nodes[node].clock.go_on(self.now);
             self.nodes[node].crashes_left = 0;
+            self.nodes[node].dies_next = false;
             self.nodes[node].away_us = 0; // it was to stay away, but was down already
             self.wake_again(node);
         }

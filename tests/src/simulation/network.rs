@@ -94,6 +94,11 @@ impl Link {
             .all(|end| end.closing || end.lanes.iter().all(|lane| lane.under_way.is_empty()))
     }
 
+    /// Somebody still takes it for one that stands, and it is not.
+    pub(super) fn is_ghost(&self) -> bool {
+        self.cut && self.ends.iter().any(|end| end.open && !end.closing)
+    }
+
     /// Nothing will ever come of it any more.
     fn is_over(&self) -> bool {
         let over = |end: &End| {

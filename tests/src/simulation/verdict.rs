@@ -448,6 +448,7 @@ impl World {
     fn is_healed(&self) -> bool {
         self.is_in_sync()
             && self.is_unbarred()
+            && !self.links.values().any(Link::is_ghost)
             && match self.nodes.iter().filter(|node| node.is_primary()).count() {
                 0 => false,
                 1 => true,

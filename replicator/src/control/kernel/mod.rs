@@ -129,7 +129,8 @@ pub(super) async fn demote(service: &Service, force: bool) -> Answer {
     let command = Command::Demote { force };
     if force {
         let answer = service.command(command).await?;
-        withdraw(service, true).await?;
+        let _changing = service.kernel.changing.lock().await;
+        take_away(service, true).await?;
         return Ok(answer);
     }
     withdraw_before(service, command).await
@@ -140,14 +141,17 @@ pub(super) async fn stop(service: &Service) -> Answer {
     withdraw_before(service, Command::Stop).await
 }
 
-/// Takes the devices away and carries the command out; if it is refused they come back.
+/// Takes the devices away and carries the command out; if it is refused they come back. Nobody
+/// makes one in between.
 async fn withdraw_before(service: &Service, command: Command) -> Answer {
     let status = service.status().await?;
     if status.devices.iter().any(|device| device.open_count > 0) {
         return service.command(command).await; // refuses, and says of whom
     }
-    withdraw(service, false).await?;
+    let changing = service.kernel.changing.lock().await;
+    take_away(service, false).await?;
     let answer = service.command(command).await;
+    drop(changing);
     if answer.is_err()
         && let Err(error) = provide(service).await
     {
@@ -229,9 +233,9 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     Ok(())
 }
 
-/// Takes every device away, those of an earlier daemon too. Without `force`, none that is open.
-async fn withdraw(service: &Service, force: bool) -> Result<(), Refusal> {
-    let _changing = service.kernel.changing.lock().await;
+/// Takes every device away, those of an earlier daemon too. Without `force`, none that is open. The
+/// caller holds the lock.
+async fn take_away(service: &Service, force: bool) -> Result<(), Refusal> {
     let found = all_of(service).await;
     if !force {
         for (volume, device) in &found {
@@ -261,7 +265,17 @@ fn forget(service: &Service, volume: &VolumeConfig, device: BlockDevice) {
 
 /// Before the daemon ends: devices nobody has open go, the others wait for the next daemon.
 pub(super) async fn leave(service: &Service) {
-    let _changing = service.kernel.changing.lock().await;
+    match timeout(CHANGE_LIMIT, service.kernel.changing.lock()).await {
+        Ok(_changing) => leave_devices(service).await,
+        Err(_) => tracing::warn!(
+            resource = service.name,
+            "a change of role hangs: devices stay"
+        ),
+    }
+    company::remember(service).await;
+}
+
+async fn leave_devices(service: &Service) {
     for (volume, device) in all_of(service).await {
         let held = blocking(move || Ok(holders::of(device))).await;
         if held.is_ok_and(|held| held.is_empty()) {
@@ -277,7 +291,6 @@ pub(super) async fn leave(service: &Service) {
             );
         }
     }
-    company::remember(service).await;
 }
 
 /// Every device of this resource, whoever made it.
@@ -373,5 +386,8 @@ const GLANCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a driver may take with a sequence of orders: longer than the limits some of them have.
 const DRIVER_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the end of the daemon waits for a change of role under way.
+const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(100);
