@@ -237,6 +237,38 @@ fn a_peers_write_is_acknowledged_when_this_disk_is_known_not_to_have_lost_its_po
 }
 
 #[test]
+fn a_primary_that_is_in_sync_for_the_first_time_since_boot_records_that_before_it_goes_on() {
+    let mut bench = Bench::alone(config(), image());
+    bench.write_metadata();
+    bench.command(Command::Promote { force: true });
+    bench.write_metadata();
+    assert_eq!(bench.engine.role(), Role::Primary);
+    for offset in [0, 1 << 20] {
+        bench.write(offset);
+        bench.write_metadata();
+        bench.disk(WRITE, Ok(()));
+    }
+    let mut bench = source_of(bench);
+    for offset in [0, 1 << 20] {
+        resync_ack(&mut bench, offset);
+    }
+    resync_done(&mut bench);
+    assert_eq!(replication(&bench), ReplicationState::Established);
+    bench.write(2 << 20);
+    let is_write = |packet: &Packet| matches!(packet, Packet::Write { .. });
+    assert!(
+        !bench.sent().iter().any(is_write),
+        "beside a second Primary it would count (B7)"
+    );
+    bench.write_metadata();
+    assert_eq!(
+        bench.superblock.as_ref().map(|block| block.boot_id),
+        Some(7)
+    );
+    assert!(bench.sent().iter().any(is_write));
+}
+
+#[test]
 fn what_a_peer_writes_to_one_place_is_written_one_after_the_other() {
     let mut bench = Bench::in_sync();
     for id in [1, 2, 3] {

@@ -438,7 +438,7 @@ impl<B: Clone> Volume<B> {
         });
     }
 
-    fn boot_is_recorded(&self) -> bool {
+    pub(super) fn boot_is_recorded(&self) -> bool {
         let local = self.local.as_ref();
         local.is_none_or(LocalDisk::boot_is_recorded)
     }

@@ -96,6 +96,13 @@ impl<B: Clone> Volume<B> {
             || self.is_frozen()
             || self.is_taking_over()
             || self.is_recording_target()
+            || self.is_recording_boot()
+    }
+
+    /// Whether it is not durable yet that the own disk has kept its power since it was in sync:
+    /// beside another Primary that loses its own this alone tells whose data counts (B7).
+    fn is_recording_boot(&self) -> bool {
+        self.role == Role::Primary && !self.boot_is_recorded()
     }
 
     /// Whether it is not durable yet that a target lacks what clients could be shown: should both

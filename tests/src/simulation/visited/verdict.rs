@@ -264,7 +264,7 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
         }
         _ => {}
     }
-    match between {
+    let verdict = match between {
         Between::Idle if disk == Disk::None => {
             Impossible("a link is made anew without a disk, and then no data is talked about")
         }
@@ -276,7 +276,20 @@ fn of_packet(situation: Situation, packet: &str) -> Verdict {
             | "ResyncNegativeAck" | "ResyncDone" => Impossible("no resync is running"),
             _ => Possible,
         },
+    };
+    match (verdict, packet) {
+        (Possible, "Settle" | "Settled") if is_resyncing(between) => Rare(
+            "beside a resync it is about a thousand writes, or one of two is demoted just then",
+        ),
+        _ => verdict,
     }
+}
+
+fn is_resyncing(between: Between) -> bool {
+    matches!(
+        between,
+        Between::BitmapSource | Between::Source | Between::BitmapTarget | Between::Target
+    )
 }
 
 /// A Secondary leaves a Primary, with fencing.
