@@ -265,7 +265,8 @@ async fn status_of_all(services: Vec<Rc<Service>>) -> Reply {
     for (name, asking) in asked {
         match asking.await {
             Ok(Ok(state)) => answered.push(state),
-            Ok(Err(refusal)) if refusal.code == RefusalCode::UnknownResource => {} // it has just gone
+            // It has just gone.
+            Ok(Err(refusal)) if refusal.code == RefusalCode::UnknownResource => {}
             Ok(Err(refusal)) => silent.push((name, refusal)),
             Err(died) => {
                 let reason = format!("asking {name} for its state failed: {died}");
