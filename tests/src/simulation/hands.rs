@@ -63,14 +63,16 @@ impl World {
             Event::LinkDown { .. } => true,
             _ => false,
         };
+        let goes_on = matches!(&event, Event::Command { command: Command::ResumeIo, .. });
         engine.handle(now, event, &mut actions);
         if is_one_too_many {
             self.violation(format!("G1: node {node} is Primary beside another one"));
         }
         // What it hears of its peer may be why clients have to wait; but a greeting may be decided
-        // on when much else has been done.
+        // on when much else has been done. Told to go on, it begins what had waited, and what fails
+        // of that may be a reason to wait again.
         let machine = &mut self.nodes[node];
-        machine.waits = machine.was_suspended || hears;
+        machine.waits = (machine.was_suspended || hears) && !goes_on;
         for action in &actions {
             if let Action::Send { packet, .. } = action
                 && let Packet::Hello(hello) = packet
