@@ -251,3 +251,6 @@ const RETRY_MS: u64 = 10_000;
 /// The longest such wait: each attempt costs a failing disk seconds per place, and people who have
 /// put in the cable again do not want to wait longer.
 const LONGEST_RETRY_MS: u64 = 40_000;
+
+#[cfg(test)]
+mod tests;

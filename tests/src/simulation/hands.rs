@@ -63,7 +63,13 @@ impl World {
             Event::LinkDown { .. } => true,
             _ => false,
         };
-        let goes_on = matches!(&event, Event::Command { command: Command::ResumeIo, .. });
+        let goes_on = matches!(
+            &event,
+            Event::Command {
+                command: Command::ResumeIo,
+                ..
+            }
+        );
         engine.handle(now, event, &mut actions);
         if is_one_too_many {
             self.violation(format!("G1: node {node} is Primary beside another one"));

@@ -76,3 +76,14 @@ fn what_the_peer_tells_is_seen_from_here() {
     pace.hear(Some(ResyncLimit::Clients), 0);
     assert_eq!(pace.told_limit(), Some(ResyncLimit::Clients));
 }
+
+#[test]
+fn what_a_disk_takes_is_the_average_of_the_last_requests() {
+    let mut pace = Pace::default();
+    for _ in 0..3 {
+        pace.disk_took(at(0), at(8));
+    }
+    assert_eq!(pace.own_disk_us(), 8_000);
+    pace.disk_took(at(0), at(16));
+    assert_eq!(pace.own_disk_us(), 9_000);
+}

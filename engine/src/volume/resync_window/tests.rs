@@ -3,10 +3,13 @@
 use alloc::vec::Vec;
 
 use rbd_protocol::control::ResyncOptions;
+use rbd_protocol::state::ResyncLimit;
 
 use super::base::Base;
 use super::model::{GIGABIT, Run, Way};
-use super::{LARGEST_WINDOW, LEAST_RATE};
+use super::{LARGEST_WINDOW, LEAST_RATE, ResyncWindow};
+use crate::contract::Time;
+use crate::volume::resync_pace::Pace;
 
 /// Thousandths.
 const MOST: u64 = 900;
@@ -432,4 +435,38 @@ fn a_lone_block_takes_no_longer_than_many_that_are_not_alone() {
     assert_eq!(base.nanoseconds, 300 * US);
     base.limit(200 * US);
     assert_eq!(base.nanoseconds, 200 * US);
+}
+
+#[test]
+fn what_holds_a_resync_back_is_said() {
+    let (mut window, mut pace) = (ResyncWindow::new(), Pace::default());
+    pace.disk_took(Time(0), Time(9 * US));
+    let unlimited = ResyncOptions::default();
+    let limited = ResyncOptions {
+        max_rate: Some(4096),
+        ..unlimited
+    };
+    let now = Time(1_000_000 * US);
+    assert!(window.room((0, 0), &limited, now).is_some());
+    window.ask(8192, true, &limited, now);
+    assert_eq!(window.room((0, 0), &limited, now), None);
+    assert_eq!(window.bottleneck(&pace), Some(ResyncLimit::Configured));
+    let later = Time(10_000_000 * US);
+    assert!(window.room((0, 0), &limited, later).is_some());
+    assert_ne!(window.bottleneck(&pace), Some(ResyncLimit::Configured));
+    window.clients_at_work(&unlimited, later);
+    assert_eq!(window.bottleneck(&pace), Some(ResyncLimit::Clients));
+}
+
+#[test]
+fn a_rate_of_nothing_is_no_limit() {
+    let mut window = ResyncWindow::new();
+    let options = ResyncOptions {
+        max_rate: Some(0),
+        ..ResyncOptions::default()
+    };
+    let now = Time(1_000_000 * US);
+    window.ask(1 << 20, true, &options, now);
+    assert!(window.room((0, 0), &options, now).is_some());
+    assert_eq!(window.due(now), None);
 }
