@@ -7,7 +7,8 @@ use rbd_protocol::state::ResyncLimit;
 
 use super::base::Base;
 use super::model::{GIGABIT, Run, Way};
-use super::{LARGEST_WINDOW, LEAST_RATE, ResyncWindow};
+use super::trial::Trial;
+use super::{LARGEST_WINDOW, LEAST_RATE, Mood, ResyncWindow};
 use crate::contract::Time;
 use crate::volume::resync_pace::Pace;
 
@@ -469,4 +470,96 @@ fn a_rate_of_nothing_is_no_limit() {
     window.ask(1 << 20, true, &options, now);
     assert!(window.room((0, 0), &options, now).is_some());
     assert_eq!(window.due(now), None);
+}
+
+/// Beside clients, with this window and this for a lone block.
+fn busy(bytes: u64, lone: u64) -> ResyncWindow {
+    let mut window = ResyncWindow::new();
+    window.mood = Mood::Busy;
+    window.bytes = bytes;
+    window.busy_base.nanoseconds = lone;
+    window
+}
+
+#[test]
+fn when_clients_come_the_window_is_what_it_was_beside_them_or_a_guess() {
+    let options = ResyncOptions::default();
+    let come = |known| {
+        let mut window = ResyncWindow::new();
+        window.bytes = 1 << 20;
+        window.idle_base.nanoseconds = 400 * US;
+        window.usual = 200 * US;
+        window.busy_bytes = known;
+        window.clients_at_work(&options, Time(US));
+        window.bytes
+    };
+    assert_eq!(come(0), 1 << 19, "a quarter longer than a lone block");
+    assert_eq!(come(64 << 10), 64 << 10);
+    assert_eq!(come(2 << 20), 1 << 20, "no more than without them");
+}
+
+#[test]
+fn beside_clients_no_more_than_the_least_rate_is_sought() {
+    let window = busy(64 << 10, 400 * US);
+    for (min_rate, enough) in [(None, LEAST_RATE), (Some(0), LEAST_RATE), (Some(9), 9)] {
+        let options = ResyncOptions {
+            min_rate,
+            ..ResyncOptions::default()
+        };
+        assert_eq!(window.enough(&options), enough);
+        assert_eq!(ResyncWindow::new().enough(&options), u64::MAX);
+    }
+}
+
+#[test]
+fn beside_clients_of_a_near_peer_many_requests_are_looked_at_and_half_of_it_counts() {
+    let options = ResyncOptions::default();
+    let mut window = busy(64 << 10, 400 * US);
+    window.round.was_full = true;
+    for answered in 1..=16 {
+        assert_eq!(window.bytes, 64 << 10, "before the {answered}th");
+        let asked = window.ask(16 << 10, false, &options, Time(0));
+        window.answered(asked, 16 << 10, &options, Time(300 * US));
+    }
+    // They take 300 and may take 300 * 21 / 16.
+    assert_eq!(window.bytes, (32 << 10) + (64 << 10) * 21 / 16 / 2);
+}
+
+#[test]
+fn each_lone_block_counts_as_much_as_its_way_is_even() {
+    for (known, took, then) in [
+        (320, 480, 330),
+        (320, 100, 265),
+        (8_000, 16_000, 9_000),
+        (8_000, 4_000, 7_000),
+    ] {
+        let mut base = learned([known * US; 4]);
+        base.learn(took * US);
+        assert_eq!(base.nanoseconds, then * US, "{known}, {took}");
+    }
+}
+
+/// So many requests of a block are answered, the last a tenth of a second after the first.
+fn tried(requests: u64, enough: u64) -> u64 {
+    let mut trial = Trial::from(64 << 10);
+    trial.note_full();
+    for number in 0..requests {
+        assert_eq!(trial.bytes(), 64 << 10, "it is too early");
+        let last = number + 1 == requests;
+        let now = Time(if last { 100_000 } else { number } * US);
+        trial.answered((4096, 1_000 * US), enough, 0, now);
+    }
+    trial.bytes()
+}
+
+#[test]
+fn a_step_takes_a_tenth_of_a_second_and_eight_requests() {
+    assert_eq!(tried(7, u64::MAX), 64 << 10);
+    assert_eq!(tried(8, u64::MAX), 128 << 10);
+    assert_eq!(tried(80, u64::MAX), 128 << 10);
+}
+
+#[test]
+fn what_is_more_than_enough_is_halved_at_most() {
+    assert_eq!(tried(8, 30_000), 32 << 10);
 }
