@@ -31,6 +31,7 @@ mod parting;
 mod path_books;
 mod path_checkpoints;
 mod path_counts;
+mod path_edges;
 mod path_resync;
 mod path_served;
 mod path_writes;
