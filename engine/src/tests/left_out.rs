@@ -56,6 +56,14 @@ fn what_cannot_be_read_is_left_out_block_by_block_and_everything_else_is_copied(
 }
 
 #[test]
+fn of_many_places_that_cannot_be_read_people_are_told_once() {
+    let mut bench = lacking(&[3, 4, 5, 6, 9]);
+    answer(&mut bench, &[4, 5, 9]);
+    let told = |text: &&str| text.contains("cannot read");
+    assert_eq!(bench.reports().into_iter().filter(told).count(), 1);
+}
+
+#[test]
 fn it_is_asked_for_again_after_a_while_and_then_the_resync_ends() {
     let mut bench = lacking(&[3, 4, 5]);
     answer(&mut bench, &[4]);

@@ -77,6 +77,7 @@ fn over_a_new_link_what_is_still_missing_stays_left_out_for_as_long() {
     let mut left = left(3);
     left.patience_ms = Some(4 * RETRY_MS);
     left.careful.push_back(block(7));
+    left.probing = Some((8, 0));
     let mut bitmap = missing(3);
     bitmap.clear_covered(block(1));
     left.resume(&bitmap);
@@ -88,6 +89,7 @@ fn over_a_new_link_what_is_still_missing_stays_left_out_for_as_long() {
     );
     assert_eq!(left.due(), Some(Time(0).plus_ms(RETRY_MS)));
     assert_eq!(left.wait_ms(), 4 * RETRY_MS);
+    assert_eq!(left.probing, Some((8, 0)));
     left.resume(&Bitmap::new(1 << 24));
     assert_eq!(left.due(), None);
 }

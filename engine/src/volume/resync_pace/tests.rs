@@ -87,3 +87,16 @@ fn what_a_disk_takes_is_the_average_of_the_last_requests() {
     pace.disk_took(at(0), at(16));
     assert_eq!(pace.own_disk_us(), 9_000);
 }
+
+#[test]
+fn what_was_done_sixteen_seconds_ago_does_not_count_and_what_was_done_fifteen_ago_does() {
+    let mut pace = Pace::default();
+    pace.begin(at(0));
+    for second in 1..=20 {
+        let bytes = if second == 6 { 16_000 } else { 1_000 };
+        pace.done(bytes, at(second * 1_000));
+    }
+    assert_eq!(pace.rate(at(20_000)), Some(2_000));
+    pace.done(1_000, at(21_000));
+    assert_eq!(pace.rate(at(21_000)), Some(1_000));
+}

@@ -452,6 +452,8 @@ fn what_holds_a_resync_back_is_said() {
     window.ask(8192, true, &limited, now);
     assert_eq!(window.room((0, 0), &limited, now), None);
     assert_eq!(window.bottleneck(&pace), Some(ResyncLimit::Configured));
+    let due = window.due(now).expect("it is to be asked again");
+    assert!(window.room((0, 0), &limited, due).is_some());
     let later = Time(10_000_000 * US);
     assert!(window.room((0, 0), &limited, later).is_some());
     assert_ne!(window.bottleneck(&pace), Some(ResyncLimit::Configured));
@@ -560,6 +562,31 @@ fn a_step_takes_a_tenth_of_a_second_and_eight_requests() {
 }
 
 #[test]
-fn what_is_more_than_enough_is_halved_at_most() {
+fn what_is_more_than_enough_is_halved_at_most_and_what_is_nearly_enough_stays() {
     assert_eq!(tried(8, 30_000), 32 << 10);
+    assert_eq!(tried(8, 400_000), 64 << 10);
+}
+
+#[test]
+fn an_attempt_that_does_not_go_on_is_taken_back() {
+    let mut trial = Trial::from(64 << 10);
+    trial.note_full();
+    for number in 0..8 {
+        trial.answered((4096, 1_000 * US), u64::MAX, 0, Time(number * 20_000 * US));
+    }
+    assert_eq!(trial.bytes(), 128 << 10);
+    trial.pause();
+    assert_eq!(trial.bytes(), 64 << 10);
+}
+
+#[test]
+fn beside_clients_a_window_whose_requests_take_too_long_shrinks_though_it_was_never_full() {
+    let options = ResyncOptions::default();
+    let mut window = busy(64 << 10, 400 * US);
+    for _ in 0..16 {
+        let asked = window.ask(16 << 10, false, &options, Time(0));
+        window.answered(asked, 16 << 10, &options, Time(1_200 * US));
+    }
+    // They take 1200 and may take 400 * 21 / 16.
+    assert_eq!(window.bytes, (32 << 10) + (64 << 10) * 525 / 1_200 / 2);
 }
