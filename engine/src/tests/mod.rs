@@ -32,6 +32,7 @@ mod path_books;
 mod path_checkpoints;
 mod path_counts;
 mod path_edges;
+mod path_edges_more;
 mod path_resync;
 mod path_served;
 mod path_writes;
