@@ -44,6 +44,7 @@ mod relocation;
 mod relocation_hold;
 mod resync;
 mod roles_changes;
+mod roles_edges;
 mod roles_ending;
 mod roles_fencing;
 mod roles_growth;
