@@ -13,7 +13,7 @@ use super::attach::filling_as;
 use super::diskless::{SHARED, ask_write, done, failed, served, serving, whole};
 use super::fenced_return::without_disk;
 use super::fencing::fenced;
-use super::resync::{NEWER, asked_for, blocks, end, replication, source, target, target_with};
+use super::resync::{NEWER, asked_for, blocks, end, replication, target, target_with};
 use super::two_primaries::{BEFORE, higher, lower, peer_writes, with};
 use super::{Bench, PEER, VOLUME, config, image};
 use crate::{
@@ -483,20 +483,4 @@ fn a_read_that_was_to_be_mended_is_done_by_the_peer_when_the_disk_is_lost() {
     let (id, volume) = (id.expect("the peer is asked"), VOLUME);
     bench.packet(Packet::RemoteData { id, volume, range });
     assert_eq!(bench.answer(read), Some(Ok(())));
-}
-
-#[test]
-fn a_resync_holds_up_only_the_writes_of_what_it_reads() {
-    let mut bench = source();
-    bench.asked.clear();
-    bench.packet(Packet::ResyncRequest {
-        id: 1,
-        volume: VOLUME,
-        range: ByteRange::new(0, 4096),
-    });
-    assert_eq!(bench.on_disk(DiskRequest::ReadUnlessZero), 1);
-    bench.write(0);
-    bench.write(8192);
-    bench.write_metadata();
-    assert_eq!(bench.on_disk(WRITE), 1);
 }

@@ -4,18 +4,18 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use rbd_protocol::control::Fencing;
+use rbd_protocol::control::{Fencing, VerifyOrder};
 use rbd_protocol::ids::{ByteRange, NodeId};
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
 use super::attach::{being_filled, fill};
-use super::diskless::{SHARED, ask_write, done, whole};
+use super::diskless::{SHARED, ask_write, done, remote_write, served, whole};
 use super::fenced_return::without_disk;
 use super::fencing::{fenced, stonith};
 use super::resync::{NEWER, asked_for, blocks, end, replication, source, target};
-use super::two_primaries::with;
-use super::{Bench, GENERATION, VOLUME, config, image};
+use super::two_primaries::{self, with};
+use super::{Bench, GENERATION, SIZE, VOLUME, config, image};
 use crate::{
     Action, Command, DiskError, DiskRequest, HandlerResult, Level, LinkLoss, RequestError,
     RequestId, RequestKind,
@@ -252,4 +252,201 @@ fn people_are_shown_how_fast_a_resync_is_unless_it_is_paused() {
         disk_us: 0,
     });
     assert_eq!(rate(&bench), None);
+}
+
+#[test]
+fn a_resync_holds_up_only_the_writes_of_what_it_reads() {
+    let mut bench = source();
+    bench.asked.clear();
+    bench.packet(Packet::ResyncRequest {
+        id: 1,
+        volume: VOLUME,
+        range: ByteRange::new(0, 4096),
+    });
+    assert_eq!(bench.on_disk(DiskRequest::ReadUnlessZero), 1);
+    bench.write(0);
+    bench.write(8192);
+    bench.write_metadata();
+    assert_eq!(bench.on_disk(WRITE), 1);
+}
+
+/// The peer has grown, or another disk has been given to it.
+#[test]
+fn a_primary_without_a_disk_shows_the_size_of_the_disk_it_is_served_from() {
+    let mut bench = served();
+    let size = |bench: &Bench| {
+        let facts = bench.engine.volume_facts(VOLUME);
+        facts.expect("it is served").size_bytes
+    };
+    assert_eq!(size(&bench), SIZE);
+    let own = bench.relink().expect("a greeting");
+    let mut theirs = whole(&own);
+    theirs.volumes[0].size_bytes = 2 * SIZE;
+    bench.packet(Packet::Hello(Box::new(theirs)));
+    assert_eq!(size(&bench), 2 * SIZE);
+}
+
+/// The copies differ there as long as one of them has not got it.
+#[test]
+fn what_is_being_written_is_compared_when_both_disks_have_it() {
+    for is_own_first in [false, true] {
+        let mut config = config();
+        config.peers[0].net.verify = true;
+        let mut bench = Bench::primary_as(config);
+        bench.write(0);
+        bench.write_metadata();
+        let ends = |bench: &mut Bench, is_own: bool| {
+            if is_own {
+                bench.disk(WRITE, Ok(()));
+            } else {
+                bench.peer_acks();
+            }
+        };
+        ends(&mut bench, is_own_first);
+        bench.command(Command::Verify {
+            volume: VOLUME,
+            peer: None,
+            order: VerifyOrder::Start {
+                from: Some(0),
+                until: Some(4096),
+                repair: false,
+            },
+        });
+        let asks = |bench: &Bench| {
+            let is_one = |packet: &Packet| matches!(packet, Packet::VerifyRequest { .. });
+            bench.sent_so_far().any(is_one) || bench.on_disk(DiskRequest::Digest) > 0
+        };
+        assert!(!asks(&bench), "{is_own_first}");
+        ends(&mut bench, !is_own_first);
+        assert!(asks(&bench), "{is_own_first}");
+    }
+}
+
+/// Else marks would stay for good, and an orderly stop would wait for as long.
+#[test]
+fn a_checkpoint_that_is_under_way_when_the_peer_that_serves_is_lost_comes_to_its_end() {
+    let mut bench = being_filled();
+    bench.write(16384);
+    fill(&mut bench);
+    bench.wait_ms(1_000);
+    assert_eq!(bench.on_disk(FLUSH), 1, "what it has got is not stable");
+    let own = bench.relink().expect("a greeting");
+    let mut theirs = whole(&own);
+    theirs.volumes[0].current = NEWER;
+    theirs.volumes[0].bitmap = SHARED;
+    bench.packet(Packet::Hello(Box::new(theirs)));
+    let id = remote_write(&mut bench);
+    done(&mut bench, id, NEWER);
+    bench.packet(end(NEWER));
+    bench.write_metadata();
+    fill(&mut bench);
+    let mut marked = 0;
+    for second in 0..60 {
+        bench.wait_ms(1_000);
+        bench.disk(FLUSH, Ok(()));
+        bench.disk(WRITE, Ok(()));
+        bench.write_metadata();
+        for packet in bench.sent() {
+            match packet {
+                Packet::Ping { id } => bench.packet(Packet::PingAck { id }),
+                Packet::Flush { id, volume } => bench.packet(Packet::FlushAck { id, volume }),
+                Packet::Write { id, volume, .. } => bench.packet(Packet::WriteAck { id, volume }),
+                _ => {}
+            }
+        }
+        if second == 10 {
+            bench.write(16384);
+            bench.write_metadata();
+        }
+        marked = bench.engine.status(bench.now).devices[0].hot_regions;
+        assert!(marked == 1 || second != 10, "the write has its mark");
+    }
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    assert_eq!(marked, 0);
+}
+
+/// One of two Primaries that is being demoted when its disk is brought into line with the other's.
+fn demoted(ask: impl Fn(&mut Bench) -> RequestId) -> (Bench, RequestId) {
+    let mut config = config();
+    config.node_id = NodeId(5);
+    config.peers[0].net.two_primaries = true;
+    let mut bench = Bench::primary_as(config);
+    bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    bench.peer_acks();
+    let request = ask(&mut bench);
+    bench.command(Command::Demote { force: false });
+    let mut theirs = bench.relink().expect("a greeting");
+    theirs.incarnation = 99;
+    bench.packet(Packet::Hello(theirs.into()));
+    assert_eq!(bench.disk_state(), DiskState::Inconsistent);
+    bench.write_metadata();
+    (bench, request)
+}
+
+#[test]
+fn what_was_under_way_at_a_demotion_does_not_count_on_a_disk_that_is_filled() {
+    let (mut bench, flush) = demoted(Bench::flush);
+    bench.disk(FLUSH, Ok(()));
+    bench.flush_all();
+    assert_ne!(bench.answer(flush), Some(Ok(())), "(B1)");
+    let (mut bench, write) = demoted(|bench| bench.write(4096));
+    bench.disk(WRITE, Ok(()));
+    assert_ne!(bench.answer(write), Some(Ok(())), "(A1)");
+}
+
+/// What it let go first is on the disk: two at a time would leave any of them there.
+#[test]
+fn a_write_that_a_verify_had_held_back_waits_for_what_the_other_primary_writes_there() {
+    let mut config = config();
+    config.peers[0].net.verify = true;
+    let mut bench = with(NodeId(5), config);
+    peer_writes_over(&mut bench, 70);
+    bench.write(0);
+    let volume = VOLUME;
+    let start = VerifyOrder::Start {
+        from: Some(0),
+        until: Some(4096),
+        repair: false,
+    };
+    for order in [start, VerifyOrder::Stop] {
+        let peer = None;
+        bench.command(Command::Verify {
+            volume,
+            peer,
+            order,
+        });
+        if order == start {
+            peer_writes_over(&mut bench, 71);
+            bench.disk(WRITE, Ok(()));
+        }
+        assert_eq!(bench.on_disk(WRITE), 1, "{order:?} (A6)");
+    }
+    bench.disk(WRITE, Ok(()));
+    assert_eq!(bench.on_disk(WRITE), 1);
+    let is_sent = |packet: &Packet| matches!(packet, Packet::Write { .. });
+    assert!(bench.sent().iter().any(is_sent));
+}
+
+fn peer_writes_over(bench: &mut Bench, id: u64) {
+    two_primaries::peer_writes(bench, id, (0, 1), two_primaries::BEFORE);
+}
+
+/// It shows nothing to clients, and a generation would make a split brain of nobody's writes.
+#[test]
+fn a_node_that_is_demoted_before_the_peer_has_heard_of_the_end_of_its_resync_begins_nothing() {
+    let mut bench = being_filled();
+    fill(&mut bench);
+    bench.disk(FLUSH, Ok(()));
+    bench.peer_acks();
+    bench.write_metadata();
+    assert_eq!(bench.disk_state(), DiskState::UpToDate);
+    bench.command(Command::Demote { force: false });
+    bench.flush_all();
+    assert_eq!(bench.engine.role(), Role::Secondary);
+    let generation = bench.generation();
+    bench.link_down(LinkLoss::Closed);
+    bench.flush_all();
+    assert_eq!(bench.generation(), generation, "(D5)");
 }
