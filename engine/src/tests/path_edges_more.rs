@@ -13,7 +13,7 @@ use super::attach::{being_filled, fill};
 use super::diskless::{SHARED, ask_write, done, remote_write, served, whole};
 use super::fenced_return::without_disk;
 use super::fencing::{fenced, stonith};
-use super::resync::{NEWER, asked_for, blocks, end, replication, source, target};
+use super::resync::{NEWER, asked_for, blocks, end, replication, source, source_of, target};
 use super::two_primaries::{self, with};
 use super::{Bench, GENERATION, SIZE, VOLUME, config, image};
 use crate::{
@@ -449,4 +449,37 @@ fn a_node_that_is_demoted_before_the_peer_has_heard_of_the_end_of_its_resync_beg
     bench.link_down(LinkLoss::Closed);
     bench.flush_all();
     assert_eq!(bench.generation(), generation, "(D5)");
+}
+
+/// It may have heard of the end of its resync, and nobody of that: it would be taken for the same.
+#[test]
+fn a_target_that_is_fenced_at_its_end_is_told_from_this_disk_by_a_generation() {
+    let mut bench = Bench::primary_as(fenced(Fencing::ResourceAndStonith));
+    bench.link_down(LinkLoss::Timeout);
+    bench.wait_ms(2_000);
+    let fence = bench.fence_starts();
+    bench.handler_ends(fence, HandlerResult::Exited(4));
+    bench.write_metadata();
+    bench.write(0);
+    bench.write_metadata();
+    bench.disk(WRITE, Ok(()));
+    let mut bench = source_of(bench);
+    while let Some((unfence, _)) = bench.handler() {
+        bench.handler_ends(unfence, HandlerResult::Exited(0));
+    }
+    let (volume, range) = (VOLUME, ByteRange::new(0, 4096));
+    bench.packet(Packet::ResyncAck {
+        id: 1,
+        volume,
+        range,
+    });
+    assert_eq!(bench.out_of_sync_bytes(), 0);
+    let generation = bench.generation();
+    bench.link_down(LinkLoss::Timeout);
+    bench.wait_ms(2_000);
+    bench.wait_ms(2_000);
+    let fence = bench.fence_starts();
+    bench.handler_ends(fence, HandlerResult::Exited(4));
+    bench.write_metadata();
+    assert_ne!(bench.generation(), generation);
 }
