@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use rbd_protocol::control::{Fencing, RefusalCode};
+use rbd_protocol::control::{Fencing, RefusalCode, ResourceConfig, VerifyOrder};
 use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
 use rbd_protocol::metadata::{Image, Layout, Placement};
 use rbd_protocol::peer::{HelloVolume, Packet};
@@ -32,6 +32,14 @@ fn says(bench: &mut Bench, disk: DiskState) {
         tenure: 8,
         disks: vec![(VOLUME, disk)],
     });
+}
+
+/// The same configuration with a second volume, and its number.
+fn with_second(mut config: ResourceConfig) -> (ResourceConfig, VolumeNumber) {
+    let mut second = config.volumes[0].clone();
+    second.number = VolumeNumber(1);
+    config.volumes.push(second);
+    (config, VolumeNumber(1))
 }
 
 /// The disk of a node that has gone on without its peer.
@@ -167,11 +175,7 @@ fn volumes_may_go_different_ways_where_one_disk_is_torn() {
         without_primary: WithoutPrimary::DiscardLocal,
         ..SplitPolicies::default()
     };
-    let mut config = told(split, ResyncConflict::Disconnect);
-    let second = VolumeNumber(1);
-    let mut other = config.volumes[0].clone();
-    other.number = second;
-    config.volumes.push(other);
+    let (config, second) = with_second(told(split, ResyncConflict::Disconnect));
     let mut bench = Bench::bare(config);
     for number in [VOLUME, second] {
         let mut image = split_image();
@@ -196,11 +200,7 @@ fn volumes_may_go_different_ways_where_one_disk_is_torn() {
 /// The other volume is the same on both nodes: nothing of it is given up.
 #[test]
 fn a_copy_of_the_volumes_that_differ_is_enough_to_give_them_up() {
-    let mut config = config();
-    let second = VolumeNumber(1);
-    let mut other = config.volumes[0].clone();
-    other.number = second;
-    config.volumes.push(other);
+    let (config, second) = with_second(config());
     let mut bench = Bench::bare(config);
     bench.attach(split_image());
     let mut other = image();
@@ -248,6 +248,49 @@ fn nobody_grows_with_a_peer_whose_disk_has_not_been_compared() {
     says(&mut bench, DiskState::UpToDate);
     assert_eq!(bench.peer_disk(), DiskState::UpToDate);
     let call = bench.command(RESIZE);
+    assert_eq!(bench.refusal(call).code, RefusalCode::StateNeedsConnection);
+}
+
+#[test]
+fn one_volume_is_compared_while_another_grows() {
+    let (mut config, second) = with_second(config());
+    config.peers[0].net.verify = true;
+    let mut bench = Bench::bare(config);
+    bench.attach(roomy());
+    let mut other = image();
+    other.superblock.volume = second;
+    bench.attach_to(second, other);
+    bench.connect();
+    bench.meet(|_| {});
+    bench.command(RESIZE);
+    let (from, until, repair) = (Some(0), None, false);
+    let call = bench.command(Command::Verify {
+        volume: second,
+        peer: None,
+        order: VerifyOrder::Start {
+            from,
+            until,
+            repair,
+        },
+    });
+    assert_eq!(bench.reply(call), Some(true));
+}
+
+/// Nobody would ever answer.
+#[test]
+fn a_node_without_a_peer_declares_no_two_disks_identical() {
+    let mut config = config();
+    config.peers.clear();
+    let mut image = image();
+    image.superblock.generation = GenerationId::JUST_CREATED;
+    image.superblock.flags.consistent = false;
+    image.superblock.flags.was_up_to_date = false;
+    let mut bench = Bench::bare(config);
+    bench.attach(image);
+    let call = bench.command(Command::NewGeneration {
+        volume: VOLUME,
+        clear_bitmap: true,
+    });
     assert_eq!(bench.refusal(call).code, RefusalCode::StateNeedsConnection);
 }
 
