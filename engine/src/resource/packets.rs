@@ -232,7 +232,10 @@ impl<B: Clone> Resource<B> {
             // One that is whole says so before it fails, whether or not the end has been heard of.
             let was_filled = peer.source.fills_primary && peer.peer_disk == DiskState::Inconsistent;
             peer.peer_disk = *disk;
-            if had_disk && !peer.has_disk() {
+            let is_lost = had_disk && !peer.has_disk();
+            // It may be what clients wait for.
+            volume.unsettled = true;
+            if is_lost {
                 volume.lose_peer(node, *disk, &mut self.cx);
                 if role == Role::Primary && !was_filled {
                     volume.outlive_primary(&mut self.cx);

@@ -19,6 +19,7 @@ mod foundations_local_disk;
 mod foundations_settling;
 mod full_sync;
 mod invalidation;
+mod late_word;
 mod lease;
 mod left_behind;
 mod left_out;

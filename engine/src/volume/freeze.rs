@@ -4,7 +4,7 @@
 //! started is not answered, not even a read: after a fail-over its data could be old. Nothing that
 //! serves the replicas themselves waits: peers' writes, resync and housekeeping go on.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use rbd_protocol::ids::ByteRange;
@@ -201,10 +201,18 @@ impl<B: Clone> Volume<B> {
             write.or(read).is_none_or(|range| self.accepts(range))
         };
         let waiting = self.waiting_writes.iter().chain(&self.waiting_reads);
-        if waiting.copied().all(|id| fits(&id)) {
-            return;
+        let misfits: BTreeSet<u64> = waiting.copied().filter(|id| !fits(id)).collect();
+        if !misfits.is_empty() {
+            let is_kept = |id: u64, _| !misfits.contains(&id);
+            self.end_waiting(RequestError::Invalid, is_kept, cx);
         }
-        self.fail_waiting(RequestError::Invalid, cx);
+    }
+
+    /// Fails everything that has not started: there is no disk for it any more, or this node is to
+    /// be Primary no more. What a peer asks for depends on the disk only.
+    pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
+        let is_kept = |_, of: Requester| error == RequestError::NotPrimary && of.peer().is_some();
+        self.end_waiting(error, is_kept, cx);
     }
 
     /// Ends every wait with an error: clients are told that this node serves them no more.

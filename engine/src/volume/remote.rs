@@ -149,6 +149,8 @@ impl<B: Clone> Volume<B> {
             return Err("other data than was asked for");
         }
         read.remote = None;
+        // The end of a resync may have waited for it.
+        self.unsettled = true;
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.received_bytes += u64::from(range.length);
         }

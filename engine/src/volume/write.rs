@@ -465,13 +465,16 @@ impl<B: Clone> Volume<B> {
         self.unsettled |= !(self.waiting_writes.is_empty() && self.waiting_reads.is_empty());
     }
 
-    /// Fails everything that has not started: there is no disk for it any more, or this node is to
-    /// be Primary no more. What a peer asks for depends on the disk only.
-    pub(crate) fn fail_waiting(&mut self, error: RequestError, cx: &mut Context<B>) {
-        let is_kept = |of: Requester| error == RequestError::NotPrimary && of.peer().is_some();
+    /// Fails what has not started and is not kept.
+    pub(super) fn end_waiting(
+        &mut self,
+        error: RequestError,
+        is_kept: impl Fn(u64, Requester) -> bool,
+        cx: &mut Context<B>,
+    ) {
         for id in core::mem::take(&mut self.waiting_writes) {
             let write = self.writes.get(&id);
-            if write.is_some_and(|write| is_kept(write.requester)) {
+            if write.is_some_and(|write| is_kept(id, write.requester)) {
                 self.waiting_writes.insert(id);
             } else if let Some(write) = self.writes.remove(&id) {
                 let error = match error {
@@ -485,7 +488,7 @@ impl<B: Clone> Volume<B> {
         }
         for id in core::mem::take(&mut self.waiting_reads) {
             let read = self.reads.get(&id);
-            if read.is_some_and(|read| is_kept(read.requester)) {
+            if read.is_some_and(|read| is_kept(id, read.requester)) {
                 self.waiting_reads.insert(id);
             } else if let Some(read) = self.reads.remove(&id) {
                 self.answer(read.requester, read.range, Err(error), cx);
