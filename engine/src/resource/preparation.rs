@@ -88,7 +88,7 @@ impl<B: Clone> Resource<B> {
     }
 
     /// However the handler ends, and whether or not the peer is met again: a disk that is known to
-    /// be behind is not taken for the newest (G3), nor by a promotion that waits for just this word.
+    /// be behind is not taken for the newest (G3), nor by a promotion that waits for that word.
     fn note_behind(&mut self, verdicts: &[Decided]) {
         if self.role != Role::Secondary || self.is_recording_promotion() {
             return;

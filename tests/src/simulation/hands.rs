@@ -58,27 +58,13 @@ impl World {
                 is_one_too_many |= situation.beside && !self.options.dual;
             }
         }
-        let hears = match &event {
-            Event::Packet { packet, .. } => !matches!(packet, Packet::Hello(_)),
-            Event::LinkDown { .. } => true,
-            _ => false,
-        };
-        let goes_on = matches!(
-            &event,
-            Event::Command {
-                command: Command::ResumeIo,
-                ..
-            }
-        );
+        let freezes = may_freeze(&event);
         engine.handle(now, event, &mut actions);
         if is_one_too_many {
             self.violation(format!("G1: node {node} is Primary beside another one"));
         }
-        // What it hears of its peer may be why clients have to wait; but a greeting may be decided
-        // on when much else has been done. Told to go on, it begins what had waited, and what fails
-        // of that may be a reason to wait again.
         let machine = &mut self.nodes[node];
-        machine.waits = (machine.was_suspended || hears) && !goes_on;
+        machine.waits = freezes.unwrap_or(machine.was_suspended);
         for action in &actions {
             if let Action::Send { packet, .. } = action
                 && let Packet::Hello(hello) = packet
@@ -471,4 +457,20 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
         text.push('…');
     }
     text
+}
+
+/// Whether clients have to wait from this event on, if they have to when it has been dealt with; or
+/// nothing if that depends on what was before. What a node hears of its peer may be the reason; but
+/// a greeting may be decided on when much else has been done. Told to go on, it begins what had
+/// waited, and what fails of that may be a reason to wait again.
+fn may_freeze(event: &Event<Payload>) -> Option<bool> {
+    match event {
+        Event::Packet { packet, .. } if !matches!(packet, Packet::Hello(_)) => Some(true),
+        Event::LinkDown { .. } => Some(true),
+        Event::Command {
+            command: Command::ResumeIo,
+            ..
+        } => Some(false),
+        _ => None,
+    }
 }
