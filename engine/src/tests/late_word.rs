@@ -8,6 +8,7 @@ use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, Role};
 
+use super::attach::{being_filled, fill};
 use super::diskless::{SHARED, done, failed, remote_write, whole};
 use super::fencing::fenced;
 use super::resync::NEWER;
@@ -88,4 +89,31 @@ fn only_what_does_not_fit_the_peers_disk_is_turned_away() {
     let id = remote_write(&mut bench);
     done(&mut bench, id, SHARED);
     assert_eq!(bench.answer(whole_block), Some(Ok(())));
+}
+
+/// Nothing else may happen for long, and the disk would not count as whole.
+#[test]
+fn a_resync_ends_with_the_answer_to_a_read_it_has_waited_for() {
+    let mut bench = being_filled();
+    bench.request(RequestKind::Read, ByteRange::new(0, 4096));
+    let (id, range) = bench
+        .sent_so_far()
+        .find_map(asked_to_read)
+        .expect("the peer is asked");
+    fill(&mut bench);
+    assert_eq!(
+        bench.on_disk(DiskRequest::Flush),
+        0,
+        "a read is under way at the peer"
+    );
+    let volume = VOLUME;
+    bench.packet(Packet::RemoteData { id, volume, range });
+    assert_eq!(bench.on_disk(DiskRequest::Flush), 1);
+}
+
+fn asked_to_read(packet: &Packet) -> Option<(u64, ByteRange)> {
+    match packet {
+        Packet::RemoteRead { id, range, .. } => Some((*id, *range)),
+        _ => None,
+    }
 }

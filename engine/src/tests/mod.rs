@@ -131,6 +131,34 @@ impl Bench {
         bench
     }
 
+    /// A Secondary with two volumes and both disks that looks for its peer.
+    pub(crate) fn of_two_volumes(mut config: ResourceConfig) -> Self {
+        let number = VolumeNumber(1);
+        let mut second = config.volumes[0].clone();
+        second.number = number;
+        config.volumes.push(second);
+        let mut bench = Self::bare(config);
+        bench.attach(image());
+        let mut other = image();
+        other.superblock.volume = number;
+        bench.attach_to(number, other);
+        bench.connect();
+        bench
+    }
+
+    /// One that has just met its peer and is in sync: that is not durable yet.
+    pub(crate) fn just_in_sync() -> Self {
+        let mut bench = Self::alone(config(), image());
+        bench.write_metadata();
+        bench.asked.clear();
+        bench.link_up();
+        bench.write_metadata();
+        let mut hello = bench.greeting();
+        hello.incarnation = 99;
+        bench.packet(Packet::Hello(Box::new(hello)));
+        bench
+    }
+
     /// A Secondary with a disk, in sync with its peer.
     pub(crate) fn in_sync() -> Self {
         Self::in_sync_as(config())

@@ -437,14 +437,7 @@ fn on_the_higher_node_a_write_waits_for_all_that_had_come_before_it() {
 
 #[test]
 fn an_acknowledgement_waits_for_the_record_of_the_boot_whatever_happens_meanwhile() {
-    let mut bench = Bench::alone(config(), image());
-    bench.write_metadata();
-    bench.asked.clear();
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    bench.packet(Packet::Hello(Box::new(hello)));
+    let mut bench = Bench::just_in_sync();
     bench.packet(Packet::Write {
         id: 70,
         volume: VOLUME,

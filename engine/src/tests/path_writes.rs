@@ -1,8 +1,6 @@
 //! Writes and flushes at their edges: where they may go, what their failure leaves behind, and
 //! what the loss of the peer has them wait for.
 
-use alloc::boxed::Box;
-
 use rbd_protocol::ids::ByteRange;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
@@ -207,14 +205,7 @@ fn peer_writes(bench: &mut Bench, id: u64) {
 
 #[test]
 fn a_peers_write_is_acknowledged_when_this_disk_is_known_not_to_have_lost_its_power() {
-    let mut bench = Bench::alone(config(), image());
-    bench.write_metadata();
-    bench.asked.clear();
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    bench.packet(Packet::Hello(Box::new(hello)));
+    let mut bench = Bench::just_in_sync();
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
     for id in [1, 2] {
         peer_writes(&mut bench, id);

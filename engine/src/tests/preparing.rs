@@ -1,7 +1,7 @@
 //! The handler that must end before a resync overwrites anything.
 
 use rbd_protocol::control::ResourceConfig;
-use rbd_protocol::ids::{GenerationId, VolumeNumber};
+use rbd_protocol::ids::GenerationId;
 use rbd_protocol::peer::Hello;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
@@ -273,16 +273,7 @@ fn a_failure_says_nothing_to_who_has_become_primary() {
 
 /// A node whose two volumes are both to be overwritten.
 fn two_volumes() -> (Bench, [OperationId; 2]) {
-    let mut config = guarded();
-    let mut second = config.volumes[0].clone();
-    second.number = VolumeNumber(1);
-    config.volumes.push(second);
-    let mut bench = Bench::bare(config);
-    bench.attach(image());
-    let mut other = image();
-    other.superblock.volume = VolumeNumber(1);
-    bench.attach_to(VolumeNumber(1), other);
-    bench.connect();
+    let mut bench = Bench::of_two_volumes(guarded());
     meet_both(&mut bench);
     let ids = [starts(&mut bench), starts(&mut bench)];
     bench.close_dropped();

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 
 use rbd_protocol::control::{Divergence, Fencing, RefusalCode, WriteCache};
-use rbd_protocol::ids::{GenerationId, VolumeNumber};
+use rbd_protocol::ids::GenerationId;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{DiskState, ReplicationState, Role};
 
@@ -222,17 +222,7 @@ fn what_a_handler_did_is_not_taken_back_while_the_peer_lacks_something() {
 
 /// A node with two volumes, both with data.
 fn two_volumes() -> Bench {
-    let mut config = config();
-    let mut second = config.volumes[0].clone();
-    second.number = VolumeNumber(1);
-    config.volumes.push(second);
-    let mut bench = Bench::bare(config);
-    bench.attach(image());
-    let mut other = image();
-    other.superblock.volume = VolumeNumber(1);
-    bench.attach_to(VolumeNumber(1), other);
-    bench.connect();
-    bench
+    Bench::of_two_volumes(config())
 }
 
 #[test]

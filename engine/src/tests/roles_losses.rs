@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use rbd_protocol::control::{Divergence, Fencing, RefusalCode};
-use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::peer::{Hello, Packet};
 use rbd_protocol::policy::{ResyncConflict, SplitPolicies};
 use rbd_protocol::state::{DiskState, Role};
@@ -168,16 +168,7 @@ fn a_split_brain_is_called_so_only_where_both_have_changes_and_also_when_it_come
 
 #[test]
 fn volumes_that_each_node_has_changed_one_of_make_a_split_brain() {
-    let mut config = config();
-    let mut second = config.volumes[0].clone();
-    second.number = VolumeNumber(1);
-    config.volumes.push(second);
-    let mut bench = Bench::bare(config);
-    bench.attach(image());
-    let mut other = image();
-    other.superblock.volume = VolumeNumber(1);
-    bench.attach_to(VolumeNumber(1), other);
-    bench.connect();
+    let mut bench = Bench::of_two_volumes(config());
     bench.command(Command::Promote { force: true });
     bench.write_metadata();
     bench.meet(|hello| {
