@@ -87,11 +87,12 @@ fn clients_do_not_notice_that_the_primarys_disk_is_taken_away_and_given_back() {
         pair.wait_in_sync();
         // What clients read meanwhile comes from the peer as well: only the log tells it apart.
         let all = pair.data_size();
-        let copied: u64 = to_copy(&pair.alpha.log())[before..].iter().sum();
-        assert!(
-            0 < copied && copied < all,
-            "{copied} of {all} bytes were copied"
-        );
+        let copied = || to_copy(&pair.alpha.log())[before..].iter().sum::<u64>();
+        wait_until("word of the resync", || {
+            unless(copied() > 0, || pair.alpha.log_end())
+        });
+        let copied = copied();
+        assert!(copied < all, "{copied} of {all} bytes were copied");
     }
     // Other data than clients have seen is not taken, and costs them nothing.
     pair.alpha.ok("detach");

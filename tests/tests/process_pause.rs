@@ -130,6 +130,9 @@ fn a_volume_waits_for_the_one_it_is_to_follow_and_goes_on_when_that_is_done() {
     });
     assert_eq!(told("resync done", 1), before[1]);
     pair.wait_in_sync();
+    wait_until("word of the second", || {
+        unless(told("resync done", 1) > before[1], || pair.beta.log_end())
+    });
     assert_eq!(told("resync done", 1), before[1] + 1);
     pair.verify("alpha");
     pair.finish();

@@ -26,11 +26,7 @@ fn changes_on_both_sides_are_a_split_brain_even_between_secondaries() {
         let status = node.wait_for("StandAlone", |status| status.connection() == "StandAlone");
         let note = status.note().to_lowercase();
         assert!(note.contains("split") && note.contains("brain"), "{note}");
-        assert!(
-            node.log().contains("Split-Brain detected"),
-            "{}",
-            node.log()
-        );
+        node.wait_for_log("Split-Brain detected");
     }
     heal(pair);
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use rbd_tests::process::{LoadOptions, Node, Pair, Setup};
+use rbd_tests::process::{LoadOptions, Node, Pair, Setup, unless, wait_until};
 
 /// How much the node's last resync did not have to send, in bytes: the same, and zeroes.
 fn unsent(node: &Node) -> (u64, u64) {
@@ -38,11 +38,15 @@ fn work(pair: &mut Pair) {
 }
 
 fn copy_everything(pair: &Pair) {
-    let ended = pair.beta.log().matches("resync done").count();
+    let ended = |node: &Node| node.log().matches("resync done").count();
+    let nodes = [&pair.alpha, &pair.beta];
+    let before = nodes.map(ended);
     pair.beta.ok("invalidate");
-    pair.beta.wait_for("a resync", |status| {
-        status.is_in_sync() && { pair.beta.log().matches("resync done").count() > ended }
-    });
+    for (node, before) in nodes.into_iter().zip(before) {
+        wait_until("word of the resync's end", || {
+            unless(ended(node) > before, || node.log_end())
+        });
+    }
     pair.wait_in_sync();
 }
 
