@@ -462,10 +462,15 @@ fn shorten(what: &impl std::fmt::Debug) -> String {
 /// Whether clients have to wait from this event on, if they have to when it has been dealt with; or
 /// nothing if that depends on what was before. What a node hears of its peer may be the reason; but
 /// a greeting may be decided on when much else has been done. Told to go on, it begins what had
-/// waited, and what fails of that may be a reason to wait again.
+/// waited, and what fails of that may be a reason to wait again; so may what fails of a write that
+/// an acknowledgement ends, when the next one has begun.
 fn may_freeze(event: &Event<Payload>) -> Option<bool> {
     match event {
-        Event::Packet { packet, .. } if !matches!(packet, Packet::Hello(_)) => Some(true),
+        Event::Packet {
+            packet: Packet::Hello(_) | Packet::WriteAck { .. },
+            ..
+        } => None,
+        Event::Packet { .. } => Some(true),
         Event::LinkDown { .. } => Some(true),
         Event::Command {
             command: Command::ResumeIo,
