@@ -18,6 +18,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::{process, workspace};
 
@@ -82,7 +83,24 @@ fn missing() -> Option<String> {
     if !lacking.is_empty() {
         return Some(format!("needs: apt-get install {}", lacking.join(" ")));
     }
-    None
+    let mut version = Command::new(PROGRAMS[0].0);
+    let told = process::capture(version.arg("--version"), VERSION_DEADLINE);
+    told.map_or_else(Some, |told| too_old(&told.stdout))
+}
+
+/// What is wrong with the emulator that says this of its version.
+fn too_old(told: &str) -> Option<String> {
+    let version = told.split_once("version ").map_or(told, |(_, rest)| rest);
+    let version = version.split_whitespace().next().unwrap_or_default();
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    let number = (numbers.next().flatten(), numbers.next().flatten());
+    let (major, minor) = OLDEST_QEMU;
+    (number < (Some(major), Some(minor))).then(|| {
+        format!(
+            "needs QEMU {major}.{minor} or later, this is {version:?}; on Debian 12: \
+             apt-get install -t bookworm-backports qemu-system-x86"
+        )
+    })
 }
 
 /// Builds the image, unless it is there and of this description.
@@ -187,6 +205,11 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// Programs of the tests' own that scripts call.
 const TOOLS: [&str; 3] = ["rbd-faultfs", "rbd-pair-check", "rbd-replay-log"];
+
+/// The first whose networks between two machines are made again by themselves.
+const OLDEST_QEMU: (u32, u32) = (9, 2);
+
+const VERSION_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Programs the lab drives, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 7] = [

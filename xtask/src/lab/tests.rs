@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::guest::arguments;
 use super::machine::counter_rate;
-use super::{Order, pair, parse};
+use super::{Order, pair, parse, too_old};
 
 #[test]
 fn orders_are_read_and_others_refused() {
@@ -20,6 +20,19 @@ fn orders_are_read_and_others_refused() {
     for wrong in [&[][..], &["up", "now"], &["sideways"]] {
         assert!(read(wrong).is_err(), "{wrong:?}");
     }
+}
+
+#[test]
+fn an_emulator_that_cannot_do_it_is_told_before_anything_is_begun() {
+    let says = |version: &str| too_old(&format!("QEMU emulator version {version}\nCopyright"));
+    assert_eq!(says("10.0.2 (Debian 1:10.0.2+ds-2)"), None);
+    assert_eq!(says("9.2.0"), None);
+    for version in ["7.2.22 (Debian 1:7.2)", "9.1.5", "", "of its own"] {
+        let complaint = says(version).unwrap_or_else(|| panic!("{version} is taken"));
+        assert!(complaint.starts_with("needs QEMU 9.2 "), "{complaint}");
+    }
+    let known = says("7.2.22 (Debian 1:7.2)").unwrap_or_default();
+    assert!(known.contains("this is \"7.2.22\""), "{known}");
 }
 
 #[test]
