@@ -375,6 +375,10 @@ impl World {
 
     /// Gives a command.
     pub(super) fn command(&mut self, node: usize, wish: Wish, command: Command) {
+        // It may have died of what came before the order, as of its clients' closing.
+        if self.nodes[node].engine.is_none() {
+            return;
+        }
         let call = self.name();
         self.calls.insert(call, (node, wish));
         self.report.commands += 1;
