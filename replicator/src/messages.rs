@@ -79,6 +79,8 @@ pub enum ToResource {
         volume: VolumeNumber,
         /// How its requests come.
         device: KernelDevice,
+        /// Which of the volume's devices and connections it is, in the order they came.
+        number: u64,
         /// Where the answer goes: from then on it is served.
         reply: oneshot::Sender<io::Result<()>>,
     },
@@ -232,6 +234,8 @@ pub enum FromResource {
     DeviceLost {
         /// The volume.
         volume: VolumeNumber,
+        /// Which one was lost, by the number it was handed over with.
+        number: u64,
     },
     /// Something changed that belongs in the log.
     Report(Change),

@@ -284,10 +284,10 @@ impl Daemon {
                         kernel::follow_size(&service, volume).await;
                     });
                 }
-                FromResource::DeviceLost { volume } => {
+                FromResource::DeviceLost { volume, number } => {
                     let service = Rc::clone(&service);
                     tokio::task::spawn_local(async move {
-                        kernel::rejoin(&service, volume).await;
+                        kernel::rejoin(&service, volume, number).await;
                     });
                 }
                 FromResource::Migration(news) => {

@@ -140,12 +140,14 @@ impl Service {
     pub(super) async fn serve_kernel(
         &self,
         volume: VolumeNumber,
+        number: u64,
         device: KernelDevice,
     ) -> Option<io::Result<()>> {
         let (reply, answer) = oneshot::channel();
         let message = ToResource::Serve {
             volume,
             device,
+            number,
             reply,
         };
         self.within(QUESTION_DEADLINE, message, answer).await.ok()

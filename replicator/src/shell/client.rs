@@ -35,8 +35,8 @@ pub(super) struct Clients {
     openers: BTreeMap<VolumeNumber, u32>,
     /// Clients with something to send or that may be over.
     touched: Vec<usize>,
-    /// Volumes whose kernel devices have no connection any more.
-    lost: Vec<VolumeNumber>,
+    /// Volumes whose kernel devices have no connection any more, and the numbers of those.
+    lost: Vec<(VolumeNumber, u64)>,
     /// The earliest time at which a dismissed client has to be gone.
     deadline: Option<Time>,
 }
@@ -44,8 +44,8 @@ pub(super) struct Clients {
 #[derive(Debug)]
 struct Client {
     volume: VolumeNumber,
-    /// Whether it is the kernel, for a block device.
-    is_kernel: bool,
+    /// The number of its connection if it is the kernel, for a block device.
+    kernel: Option<u64>,
     session: Session,
     stream: Stream,
     /// Requests in the engine.
@@ -118,16 +118,17 @@ impl Clients {
     pub(super) fn arrive_kernel(
         &mut self,
         volume: VolumeNumber,
+        number: u64,
         socket: OwnedFd,
         session: Session,
     ) -> usize {
         let mut client = Client::new(volume, session, Stream::new(socket, &[]));
-        client.is_kernel = true;
+        client.kernel = Some(number);
         self.clients.insert(client)
     }
 
-    /// The next volume whose kernel device has lost its connection.
-    pub(super) fn lost_device(&mut self) -> Option<VolumeNumber> {
+    /// The next volume whose kernel device has lost its connection, and which one that was.
+    pub(super) fn lost_device(&mut self) -> Option<(VolumeNumber, u64)> {
         self.lost.pop()
     }
 
@@ -146,7 +147,7 @@ impl Clients {
         self.deadline = Some(self.deadline.map_or(until, |time| time.min(until)));
         for key in 0..self.clients.bound() {
             if let Some(client) = self.clients.get_mut(key)
-                && volume.is_none_or(|volume| volume == client.volume && !client.is_kernel)
+                && volume.is_none_or(|volume| volume == client.volume && client.kernel.is_none())
                 && client.stage != Stage::Closing
             {
                 client.stage = Stage::Leaving { until: Some(until) };
@@ -254,10 +255,10 @@ impl Clients {
             client.settle(ring, key, now);
             if client.stage == Stage::Closing && client.stream.is_idle() && client.in_flight == 0 {
                 let volume = client.volume;
-                let is_kernel = client.is_kernel;
+                let kernel = client.kernel;
                 self.clients.remove(key);
-                if is_kernel {
-                    self.lost.push(volume);
+                if let Some(number) = kernel {
+                    self.lost.push((volume, number));
                     continue;
                 }
                 let count = self.openers.entry(volume).or_default();
@@ -338,7 +339,7 @@ impl Client {
     fn new(volume: VolumeNumber, session: Session, stream: Stream) -> Self {
         Self {
             volume,
-            is_kernel: false,
+            kernel: None,
             session,
             stream,
             in_flight: 0,
@@ -350,7 +351,7 @@ impl Client {
 
     /// Whether what fails now is to be asked of another server.
     fn is_left_to_the_next(&self) -> bool {
-        self.is_kernel && self.stage != Stage::Open
+        self.kernel.is_some() && self.stage != Stage::Open
     }
 
     /// Whether it has as much in flight as one client may. Replies it does not take count, or a

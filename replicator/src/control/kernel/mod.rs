@@ -58,6 +58,8 @@ pub(super) use resume::{rejoin, resume};
 pub(super) struct KernelDevices {
     surroundings: Rc<Surroundings>,
     provided: RefCell<BTreeMap<VolumeNumber, BlockDevice>>,
+    /// How many of each volume have been handed over: the number of the last one.
+    handed_over: RefCell<BTreeMap<VolumeNumber, u64>>,
     /// The sizes of volumes whose devices were said to be too small.
     too_small: RefCell<BTreeMap<VolumeNumber, u64>>,
     openers: Openers,
@@ -72,6 +74,7 @@ impl KernelDevices {
         Self {
             surroundings,
             provided: RefCell::default(),
+            handed_over: RefCell::default(),
             too_small: RefCell::default(),
             openers: Openers::default(),
             company: Company::default(),
@@ -91,6 +94,14 @@ impl KernelDevices {
 
     fn device(&self, volume: VolumeNumber) -> Option<BlockDevice> {
         self.provided.borrow().get(&volume).copied()
+    }
+
+    /// The number of the next device of the volume, or connection of its device.
+    fn next_number(&self, volume: VolumeNumber) -> u64 {
+        let mut handed_over = self.handed_over.borrow_mut();
+        let number = handed_over.entry(volume).or_default();
+        *number += 1;
+        *number
     }
 }
 
@@ -194,7 +205,9 @@ async fn provide_one(service: &Service, volume: &VolumeConfig) -> Result<(), Pro
     let kernel = volume.kernel;
     let prepared = blocking(move || driver::prepare(owner, &facts, kernel, in_company)).await?;
     let pending = prepared.pending;
-    let served = service.serve_kernel(volume.number, prepared.served).await;
+    let number = service.kernel.next_number(volume.number);
+    let served = service.serve_kernel(volume.number, number, prepared.served);
+    let served = served.await;
     let refused = match served {
         Some(Ok(())) => None,
         Some(Err(error)) => Some(ProvideError::Serve(error)),

@@ -100,9 +100,9 @@ async fn is_connected(service: &Service) -> bool {
     })
 }
 
-/// The kernel's NBD client has lost the connection of a volume's device, which has not been taken
-/// away: it gets another one.
-pub(in crate::control) async fn rejoin(service: &Service, volume: VolumeNumber) {
+/// The kernel's NBD client has lost the connection of a volume's device. Unless that has been
+/// taken away, and perhaps another made since, it gets another one.
+pub(in crate::control) async fn rejoin(service: &Service, volume: VolumeNumber, number: u64) {
     let start = Instant::now();
     let mut told = None;
     loop {
@@ -112,7 +112,7 @@ pub(in crate::control) async fn rejoin(service: &Service, volume: VolumeNumber) 
             return; // who ends that ends the device
         }
         if told.is_none() {
-            let Some(device) = let_go(service, volume).await else {
+            let Some(device) = let_go(service, volume, number).await else {
                 return;
             };
             told = Some(device);
@@ -141,8 +141,11 @@ pub(in crate::control) async fn rejoin(service: &Service, volume: VolumeNumber) 
 }
 
 /// Forgets that a device is served, if it is one that loses connections.
-async fn let_go(service: &Service, volume: VolumeNumber) -> Option<BlockDevice> {
+async fn let_go(service: &Service, volume: VolumeNumber, number: u64) -> Option<BlockDevice> {
     let _changing = service.kernel.changing.lock().await;
+    if service.kernel.handed_over.borrow().get(&volume) != Some(&number) {
+        return None;
+    }
     let mut provided = service.kernel.provided.borrow_mut();
     match provided.get(&volume).copied()? {
         device @ BlockDevice::Nbd(_) => {

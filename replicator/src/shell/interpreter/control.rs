@@ -112,9 +112,10 @@ impl Interpreter {
             ToResource::Serve {
                 volume,
                 device,
+                number,
                 reply,
             } => {
-                let _not_wanted = reply.send(self.take_device(volume, device));
+                let _not_wanted = reply.send(self.take_device(volume, number, device));
             }
             ToResource::Link {
                 peer,
@@ -156,14 +157,19 @@ impl Interpreter {
         self.read(Socket::Client(key));
     }
 
-    fn take_device(&mut self, volume: VolumeNumber, device: KernelDevice) -> io::Result<()> {
+    fn take_device(
+        &mut self,
+        volume: VolumeNumber,
+        number: u64,
+        device: KernelDevice,
+    ) -> io::Result<()> {
         if self.ending != Ending::No {
             return Err(io::Error::other("the resource is being stopped"));
         }
         match device {
             KernelDevice::Queue(queue) => self.kernel.arrive(&mut self.ring, volume, queue),
             KernelDevice::Socket { socket, session } => {
-                let key = self.clients.arrive_kernel(volume, socket, session);
+                let key = self.clients.arrive_kernel(volume, number, socket, session);
                 self.read(Socket::Client(key));
                 Ok(())
             }

@@ -184,8 +184,9 @@ impl Interpreter {
                 .settle(&mut self.ring, self.now, |event| events.push_back(event));
             self.clients
                 .settle(&mut self.ring, self.now, |event| events.push_back(event));
-            while let Some(volume) = self.clients.lost_device() {
-                self.notices.tell(FromResource::DeviceLost { volume });
+            while let Some((volume, number)) = self.clients.lost_device() {
+                self.notices
+                    .tell(FromResource::DeviceLost { volume, number });
             }
             if self.events.is_empty() && !has_progressed {
                 return;

@@ -18,7 +18,9 @@ fn arrive(bench: &mut Bench) -> UnixStream {
         features: Features::default(),
         block_sizes: BlockSizes::UNCONSTRAINED,
     });
-    let key = bench.clients.arrive_kernel(VOLUME, ours.into(), session);
+    let key = bench
+        .clients
+        .arrive_kernel(VOLUME, NUMBER, ours.into(), session);
     bench.read(Socket::Client(key));
     theirs.set_nonblocking(true).unwrap();
     theirs
@@ -43,7 +45,7 @@ fn it_is_no_opener_of_its_volume() {
     }
     drop(device);
     let deadline = Deadline::new();
-    while bench.clients.lost_device() != Some(VOLUME) {
+    while bench.clients.lost_device() != Some((VOLUME, NUMBER)) {
         deadline.check();
         bench.turn();
     }
@@ -70,7 +72,7 @@ fn when_everything_ends_it_is_told_what_is_done_and_nothing_of_what_fails() {
         .complete(ids[1], Err(RequestError::NotPrimary));
     assert_eq!(bench.hear(&mut device, 64), simple_reply(1, 0));
     let deadline = Deadline::new();
-    while bench.clients.lost_device() != Some(VOLUME) {
+    while bench.clients.lost_device() != Some((VOLUME, NUMBER)) {
         deadline.check();
         bench.turn();
     }
@@ -89,3 +91,6 @@ fn it_stays_when_the_clients_of_its_volume_go() {
     assert_eq!(bench.hear(&mut device, 32), both);
     assert_eq!(bench.clients.lost_device(), None);
 }
+
+/// Which of the volume's connections it is.
+const NUMBER: u64 = 7;
