@@ -18,6 +18,8 @@ packages="$packages,e2fsprogs,xfsprogs,fio,lsof,strace,jq,nbd-client,libnbd-bin,
 packages="$packages,corosync,dlm-controld,gfs2-utils,ocfs2-tools,lvm2-lockd"
 # The cluster manager with both of its shells.
 packages="$packages,pacemaker,pacemaker-cli-utils,pacemaker-resource-agents,resource-agents,crmsh,pcs"
+# A target for other machines, and one that uses it.
+packages="$packages,targetcli-fb,open-iscsi,iptables"
 # What is measured beside rbd.
 packages="$packages,drbd-utils,mdadm,nbd-server"
 # What installs the other package.
