@@ -55,7 +55,7 @@ fn a_volume_that_does_not_insist_goes_without() {
         let Some(mut node) = up(kernel) else { return };
         node.must(&promote());
         assert_eq!(role(&node), Role::Primary);
-        // The log is written behind the daemon's back: all of it is there when the daemon has ended.
+        // The log is written behind the daemon: all of it is there when that has ended.
         node.end("-TERM");
         let told = node.log().contains("no kernel device: /dev/ublk-control");
         assert_eq!(told, kernel == KernelExport::Auto, "{}", node.log());
