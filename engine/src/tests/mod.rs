@@ -85,10 +85,20 @@ use crate::{
 pub(crate) use fixtures::{GENERATION, config, image};
 
 pub(crate) const VOLUME: VolumeNumber = VolumeNumber(0);
+/// The other volume, where there are two.
+const SECOND: VolumeNumber = VolumeNumber(1);
 const OWN: NodeId = NodeId(0);
 pub(crate) const PEER: NodeId = NodeId(1);
 pub(crate) const LINK: LinkId = LinkId(1);
 const SIZE: u64 = 64 << 20;
+
+/// The same configuration with a second volume.
+fn with_second(mut config: ResourceConfig) -> ResourceConfig {
+    let mut second = config.volumes[0].clone();
+    second.number = SECOND;
+    config.volumes.push(second);
+    config
+}
 
 /// A resource, and what it has asked for that has not been answered.
 pub(crate) struct Bench {
@@ -132,16 +142,16 @@ impl Bench {
     }
 
     /// A Secondary with two volumes and both disks that looks for its peer.
-    pub(crate) fn of_two_volumes(mut config: ResourceConfig) -> Self {
-        let number = VolumeNumber(1);
-        let mut second = config.volumes[0].clone();
-        second.number = number;
-        config.volumes.push(second);
-        let mut bench = Self::bare(config);
-        bench.attach(image());
-        let mut other = image();
-        other.superblock.volume = number;
-        bench.attach_to(number, other);
+    pub(crate) fn of_two_volumes(config: ResourceConfig) -> Self {
+        Self::of_two_disks(config, image(), image())
+    }
+
+    /// The same with these disks.
+    pub(crate) fn of_two_disks(config: ResourceConfig, first: Image, mut second: Image) -> Self {
+        let mut bench = Self::bare(with_second(config));
+        bench.attach(first);
+        second.superblock.volume = SECOND;
+        bench.attach_to(SECOND, second);
         bench.connect();
         bench
     }
@@ -151,11 +161,7 @@ impl Bench {
         let mut bench = Self::alone(config(), image());
         bench.write_metadata();
         bench.asked.clear();
-        bench.link_up();
-        bench.write_metadata();
-        let mut hello = bench.greeting();
-        hello.incarnation = 99;
-        bench.packet(Packet::Hello(Box::new(hello)));
+        bench.greeted(|_| {});
         bench
     }
 
@@ -219,13 +225,19 @@ impl Bench {
         // What happened before is of no interest; what the disk is doing goes on.
         self.asked
             .retain(|action| matches!(action, Action::Disk { .. }));
+        self.greeted(change);
+        self.write_metadata();
+    }
+
+    /// A new link comes up, and a peer greets over it as this node does, but for this: what is
+    /// recorded of it is not durable yet.
+    pub(crate) fn greeted(&mut self, change: impl FnOnce(&mut Hello)) {
         self.link_up();
         self.write_metadata();
         let mut hello = self.greeting();
         hello.incarnation = 99;
         change(&mut hello);
         self.packet(Packet::Hello(Box::new(hello)));
-        self.write_metadata();
     }
 
     /// The same, promoted.

@@ -59,15 +59,12 @@ fn a_target_tells_and_asks_nothing_before_it_is_durably_inconsistent() {
     let mut bench = Bench::alone(config(), image());
     bench.write_metadata();
     bench.asked.clear();
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    hello.volumes[0].disk = DiskState::UpToDate;
-    hello.volumes[0].current = NEWER;
-    hello.volumes[0].bitmap = GENERATION;
-    hello.volumes[0].dirty_blocks = 2;
-    bench.packet(Packet::Hello(hello.into()));
+    bench.greeted(|hello| {
+        hello.volumes[0].disk = DiskState::UpToDate;
+        hello.volumes[0].current = NEWER;
+        hello.volumes[0].bitmap = GENERATION;
+        hello.volumes[0].dirty_blocks = 2;
+    });
     bench.packet(blocks(&[3, 400]));
     bench.packet(end(NEWER));
     assert!(bench.is_writing_metadata());
@@ -173,13 +170,10 @@ fn what_ends_within_a_block_is_compared_and_sent_as_far_as_it_was_asked_for() {
 fn clients_are_shown_nothing_before_it_is_durable_that_a_target_lacks_it() {
     let mut bench = Bench::primary();
     bench.link_down(LinkLoss::Closed);
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    hello.role = Role::Secondary;
-    hello.volumes[0].disk = DiskState::Inconsistent;
-    bench.packet(Packet::Hello(hello.into()));
+    bench.greeted(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::Inconsistent;
+    });
     assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
     assert!(bench.is_writing_metadata());
     let range = ByteRange::new(8192, 4096);
@@ -255,15 +249,12 @@ fn a_resync_makes_room_for_a_client_of_the_source() {
 fn a_target_under_the_own_generation_is_told_from_it_by_another() {
     let mut bench = behind();
     let generation = bench.generation();
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    hello.role = Role::Secondary;
-    hello.volumes[0].disk = DiskState::Inconsistent;
-    hello.volumes[0].bitmap = GenerationId::NONE;
-    hello.volumes[0].history.clear();
-    bench.packet(Packet::Hello(hello.into()));
+    bench.greeted(|hello| {
+        hello.role = Role::Secondary;
+        hello.volumes[0].disk = DiskState::Inconsistent;
+        hello.volumes[0].bitmap = GenerationId::NONE;
+        hello.volumes[0].history.clear();
+    });
     assert_eq!(replication(&bench), ReplicationState::WFBitMapS);
     assert_ne!(bench.generation(), generation);
 }

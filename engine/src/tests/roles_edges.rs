@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use rbd_protocol::control::{Fencing, RefusalCode, ResourceConfig, VerifyOrder};
-use rbd_protocol::ids::{ByteRange, GenerationId, NodeId, VolumeNumber};
+use rbd_protocol::control::{Fencing, RefusalCode, VerifyOrder};
+use rbd_protocol::ids::{ByteRange, GenerationId, NodeId};
 use rbd_protocol::metadata::{Image, Layout, Placement};
 use rbd_protocol::peer::{HelloVolume, Packet};
 use rbd_protocol::policy::{ResyncConflict, SplitPolicies, WithoutPrimary};
@@ -19,7 +19,7 @@ use super::sizes::{
 };
 use super::split_brain::{OWN, changed_too, shown, told};
 use super::two_primaries::with;
-use super::{Bench, GENERATION, PEER, SIZE, VOLUME, config, image};
+use super::{Bench, GENERATION, PEER, SECOND, SIZE, VOLUME, config, image};
 use crate::{Command, DiskMeasure, DiskRequest, HandlerResult, LinkLoss, RequestError};
 
 const WRITE: DiskRequest = DiskRequest::Write { fua: false };
@@ -32,14 +32,6 @@ fn says(bench: &mut Bench, disk: DiskState) {
         tenure: 8,
         disks: vec![(VOLUME, disk)],
     });
-}
-
-/// The same configuration with a second volume, and its number.
-fn with_second(mut config: ResourceConfig) -> (ResourceConfig, VolumeNumber) {
-    let mut second = config.volumes[0].clone();
-    second.number = VolumeNumber(1);
-    config.volumes.push(second);
-    (config, VolumeNumber(1))
 }
 
 /// The disk of a node that has gone on without its peer.
@@ -175,18 +167,12 @@ fn volumes_may_go_different_ways_where_one_disk_is_torn() {
         without_primary: WithoutPrimary::DiscardLocal,
         ..SplitPolicies::default()
     };
-    let (config, second) = with_second(told(split, ResyncConflict::Disconnect));
-    let mut bench = Bench::bare(config);
-    for number in [VOLUME, second] {
-        let mut image = split_image();
-        image.superblock.volume = number;
-        bench.attach_to(number, image);
-    }
-    bench.connect();
+    let config = told(split, ResyncConflict::Disconnect);
+    let mut bench = Bench::of_two_disks(config, split_image(), split_image());
     bench.meet(|hello| {
         changed_too(hello);
         hello.volumes[1] = HelloVolume {
-            number: second,
+            number: SECOND,
             disk: DiskState::Inconsistent,
             ..hello.volumes[0].clone()
         };
@@ -200,13 +186,7 @@ fn volumes_may_go_different_ways_where_one_disk_is_torn() {
 /// The other volume is the same on both nodes: nothing of it is given up.
 #[test]
 fn a_copy_of_the_volumes_that_differ_is_enough_to_give_them_up() {
-    let (config, second) = with_second(config());
-    let mut bench = Bench::bare(config);
-    bench.attach(split_image());
-    let mut other = image();
-    other.superblock.volume = second;
-    bench.attach_to(second, other);
-    bench.connect();
+    let mut bench = Bench::of_two_disks(config(), split_image(), image());
     bench.meet(changed_too);
     assert_eq!(bench.close_dropped(), Some(LinkLoss::Refused));
     let saved = bench.engine.changes(PEER, VOLUME, 0).expect("it is told");
@@ -253,19 +233,14 @@ fn nobody_grows_with_a_peer_whose_disk_has_not_been_compared() {
 
 #[test]
 fn one_volume_is_compared_while_another_grows() {
-    let (mut config, second) = with_second(config());
+    let mut config = config();
     config.peers[0].net.verify = true;
-    let mut bench = Bench::bare(config);
-    bench.attach(roomy());
-    let mut other = image();
-    other.superblock.volume = second;
-    bench.attach_to(second, other);
-    bench.connect();
+    let mut bench = Bench::of_two_disks(config, roomy(), image());
     bench.meet(|_| {});
     bench.command(RESIZE);
     let (from, until, repair) = (Some(0), None, false);
     let call = bench.command(Command::Verify {
-        volume: second,
+        volume: SECOND,
         peer: None,
         order: VerifyOrder::Start {
             from,
@@ -367,13 +342,11 @@ fn a_promotion_goes_on_when_the_last_write_of_the_former_primary_is_on_the_disk(
 fn a_peer_is_told_that_a_disk_is_behind_when_that_is_durable() {
     let mut bench = Bench::in_sync();
     bench.link_down(LinkLoss::Closed);
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    without_disk(&mut hello);
-    (hello.role, hello.incarnation) = (Role::Primary, 99);
-    hello.volumes[0].current = GenerationId(0x2000);
-    bench.packet(Packet::Hello(Box::new(hello)));
+    bench.greeted(|hello| {
+        without_disk(hello);
+        hello.role = Role::Primary;
+        hello.volumes[0].current = GenerationId(0x2000);
+    });
     assert_eq!(bench.disk_state(), DiskState::Outdated);
     let behind = |packet: &Packet| match packet {
         Packet::State { disks, .. } => disks.contains(&(VOLUME, DiskState::Outdated)),

@@ -97,11 +97,7 @@ fn who_is_not_known_to_have_everything_pledges_nothing() {
 fn a_question_is_forgotten_with_its_link() {
     let mut bench = Bench::alone(config(), image());
     bench.write_metadata();
-    bench.link_up();
-    bench.write_metadata();
-    let mut theirs = bench.greeting();
-    theirs.incarnation = 99;
-    bench.packet(Packet::Hello(Box::new(theirs)));
+    bench.greeted(|_| {});
     assert!(bench.is_writing_metadata(), "it is in sync");
     bench.packet(Packet::InvalidateRequest {
         id: 5,

@@ -242,11 +242,7 @@ fn one_of_two_that_was_primary_may_answer_still_and_one_that_has_said_secondary_
     // The other has been Primary, and has come back as such before it is lost again.
     let mut bench = with(NodeId(0), kept_apart());
     bench.link_down(LinkLoss::Closed);
-    bench.link_up();
-    bench.write_metadata();
-    let mut theirs = bench.greeting();
-    (theirs.incarnation, theirs.role) = (99, Role::Secondary);
-    bench.packet(Packet::Hello(Box::new(theirs)));
+    bench.greeted(|theirs| theirs.role = Role::Secondary);
     bench.write_metadata();
     bench.link_down(LinkLoss::Timeout);
     let fence = bench.fence_starts();

@@ -11,7 +11,7 @@ use rbd_protocol::policy::{
 use rbd_protocol::state::{ConnectionState, DiskState, Role};
 
 use super::resync::end;
-use super::{Bench, GENERATION, PEER, config, image};
+use super::{Bench, GENERATION, PEER, SECOND, config, image, with_second};
 use crate::{Action, CallId, Command, Handler, LinkLoss, Seek};
 
 /// What this node has become since both were in sync.
@@ -349,23 +349,19 @@ fn a_policy_that_would_keep_volumes_of_both_nodes_keeps_none() {
         without_primary: WithoutPrimary::DiscardLeastChanges,
         ..SplitPolicies::default()
     };
-    let mut config = told(split, ResyncConflict::Disconnect);
-    let mut second = config.volumes[0].clone();
-    second.number = VolumeNumber(1);
-    config.volumes.push(second);
-    let mut bench = changed(config);
+    let mut bench = changed(with_second(told(split, ResyncConflict::Disconnect)));
     // The other volume has no disk here yet; it is as if it had, in the greetings below.
     let mut other = image();
     other.superblock.generation = OWN;
     other.superblock.history[0] = GENERATION;
     other.superblock.peers[0].bitmap_generation = GENERATION;
-    other.superblock.volume = VolumeNumber(1);
-    bench.attach_to(VolumeNumber(1), other);
+    other.superblock.volume = SECOND;
+    bench.attach_to(SECOND, other);
     bench.meet(|hello| {
         changed_too(hello);
         let first = hello.volumes[0].clone();
         hello.volumes[1] = HelloVolume {
-            number: VolumeNumber(1),
+            number: SECOND,
             dirty_blocks: 0,
             ..first
         };

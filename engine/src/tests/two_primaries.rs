@@ -308,13 +308,7 @@ fn two_primaries_that_have_begun_nothing_alone_are_joined() {
     bench.link_down(LinkLoss::Closed);
     bench.write_metadata();
     bench.asked.clear();
-    bench.link_up();
-    bench.write_metadata();
-    let mut hello = bench.greeting();
-    hello.incarnation = 99;
-    let own_dirty = hello.volumes[0].dirty_blocks;
-    bench.packet(Packet::Hello(hello.into()));
-    assert_eq!(own_dirty, 0);
+    bench.greeted(|own| assert_eq!(own.volumes[0].dirty_blocks, 0));
     assert!(bench.engine.role() == Role::Primary);
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
 }

@@ -474,8 +474,7 @@ fn may_freeze(event: &Event<Payload>) -> Option<bool> {
             packet: Packet::Hello(_) | Packet::WriteAck { .. },
             ..
         } => None,
-        Event::Packet { .. } => Some(true),
-        Event::LinkDown { .. } => Some(true),
+        Event::Packet { .. } | Event::LinkDown { .. } => Some(true),
         Event::Command {
             command: Command::ResumeIo,
             ..
