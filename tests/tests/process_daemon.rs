@@ -77,6 +77,19 @@ fn a_command_to_a_frozen_daemon_ends_within_its_timeout() {
     assert!(!output.stderr.is_empty(), "it must say why");
 }
 
+/// A cluster that has given a promotion up may have promoted the other node meanwhile.
+#[test]
+fn an_order_that_nobody_waits_for_any_more_is_not_carried_out() {
+    let mut pair = Pair::synced(Setup::default());
+    pair.alpha.pause();
+    let output = pair.alpha.verb("--timeout 1 primary");
+    assert_eq!(output.code, Some(20), "{}", output.text());
+    pair.alpha.resume();
+    pair.alpha.wait_for_log("has gone without waiting for it");
+    assert_eq!(pair.alpha.ok("role").trim(), "Secondary");
+    pair.finish();
+}
+
 #[test]
 fn an_orderly_stop_leaves_no_socket_and_the_next_start_resumes() {
     let mut pair = Pair::synced(Setup::default());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rbd_protocol::control::frame::{self, FrameError};
 use rbd_protocol::control::{Refusal, RefusalCode, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -55,6 +56,12 @@ async fn converse(daemon: Rc<Daemon>, mut stream: UnixStream) {
     let request = timeout(READ_DEADLINE, read_request(&mut stream)).await;
     let reply = match request.unwrap_or(Err(RequestError::TooLate)) {
         Ok(None) => return,
+        Ok(Some(_)) if has_hung_up(&stream) => {
+            tracing::warn!(
+                "a request is not carried out: its caller has gone without waiting for it"
+            );
+            return;
+        }
         Ok(Some(request)) => perform(&daemon, request).await,
         Err(error) => {
             tracing::warn!("control connection: {error}");
@@ -112,6 +119,15 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, Reques
     let mut body = vec![0; frame::body_length(&header)?];
     stream.read_exact(&mut body).await?;
     Ok(Some(frame::decode(&body)?))
+}
+
+/// Whether nobody is there any more to hear the reply. Who has given up may have done something else
+/// instead: a request that this daemon was too slow to see is void then.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut asked = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec::default();
+    rustix::event::poll(&mut asked, Some(&now)).is_ok()
+        && asked[0].revents().contains(PollFlags::HUP)
 }
 
 async fn write_reply(stream: &mut UnixStream, reply: &Reply) -> std::io::Result<()> {
