@@ -4,12 +4,14 @@
 //! device right after this was looked at is not seen.
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::device::BlockDevice;
@@ -113,13 +115,7 @@ pub(super) fn processes(paths: &[String], numbers: &[&str]) -> Vec<String> {
         if id == own {
             continue;
         }
-        let files = fs::read_dir(entry.path().join("fd")).into_iter().flatten();
-        let opens = files.filter_map(Result::ok).any(|file| {
-            let target = fs::read_link(file.path());
-            target.is_ok_and(|target| paths.iter().any(|path| target == Path::new(path)))
-                || number_of(&file.path()).is_some_and(|number| numbers.contains(&&*number))
-        });
-        if opens {
+        if has_open(&entry.path(), paths, numbers) {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             found.push(format!("open in {} (pid {id})", name.trim()));
         }
@@ -127,11 +123,33 @@ pub(super) fn processes(paths: &[String], numbers: &[&str]) -> Vec<String> {
     found
 }
 
+/// Whether a process has a device of these open. A demotion waits for this, and there are thousands
+/// of open files on a machine: each costs as few system calls as can be, and short paths.
+fn has_open(process: &Path, paths: &[String], numbers: &[&str]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(files) = rustix::fs::open(process.join("fd"), flags, Mode::empty()) else {
+        return false; // it has just ended
+    };
+    let entries = Dir::read_from(&files).into_iter().flatten();
+    entries.filter_map(Result::ok).any(|file| {
+        let Ok(target) = rustix::fs::readlinkat(&files, file.file_name(), Vec::new()) else {
+            return false;
+        };
+        // Sockets and the like have no path.
+        target.as_bytes().starts_with(b"/")
+            && (paths
+                .iter()
+                .any(|path| path.as_bytes() == target.as_bytes())
+                || number_of(&files, file.file_name())
+                    .is_some_and(|number| numbers.contains(&&*number)))
+    })
+}
+
 /// The number of the block device an open file is. No server of a file system is asked: it may be
 /// one that never answers.
-fn number_of(open: &Path) -> Option<String> {
+fn number_of(files: &OwnedFd, open: &CStr) -> Option<String> {
     let flags = AtFlags::STATX_DONT_SYNC;
-    let facts = rustix::fs::statx(CWD, open, flags, StatxFlags::TYPE).ok()?;
+    let facts = rustix::fs::statx(files, open, flags, StatxFlags::TYPE).ok()?;
     let is_block = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::BlockDevice;
     is_block.then(|| format!("{}:{}", facts.stx_rdev_major, facts.stx_rdev_minor))
 }
