@@ -45,7 +45,8 @@ impl<B: Clone> Resource<B> {
                 return refuse(RefusalCode::InvalidRequest, reason, help);
             }
             volume.begin_generation(|_| true, &mut self.cx);
-            return Ok(Some(None));
+            self.recording.push((call, Some(number)));
+            return Ok(None);
         }
         if !local.is_fresh() {
             let reason = alloc::format!("{name}/{number} already has data of a known generation");
@@ -126,7 +127,7 @@ impl<B: Clone> Resource<B> {
         };
         if adopted {
             self.skip_initial_sync(node, asked, generation);
-            self.cx.reply(call, Ok(None));
+            self.recording.push((call, Some(asked)));
         } else {
             let reason = "the peer's volume is in use or not just created";
             let refusal = Refusal::new(RefusalCode::StateRefusedByPeer, reason, "");

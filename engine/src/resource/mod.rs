@@ -7,6 +7,7 @@
 //! | [`fencing`] | what must be known of a lost peer before this node goes on alone |
 //! | [`detach`] | letting go of a disk while everything else goes on |
 //! | [`generation`] | generations begun by command |
+//! | [`recording`] | commands that are answered when what they have changed is durable |
 //! | [`handlers`] | which handler runs, and what its end means |
 //! | [`handshake`] | what the two greetings mean for each volume |
 //! | [`served`] | what they mean where one node serves the other's clients
@@ -51,6 +52,7 @@ mod parting;
 mod pausing;
 mod preparation;
 mod promotion;
+mod recording;
 mod resize;
 mod resolve;
 mod served;
@@ -132,8 +134,8 @@ pub struct Resource<B> {
     invalidations: Invalidations,
     /// A volume that grows.
     resizing: Option<Resizing>,
-    /// An `outdate` that waits for durability.
-    outdating: Option<CallId>,
+    /// Commands whose changes are made and not durable yet, of one volume or of all.
+    recording: Vec<(CallId, Option<VolumeNumber>)>,
     /// What was last told of frozen I/O.
     reported_suspension: Suspended,
     /// Handlers that have not ended.
@@ -183,7 +185,7 @@ impl<B: Clone> Resource<B> {
             detaching: None,
             invalidations: Invalidations::default(),
             resizing: None,
-            outdating: None,
+            recording: Vec::new(),
             reported_suspension: Suspended::default(),
             handlers: BTreeMap::new(),
             last_tick: Time(0),
@@ -291,7 +293,7 @@ impl<B: Clone> Resource<B> {
             }
             self.advance_detach();
             self.renegotiate_where_needed();
-            self.advance_outdate();
+            self.answer_recorded();
             self.advance_invalidations();
             self.advance_resize();
             self.forget_preparations();

@@ -7,7 +7,6 @@ use rbd_protocol::ids::NodeId;
 use rbd_protocol::state::{DiskState, Role};
 
 use super::Resource;
-use super::promotion::is_settled;
 use crate::connection::{Connection, Fence};
 use crate::contract::{CallId, Level};
 use crate::volume::Volume;
@@ -83,7 +82,7 @@ impl<B: Clone> Resource<B> {
     /// Declares the own data behind. Answered when that is durable (G3).
     pub(super) fn start_outdate(&mut self, call: CallId) -> Result<(), Refusal> {
         self.refuse_another_change()?;
-        if self.outdating.is_some() {
+        if self.recording.iter().any(|(_, volume)| volume.is_none()) {
             return Err(super::promotion::one_change_at_a_time());
         }
         let name = self.config.name.clone();
@@ -126,7 +125,7 @@ impl<B: Clone> Resource<B> {
             }
         }
         self.outdate_disks("declared so by command");
-        self.outdating = Some(call);
+        self.recording.push((call, None));
         Ok(())
     }
 
@@ -136,25 +135,6 @@ impl<B: Clone> Resource<B> {
             if volume.local.is_some() && volume.disk >= DiskState::Outdated {
                 volume.set_disk_state(DiskState::Outdated, why, &mut self.cx);
             }
-        }
-    }
-
-    /// Answers the command when what it asked for is durable.
-    pub(super) fn advance_outdate(&mut self) {
-        let Some(call) = self.outdating else { return };
-        let lost = self.volumes.values().any(|volume| volume.local.is_none());
-        let settled = self
-            .volumes
-            .values()
-            .all(|volume| is_settled(volume.local.as_ref()));
-        if lost {
-            self.outdating = None;
-            let reason = "the disk failed on the way";
-            let refusal = Refusal::new(RefusalCode::StateDiskless, reason, "");
-            self.cx.reply(call, Err(refusal));
-        } else if settled {
-            self.outdating = None;
-            self.cx.reply(call, Ok(None));
         }
     }
 }

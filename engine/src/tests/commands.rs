@@ -228,6 +228,8 @@ fn a_new_generation_begins_on_an_up_to_date_node_alone() {
     bench.write_metadata();
     let before = bench.generation();
     let call = bench.command(new_generation(VOLUME, false));
+    assert_eq!(bench.reply(call), None, "it is not durable");
+    bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
     assert_ne!(bench.generation(), before);
 }
@@ -258,10 +260,27 @@ fn the_initial_sync_is_skipped_when_the_peer_agrees() {
     bench.packet(answer(id + 1, true));
     assert_eq!(bench.reply(call), None, "it answers another question");
     bench.packet(answer(id, true));
+    assert_eq!(bench.reply(call), None, "a power cut would take it back");
+    bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
     assert_eq!(bench.disk_state(), DiskState::UpToDate);
     assert_eq!(bench.generation(), generation);
     assert_eq!(bench.out_of_sync_bytes(), 0);
+}
+
+#[test]
+fn a_generation_that_cannot_be_recorded_is_not_begun() {
+    let mut bench = fresh_pair();
+    let call = bench.command(new_generation(VOLUME, true));
+    let (id, _) = asked_to_adopt(&mut bench);
+    bench.packet(Packet::NewGenerationAck {
+        id,
+        volume: VOLUME,
+        adopted: true,
+    });
+    bench.fail_metadata();
+    bench.write_metadata();
+    assert_eq!(bench.refusal(call).code, RefusalCode::StateDiskless);
 }
 
 #[test]
