@@ -280,6 +280,26 @@ fn a_monitor_asks_the_daemon_once_and_gives_no_command() {
     assert_eq!(alpha.calls(), ["sh-status r0"]);
 }
 
+/// Both nodes are notified of it at once, and tell their scores then.
+#[test]
+fn a_change_of_role_is_one_order_and_the_score_is_left_to_the_notification() {
+    let pair = Pair::synced(Setup::default());
+    let [mut alpha, _] = agents(&pair);
+    alpha.set("CRM_meta_notify", "true");
+    for (action, order) in [("promote", "primary r0"), ("demote", "secondary r0")] {
+        alpha.expect(action, SUCCESS);
+        assert_eq!(alpha.calls(), [order]);
+        assert_eq!(alpha.score(), None);
+    }
+    alpha.unset("CRM_meta_notify");
+    for (action, order) in [("promote", "primary r0"), ("demote", "secondary r0")] {
+        alpha.put("score", "none");
+        alpha.expect(action, SUCCESS);
+        assert_eq!(alpha.calls(), [order, "sh-status r0"]);
+        assert_eq!(alpha.score(), Some(10_000), "nobody notifies");
+    }
+}
+
 #[test]
 fn the_score_is_that_of_drbds_agent_in_every_state() {
     let mut pair = Pair::primary(Setup::default().fencing("resource-only"));
