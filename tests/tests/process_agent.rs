@@ -21,6 +21,7 @@ const PROMOTED_AND_FAILED: i32 = 9;
 
 /// The tools that tell the cluster a score.
 const SCORE_TOOL: &str = r#"
+basename "$0" >"$STAGE/tool"
 previous=
 for each; do
     [ "$previous" != -v ] || echo "$each" >"$STAGE/score"
@@ -297,6 +298,30 @@ fn a_change_of_role_is_one_order_and_the_score_is_left_to_the_notification() {
         alpha.expect(action, SUCCESS);
         assert_eq!(alpha.calls(), [order, "sh-status r0"]);
         assert_eq!(alpha.score(), Some(10_000), "nobody notifies");
+    }
+}
+
+#[test]
+fn the_score_is_told_with_the_tool_that_the_cluster_has() {
+    let pair = Pair::synced(Setup::default());
+    let [mut alpha, _] = agents(&pair);
+    for (feature_set, expected) in [
+        ("", "crm_master"),
+        ("3.9.11", "crm_master"),
+        ("3", "crm_master"),
+        (".10", "crm_master"),
+        ("3.10.0", "crm_attribute"),
+        ("3.19", "crm_attribute"),
+        ("10.1.2", "crm_attribute"),
+        ("3.10 or so", "crm_master"),
+    ] {
+        alpha.set("crm_feature_set", feature_set);
+        alpha.put("score", "none");
+        let output = alpha.monitor(SUCCESS);
+        assert_eq!(output.stderr, "", "{feature_set:?}");
+        assert_eq!(alpha.score(), Some(10_000), "{feature_set:?}");
+        let tool = fs::read_to_string(alpha.stage.join("tool")).unwrap_or_default();
+        assert_eq!(tool.trim(), expected, "{feature_set:?}");
     }
 }
 
