@@ -121,8 +121,8 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, Reques
     Ok(Some(frame::decode(&body)?))
 }
 
-/// Whether nobody is there any more to hear the reply. Who has given up may have done something else
-/// instead: a request that this daemon was too slow to see is void then.
+/// Whether nobody is there any more to hear the reply. Who has given up may have done something
+/// else instead: a request that this daemon was too slow to see is void then.
 fn has_hung_up(stream: &UnixStream) -> bool {
     let mut asked = [PollFd::new(stream, PollFlags::empty())];
     let now = Timespec::default();
