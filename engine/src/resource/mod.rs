@@ -291,9 +291,9 @@ impl<B: Clone> Resource<B> {
             for volume in self.volumes.values_mut() {
                 volume.settle(&mut self.cx);
             }
+            self.answer_recorded();
             self.advance_detach();
             self.renegotiate_where_needed();
-            self.answer_recorded();
             self.advance_invalidations();
             self.advance_resize();
             self.forget_preparations();

@@ -13,7 +13,7 @@ impl<B: Clone> Resource<B> {
             let volumes = self.volumes.values();
             let mut meant = volumes.filter(|volume| number.is_none_or(|one| one == volume.number));
             if meant.clone().any(|volume| volume.local.is_none()) {
-                let reason = "the disk failed on the way";
+                let reason = "the disk failed, or was let go, on the way";
                 let refusal = Refusal::new(RefusalCode::StateDiskless, reason, "");
                 self.cx.reply(call, Err(refusal));
             } else if meant.all(|volume| is_settled(volume.local.as_ref())) {

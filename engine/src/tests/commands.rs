@@ -10,7 +10,7 @@ use rbd_protocol::metadata::NodeName;
 use rbd_protocol::peer::Packet;
 use rbd_protocol::state::{ConnectionState, DiskState, ReplicationState, Role};
 
-use super::{Bench, PEER, VOLUME, config, image};
+use super::{Bench, PEER, SECOND, VOLUME, config, image};
 use crate::{Action, Command, Event, LinkLoss, Seek};
 
 const STRANGER: NodeId = NodeId(9);
@@ -232,6 +232,34 @@ fn a_new_generation_begins_on_an_up_to_date_node_alone() {
     bench.write_metadata();
     assert_eq!(bench.reply(call), Some(true));
     assert_ne!(bench.generation(), before);
+}
+
+#[test]
+fn a_new_generation_of_one_volume_is_answered_whatever_becomes_of_another() {
+    let mut bench = Bench::of_two_volumes(config());
+    bench.meet(|_| {});
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    let call = bench.command(new_generation(VOLUME, false));
+    let (volume, force) = (SECOND, true);
+    bench.command(Command::Detach { volume, force });
+    assert_eq!(bench.reply(call), None);
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+}
+
+#[test]
+fn a_new_generation_is_begun_though_its_disk_is_let_go_afterwards() {
+    let mut bench = Bench::in_sync();
+    bench.link_down(LinkLoss::Closed);
+    bench.write_metadata();
+    let (volume, force) = (VOLUME, false);
+    let detach = bench.command(Command::Detach { volume, force });
+    let call = bench.command(new_generation(VOLUME, false));
+    bench.flush_all();
+    bench.write_metadata();
+    assert_eq!(bench.reply(call), Some(true));
+    assert_eq!(bench.reply(detach), Some(true));
 }
 
 #[test]

@@ -29,11 +29,16 @@ pub(super) async fn answer(daemon: &Rc<Daemon>, request: Request) -> Reply {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
-async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal> {
-    if let Some(name) = resource_of(&request) {
+/// Waits until the resource that a request is about is up again, if the daemon has just started.
+pub(super) async fn let_resume(daemon: &Daemon, request: &Request) {
+    if let Some(name) = resource_of(request) {
         daemon.resumed(name).await;
     }
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
+async fn perform(daemon: &Rc<Daemon>, request: Request) -> Result<Reply, Refusal> {
+    let_resume(daemon, &request).await;
     match request {
         Request::Daemon => Ok(Reply::Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),

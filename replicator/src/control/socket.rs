@@ -56,8 +56,8 @@ async fn converse(daemon: Rc<Daemon>, mut stream: UnixStream) {
     let request = timeout(READ_DEADLINE, read_request(&mut stream)).await;
     let reply = match request.unwrap_or(Err(RequestError::TooLate)) {
         Ok(None) => return,
-        Ok(Some(_)) if has_hung_up(&stream) => {
-            tracing::warn!(
+        Ok(Some(request)) if is_given_up(&daemon, &request, &stream).await => {
+            tracing::info!(
                 "a request is not carried out: its caller has gone without waiting for it"
             );
             return;
@@ -121,8 +121,15 @@ async fn read_request(stream: &mut UnixStream) -> Result<Option<Request>, Reques
     Ok(Some(frame::decode(&body)?))
 }
 
-/// Whether nobody is there any more to hear the reply. Who has given up may have done something
-/// else instead: a request that this daemon was too slow to see is void then.
+/// Whether nobody waits for a request any more when it could be begun. Who has given up may have
+/// done something else instead: a request that this daemon was too slow for is void then.
+async fn is_given_up(daemon: &Daemon, request: &Request, stream: &UnixStream) -> bool {
+    // One that takes longer than that is answered so when it is carried out.
+    let _resumed = timeout(COMMAND_DEADLINE, requests::let_resume(daemon, request)).await;
+    has_hung_up(stream)
+}
+
+/// Whether the caller has closed the conversation.
 fn has_hung_up(stream: &UnixStream) -> bool {
     let mut asked = [PollFd::new(stream, PollFlags::empty())];
     let now = Timespec::default();
