@@ -389,6 +389,9 @@ impl World {
                 command,
             },
         );
+        // One that has been begun may be on the disk, whether anybody hears of it or not.
+        let is_begun = self.calls.contains_key(&call);
+        self.is_forked |= is_begun && matches!(wish, Wish::NewGeneration(_));
     }
 
     /// The process is gone: nobody waits for its answers any more.
