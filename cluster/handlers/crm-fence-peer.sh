@@ -220,6 +220,17 @@ look() {
     dc=$1 quorum=$2 stonith=$3 peer_state=$4 peer_role=$5
 }
 
+# Before another look: a moment at first, for what is happening just now, and then a second.
+looks=0
+pause() {
+    looks=$((looks + 1))
+    if [ "$looks" -le 5 ]; then
+        sleep 0.2
+    else
+        sleep 1
+    fi
+}
+
 # done_with CODE WORDS...: sets the constraint, then that is the verdict.
 done_with() {
     _code=$1
@@ -246,7 +257,7 @@ until [ -n "$clone" ] || find_clone; do
     if is_past "$dc_end"; then
         fail "the cluster does not answer"
     fi
-    sleep 1
+    pause
 done
 id=$prefix-$(printf '%s' "$resource-$clone" | tr -c 'A-Za-z0-9_.-' _)
 
@@ -312,7 +323,7 @@ while ! is_past "$end"; do
         *) fail "the cluster has no node $peer, or its state is not understood" ;;
         esac
     fi
-    sleep 1
+    pause
 done
 [ "${peer_state-}" = unclean ] || fail "$trouble"
 if [ "$own_data" = uptodate ]; then
