@@ -184,7 +184,7 @@ fn add(text: &mut String, words: std::fmt::Arguments<'_>) {
 pub(super) const JOBS: [&str; 2] = ["w1", "w32"];
 
 /// What can be measured; the second is another build of ours.
-pub(super) const TARGETS: [&str; 7] = [
+pub(super) const TARGETS: [&str; 8] = [
     "raw",
     "rbd-other",
     "rbd",
@@ -192,4 +192,5 @@ pub(super) const TARGETS: [&str; 7] = [
     "drbd-tuned",
     "md",
     "md-bitmap",
+    "md-sync",
 ];

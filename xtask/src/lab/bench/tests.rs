@@ -9,21 +9,21 @@ fn orders_are_read_and_others_refused() {
         let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
         parse(&words)
     };
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let words = |words: &str| words.split(' ').map(str::to_owned).collect();
     let mut order = Order {
         rounds: 3,
         seconds: 4,
         megabytes: 512,
-        targets: words(&["raw", "rbd", "drbd", "drbd-tuned", "md", "md-bitmap"]),
-        jobs: words(&["w1", "w32"]),
+        targets: words("raw rbd drbd drbd-tuned md md-bitmap md-sync"),
+        jobs: words("w1 w32"),
         other: None,
     };
     assert_eq!(
         read("--rounds 3 --size 512 --seconds 4").as_ref(),
         Ok(&order)
     );
-    order.targets = words(&["md", "rbd", "rbd-other"]);
-    order.jobs = words(&["w1"]);
+    order.targets = words("md rbd rbd-other");
+    order.jobs = words("w1");
     order.other = Some("old/rbdd".into());
     let some = "--rounds 3 --size 512 --seconds 4 --targets md,rbd --jobs w1 --other old/rbdd";
     assert_eq!(read(some), Ok(order));
